@@ -1,0 +1,43 @@
+# make stream   the main job on the default camera, for SECONDS seconds
+# make test     everything that must hold: lint, format, types, tests with coverage
+# Each works alone in a fresh clone and makes its own virtual environment. PYTHON chooses the interpreter.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+SECONDS ?= 10
+VENV := .venv
+BIN := $(VENV)/bin
+# What goes into an installation beside Python code, which an editable one reads from here.
+SOURCES := pyproject.toml $(wildcard setup.py stream/camera/simcam/*.c stream/camera/simcam/*.h stream/camera/simcam/*.xml)
+
+.PHONY: stream test clean
+
+stream: $(VENV)/.installed
+	$(BIN)/isp-stream --camera 0 --seconds $(SECONDS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest | tee $(VENV)/pytest.log
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	@tail -n 1 $(VENV)/pytest.log
+
+clean:
+	rm -rf $(VENV) .venv-* build *.egg-info .coverage*
+
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/bin/pip:
+	"$$(.ci/find-python $(PYTHON) 3.11 3.12 3.10 3.13)" -m venv $(VENV)

@@ -1,0 +1,194 @@
+"""`isp-bench`: its command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..engines.errors import UserError
+from .pipeline import PipelineError, Settings
+
+_EPILOG = "Exit codes: 0 target reached, 1 target missed or the pipeline failed, 2 bad input."
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: without a command the benchmark at a given rate, else one of the others."""
+    parser = argparse.ArgumentParser(
+        prog="isp-bench",
+        description="Benchmarks the real pipeline with a camera (by default the simulated one) at a given rate. "
+        "The target: that rate within 1 %, and no frame lost outside the times when the machine itself stood still.",
+        epilog=_EPILOG,
+    )
+    _add_run(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other benchmarks")
+    _add_compare(_command(commands, "compare", "our engine against OpenCV's, our transport against imagezmq"))
+    _add_memory(_command(commands, "memory", "does memory grow, and does anything allocate a frame per frame?"))
+    _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
+    _add_max(_command(commands, "max", "the highest rate held without loss"))
+    return parser
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=text[0].upper() + text[1:], epilog=_EPILOG)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, 1000.0, 640, 480, "BayerRG8")
+    parser.add_argument("--seconds", type=_positive, default=30.0, help="seconds to measure (default %(default)g)")
+    parser.add_argument("--subscribers", type=_count, default=1, help="subscriber processes (default %(default)s)")
+    parser.add_argument("--repeat", type=_count, default=1, help="runs, with medians at the end (default %(default)s)")
+    _add_warm_up(parser)
+    _add_out(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--width", type=_count, default=1280, help="pixels (default %(default)s)")
+    parser.add_argument("--height", type=_count, default=1024, help="pixels (default %(default)s)")
+    parser.add_argument("--pixel-format", default="BayerRG12", help="of the raw frames (default %(default)s)")
+    parser.add_argument("--repeat", type=_count, default=5, help="runs of each, in turn (default %(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=2.0, help="length of one run (default %(default)g)")
+    parser.add_argument(
+        "--only", action="append", choices=("engine", "transport", "subscribers"), help="one part (may be repeated)"
+    )
+    _add_out(parser)
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, 1000.0, 640, 480, "BayerRG8")
+    parser.add_argument("--minutes", type=_positive, default=10.0, help="length of the run (default %(default)g)")
+    parser.add_argument(
+        "--settle",
+        type=_positive,
+        default=60.0,
+        metavar="S",
+        help="seconds before the watch begins (default %(default)g)",
+    )
+    _add_out(parser)
+
+
+def _add_kill(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, 200.0, 320, 240, "BayerRG8")
+    parser.add_argument("--times", type=_count, default=50, help="turns of each scenario (default %(default)s)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="X",
+        help="subscriber, grab, develop, main or ctrl-c (may be repeated)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the random moments (default %(default)s)")
+    _add_out(parser)
+
+
+def _add_max(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, None, 1280, 1024, "BayerRG8")
+    parser.add_argument("--seconds", type=_positive, default=4.0, help="seconds of each try (default %(default)g)")
+    parser.add_argument(
+        "--confirm", type=_positive, default=15.0, metavar="S", help="seconds of the last run (default %(default)g)"
+    )
+    _add_warm_up(parser)
+    _add_out(parser)
+
+
+def _add_camera(parser: argparse.ArgumentParser, fps: float | None, width: int, height: int, pixel_format: str) -> None:
+    if fps is not None:
+        parser.add_argument("--fps", type=_positive, default=fps, help="camera's frame rate, Hz (default %(default)g)")
+    parser.add_argument("--width", type=_count, default=width, help="pixels (default %(default)s)")
+    parser.add_argument("--height", type=_count, default=height, help="pixels (default %(default)s)")
+    parser.add_argument("--pixel-format", default=pixel_format, help="PFNC name (default %(default)s)")
+    parser.add_argument("--camera", default="0", help="index or serial number (default %(default)s)")
+    parser.add_argument("--engine", default="classic", help="as in isp-stream (default %(default)s)")
+    parser.add_argument(
+        "--policy", choices=("every", "latest", "block"), default="every", help="as in isp-stream (default %(default)s)"
+    )
+    parser.add_argument("--slots", type=_count, default=None, help="slots in each ring (default: isp-stream's own)")
+    parser.add_argument("--threads", type=_count, default=None, help="engine threads (default: the engine's choice)")
+
+
+def _add_warm_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--warm-up",
+        type=_positive,
+        default=2.0,
+        metavar="S",
+        help="seconds that are not measured (default %(default)g)",
+    )
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the figures as JSON")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return value
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    names = ("width", "height", "pixel_format", "camera", "engine", "policy", "slots", "threads")
+    return Settings(fps=getattr(options, "fps", None), **{name: getattr(options, name) for name in names})
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs `isp-bench` with `argv` and returns its exit code."""
+    options = make_parser().parse_args(argv)
+    try:
+        if options.out is not None and not options.out.absolute().parent.is_dir():
+            raise UserError(f"cannot write {options.out}: there is no folder {options.out.absolute().parent}")
+        return _COMMANDS[options.command](options)
+    except UserError as error:
+        sys.stderr.write(f"isp-bench: error: {error}\n")
+        return 2
+    except (PipelineError, ProcessLookupError) as error:
+        sys.stderr.write(f"isp-bench: {error}\n")
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .rate import benchmark
+
+    return benchmark(
+        _settings(options), options.seconds, options.subscribers, options.repeat, options.warm_up, options.out
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import run_compare
+
+    size = (options.width, options.height, options.pixel_format)
+    return run_compare(*size, options.repeat, options.seconds, options.only, options.out)
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from .memory import run_memory
+
+    if options.minutes * 60 <= options.settle:
+        raise UserError(f"--minutes {options.minutes:g} ends before --settle {options.settle:g} seconds are over")
+    return run_memory(_settings(options), options.minutes, options.settle, options.out)
+
+
+def _kill(options: argparse.Namespace) -> int:
+    from .kill import run_kill
+
+    return run_kill(_settings(options), options.times, options.only, options.seed, options.out)
+
+
+def _max(options: argparse.Namespace) -> int:
+    from .maxrate import run_max
+
+    return run_max(_settings(options), options.seconds, options.confirm, options.warm_up, options.out)
+
+
+_COMMANDS = {None: _run, "compare": _compare, "memory": _memory, "kill": _kill, "max": _max}

@@ -1,0 +1,302 @@
+"""The classic engine: a whole image signal processor in one fused kernel, without weights. Baseline and fallback.
+
+Black and white level, white balance, defect pixels, gradient-corrected demosaic, colour matrix, sRGB curve, for every
+pixel format of `bayer.PIXEL_FORMATS`; Mono8 becomes grey. A sample is clipped at the white level after its gain, so
+that burnt-out highlights stay white. `reference.classic_reference` is the same in plain NumPy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _kernels as kernels
+from ._threads import StripePool
+from .bayer import RawFormat
+from .defects import tables
+from .engine import EngineInfo, SlotArray, WhiteBalance
+from .errors import UserError
+from .reference import srgb_curve
+from .white_balance import SMOOTHING_FRAMES, GreyWorld, camera_gains, checked_gains
+
+MAX_BATCH = 64
+PIXELS_PER_THREAD = 400_000
+"""Below this a second thread costs more in hand-over than it saves, and the core is wanted by the other stages."""
+
+STRIPES_PER_THREAD = 4
+ROWS_PER_STRIPE = 32
+CLIPPED = 0.98
+"""Samples above this part of the white level say nothing about colour."""
+
+# Quads that the grey world looks at, per frame, in each direction: enough for a mean, at a few microseconds.
+GRID_ROWS, GRID_COLUMNS = 32, 128
+
+# The sRGB curve in codes as a quartic of the square root of linear light, plus 2^23 (see `_kernels._tone`), then slope
+# and end of its straight part. The absolute term is a whole number, because there are no others at 2^23; with that,
+# these coefficients have the least largest deviation, 0.27 codes.
+_WHOLE = float(1 << 23)
+_TONES = {
+    "srgb": (_WHOLE - 10, 376.2692773, -266.2786508, 249.0299146, -94.2825794, 12.92 * 255, 0.0031308),
+    "linear": (_WHOLE, 0.0, 255.0, 0.0, 0.0, 255.0, 0.0),
+}
+
+
+class _Done:
+    """The ticket of a batch that was finished before it was handed out."""
+
+    def __init__(self, white_balance: npt.NDArray[np.float32]) -> None:
+        self.white_balance = white_balance
+
+    def wait(self) -> None:
+        pass
+
+
+class ClassicEngine:
+    """Develops on the CPU, finished when `develop` returns.
+
+    White balance of a frame: the gains the user gave; else those in `params` (wb_r, wb_g, wb_b; red or blue of 0 or
+    NaN means that the camera gave none, green of 0 or NaN means 1); else the grey world, which starts from the first
+    frame and follows with a time constant of `smoothing_frames`. Gains are relative to green, from 0.25 to 8.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        white_balance: WhiteBalance = "auto",
+        colour_matrix: npt.ArrayLike | None = None,
+        tone: str = "srgb",
+        defects: Sequence[tuple[int, int]] = (),
+        clamp_outliers: bool = False,
+        smoothing_frames: float = SMOOTHING_FRAMES,
+    ) -> None:
+        """See `open_engine` for the options.
+
+        Raises:
+            UserError: An option is out of range.
+        """
+        if threads is not None and threads < 1:
+            raise UserError(f"threads is {threads}; use 1 or more, or leave it out")
+        if tone not in _TONES:
+            raise UserError(f"tone {tone!r} is unknown; use one of {', '.join(_TONES)}")
+        self._threads = threads
+        self._fixed = None if isinstance(white_balance, str) and white_balance == "auto" else white_balance
+        self._fixed_gains = None if self._fixed is None else checked_gains(self._fixed)
+        matrix = _checked_matrix(colour_matrix)
+        self._matrices = np.stack([matrix.reshape(-1), matrix[::-1, ::-1].reshape(-1)])
+        self._tone_name = tone
+        self._tone = np.array(_TONES[tone], np.float32)
+        self._defects = tuple(defects)
+        self._clamp = clamp_outliers
+        self._grey_world = GreyWorld(smoothing_frames)
+        self._pool: StripePool | None = None
+        self.info = EngineInfo(
+            name="classic",
+            backend="numba",
+            precision="fp32",
+            inputs=("wb_r", "wb_g", "wb_b"),
+            max_batch=MAX_BATCH,
+        )
+
+    def prepare(self, raw_format: RawFormat, batch: int, raw_ring: SlotArray, srgb_ring: SlotArray) -> None:
+        """See `Engine.prepare`. Compiling takes seconds once per machine, then comes from the cache folder."""
+        if not 1 <= batch <= MAX_BATCH:
+            raise UserError(f"a batch of {batch} frames is out of range; use 1 to {MAX_BATCH}")
+        mono = raw_format.cfa == "MONO"
+        if mono and self._clamp:
+            raise UserError("outliers are clamped only in Bayer frames; turn it off for Mono8")
+        self.close()
+        self._format = raw_format
+        self._defect_rows, self._defect_table = tables(self._defects, raw_format)
+        self._raw = [_samples(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
+        self._srgb = [_pixels(srgb_ring.slot(k), raw_format) for k in range(srgb_ring.slots)]
+        self._gains = np.ones((batch, 3), np.float32)
+        self._tickets = [_Done(self._gains[: count + 1]) for count in range(batch)]
+        self._scales = np.zeros((batch, 3, 2), np.float32)
+        self._sums = np.zeros(4, np.float64)
+        pixels = raw_format.width * raw_format.height
+        threads = self._threads or max(1, min(_processors(), pixels * batch // PIXELS_PER_THREAD))
+        if threads > 1:
+            self._pool = StripePool(threads)
+        self._plan_stripes(threads)
+        if mono:
+            self._prepare_mono()
+        else:
+            self._prepare_bayer(threads)
+        self._warm_up()
+
+    def develop(self, raw_slots: Sequence[int], srgb_slots: Sequence[int], params: npt.NDArray[np.float32]) -> _Done:
+        """See `Engine.develop`. Slots are those of the rings given to `prepare`."""
+        count = len(raw_slots)
+        if not 1 <= count <= len(self._tickets) or len(srgb_slots) != count:
+            raise ValueError(f"a batch holds 1 to {len(self._tickets)} raw slots and as many sRGB slots")
+        self._batch_raw = [self._raw[k] for k in raw_slots]
+        self._batch_srgb = [self._srgb[k] for k in srgb_slots]
+        if self._format.cfa != "MONO":
+            for index in range(count):
+                self._balance(index, params)
+        pieces = count * self._stripes
+        if self._pool is None:
+            for number in range(pieces):
+                self._develop_stripe(number, 0)
+        else:
+            self._pool.run(self._develop_stripe, pieces)
+        return self._tickets[count - 1]
+
+    def resume(self, white_balance: tuple[float, float, float]) -> None:
+        """See `Engine.resume`; without effect where the user or the camera gives the gains."""
+        self._grey_world.resume(checked_gains(white_balance))
+
+    def close(self) -> None:
+        """See `Engine.close`; the views of the rings are let go as well."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._raw, self._srgb, self._batch_raw, self._batch_srgb = [], [], [], []
+
+    def _plan_stripes(self, threads: int) -> None:
+        height = self._format.height
+        most = STRIPES_PER_THREAD * threads if threads > 1 else 1
+        self._stripes = max(1, min(most, height // ROWS_PER_STRIPE))
+        edges = [height * k // self._stripes for k in range(self._stripes + 1)]
+        self._edges = list(itertools.pairwise(edges))
+
+    def _prepare_mono(self) -> None:
+        light = (np.arange(256) - self._format.black_level) / (self._format.white_level - self._format.black_level)
+        light = np.clip(light, 0.0, 1.0)
+        shown = srgb_curve(light) if self._tone_name == "srgb" else light
+        self._table = np.floor(shown * 255 + 0.5).astype(np.uint8)
+
+    def _prepare_bayer(self, threads: int) -> None:
+        fmt = self._format
+        x_phase, y_phase = {"RGGB": (0, 0), "GRBG": (1, 0), "GBRG": (0, 1), "BGGR": (1, 1)}[fmt.cfa]
+        pairs = (fmt.width + x_phase + 1) // 2
+        # whole vectors, and one more so that the rows of a buffer do not all fall into the same lines of the cache
+        pitch = (pairs + 2 * kernels.PAD + 15) // 16 * 16 + 16
+        self._shape = (fmt.width, fmt.height, fmt.bits_per_pixel, pitch, x_phase, y_phase)
+        self._pads = _pads(fmt.width, x_phase, pitch)
+        self._work = [_work_buffers(pitch) for _ in range(threads)]
+        self._row_step = max(2, fmt.height // GRID_ROWS // 2 * 2)
+        self._column_step = max(2, fmt.width // GRID_COLUMNS // 2 * 2)
+        grid = len(range(0, fmt.height - 1, self._row_step)) * len(range(0, fmt.width - 1, self._column_step))
+        self._fewest_quads = min(16, grid)
+        self._limit = int(np.ceil(fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)))
+
+    def _balance(self, index: int, params: npt.NDArray[np.float32]) -> None:
+        """Settle the gains of frame `index` of the batch, and the scale of its samples."""
+        gains, fmt = self._gains[index], self._format
+        if self._fixed_gains is not None:
+            gains[:] = self._fixed_gains
+        elif not camera_gains(params[index], gains):
+            kernels.colour_sums(
+                self._batch_raw[index], self._shape, self._row_step, self._column_step, self._limit, self._sums
+            )
+            self._grey_world.update(self._sums, fmt.black_level, self._fewest_quads)
+            gains[:] = self._grey_world.gains
+        scale = self._scales[index]
+        np.multiply(gains, 1.0 / (fmt.white_level - fmt.black_level), out=scale[:, 0])
+        np.multiply(scale[:, 0], -fmt.black_level, out=scale[:, 1])
+
+    def _develop_stripe(self, number: int, thread: int) -> None:
+        index, stripe = divmod(number, self._stripes)
+        self._run_kernel(self._batch_raw[index], self._batch_srgb[index], self._edges[stripe], index, thread)
+
+    def _run_kernel(
+        self,
+        raw: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+        srgb: npt.NDArray[np.uint8],
+        rows: tuple[int, int],
+        index: int,
+        thread: int,
+    ) -> None:
+        first, last = rows
+        if self._format.cfa == "MONO":
+            kernels.develop_mono(
+                raw, srgb, first, last, self._format.width, self._table, self._defect_rows, self._defect_table
+            )
+            return
+        kernels.develop_bayer(
+            raw,
+            srgb,
+            first,
+            last,
+            self._shape,
+            self._scales[index],
+            self._matrices,
+            self._tone,
+            self._defect_rows,
+            self._defect_table,
+            self._pads,
+            self._clamp,
+            self._work[thread],
+        )
+
+    def _warm_up(self) -> None:
+        """Compile or load the kernels for exactly the kinds of array that will come, on memory of our own."""
+        fmt = self._format
+        raw = np.zeros(fmt.payload_size // self._raw[0].itemsize, self._raw[0].dtype)
+        raw.flags.writeable = self._raw[0].flags.writeable
+        srgb = np.zeros(fmt.width * fmt.height * 3, np.uint8)
+        if fmt.cfa != "MONO":
+            kernels.colour_sums(raw, self._shape, self._row_step, self._column_step, self._limit, self._sums)
+        for thread in range(len(self._work) if fmt.cfa != "MONO" else 1):
+            self._run_kernel(raw, srgb, (0, fmt.height), 0, thread)
+
+
+def _checked_matrix(colour_matrix: npt.ArrayLike | None) -> npt.NDArray[np.float32]:
+    if colour_matrix is None:
+        return np.eye(3, dtype=np.float32)
+    try:
+        matrix = np.asarray(colour_matrix, np.float32)
+    except (TypeError, ValueError):
+        matrix = np.empty(0, np.float32)
+    if matrix.size != 9 or not np.all(np.isfinite(matrix)):
+        raise UserError("the colour matrix is not usable; give nine finite numbers, three rows of three")
+    return matrix.reshape(3, 3)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _samples(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """A view of a raw slot in the unit that the kernel reads: bytes, or 16-bit words."""
+    if slot.size < fmt.payload_size or (fmt.bits_per_pixel == 16 and not slot.ctypes.data % 2 == 0):
+        raise ValueError(f"a raw slot needs {fmt.payload_size} bytes at an even address")
+    payload = slot[: fmt.payload_size]
+    return payload.view("<u2") if fmt.bits_per_pixel == 16 else payload
+
+
+def _pixels(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> npt.NDArray[np.uint8]:
+    size = fmt.width * fmt.height * 3
+    if slot.size < size or not slot.flags.writeable:
+        raise ValueError(f"an sRGB slot needs {size} writable bytes")
+    return slot[:size]
+
+
+def _pads(width: int, x_phase: int, pitch: int) -> npt.NDArray[np.int64]:
+    """(destination, source) offsets in a row buffer of the samples in front of and behind the row, mirrored."""
+    pairs = (width + x_phase + 1) // 2
+    period = 2 * (width - 1)
+
+    def place(column: int) -> int:
+        shifted = column + x_phase
+        return shifted // 2 + (pitch if shifted % 2 else 0)
+
+    entries = []
+    for column in (*range(-4 - x_phase, 0), *range(width, 2 * (pairs + 2) - x_phase)):
+        mirrored = min(column % period, period - column % period)
+        entries.append((place(column), place(mirrored)))
+    return np.array(entries, np.int64)
+
+
+def _work_buffers(pitch: int) -> tuple[npt.NDArray[np.generic], ...]:
+    """Rows, rows before clamping, codes, and the codes as bytes: the memory of one thread."""
+    rows = np.zeros(kernels.ROWS * 2 * pitch + kernels.PAD, np.float32)
+    before = np.zeros(3 * 2 * pitch + kernels.PAD, np.float32)
+    codes = np.zeros(3 * pitch, np.uint16)
+    return rows, before, codes, codes.view(np.uint8)

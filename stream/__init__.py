@@ -1,0 +1,57 @@
+"""The live pipeline, and the door for other programs: `from ispeed.stream import Subscriber`.
+
+Names are loaded when they are first asked for, so that a subscriber loads numpy and zmq and nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .endpoint import default_endpoint
+    from .frame import LOSS_REASONS, FrameHeader
+    from .publish import Publisher
+    from .reader import Frame, FrameOverwritten, StreamError, StreamInfo, StreamTimeout
+    from .ring import Ring
+    from .subscribe import Subscriber
+
+__all__ = [
+    "LOSS_REASONS",
+    "Frame",
+    "FrameHeader",
+    "FrameOverwritten",
+    "Publisher",
+    "Ring",
+    "StreamError",
+    "StreamInfo",
+    "StreamTimeout",
+    "Subscriber",
+    "default_endpoint",
+]
+
+_HOMES = {
+    "LOSS_REASONS": "frame",
+    "Frame": "reader",
+    "FrameHeader": "frame",
+    "FrameOverwritten": "reader",
+    "Publisher": "publish",
+    "Ring": "ring",
+    "StreamError": "reader",
+    "StreamInfo": "reader",
+    "StreamTimeout": "reader",
+    "Subscriber": "subscribe",
+    "default_endpoint": "endpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,321 @@
+"""One camera's acquisition: opens it, moves its frames into the raw ring, and notices when it is gone.
+
+Three threads share it. The *control* thread (the process's main thread) calls the methods; the *acquire* thread waits
+for frames; the *return* thread waits for slots that develop gives back, and offers them to the producer at once: a
+return that is only seen when the next frame comes would starve the camera while every slot is out. One lock guards the
+bookkeeping; the data path releases the GIL while it waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from typing import Any
+
+from ..engines.bayer import RawFormat
+from ..engines.errors import UserError
+from .camera.chunks import enable_chunks
+from .camera.copying import CopySource
+from .camera.discovery import Discovery, OpenCamera
+from .camera.nodes import CameraUnreachable, Features
+from .camera.settings import Geometry, configure, exposure_and_gain, frame_rate, levels
+from .camera.sources import Source, SourceFailed, ZeroCopySource
+from .config import StreamConfig
+from .frame import FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
+from .hold import Hold, HoldOptions
+from .ring import Ring
+
+WAIT_MS = 50  # the acquire thread looks this often whether it shall end
+PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
+SILENT_PROBE_S = 0.25  # without, this often once it is silent
+PERIODS = 2.5  # a camera slower than the timeout is silent only after this many of its periods
+
+
+class Acquisition:
+    """A camera, opened. `warnings` collects sentences for the user; `wake_fd` is an eventfd that says: look here.
+
+    Raises UserError when there is no such camera, it is in use, or it refuses a setting.
+    """
+
+    def __init__(self, config: StreamConfig, wake_fd: int) -> None:
+        self.warnings: list[str] = []
+        self.lost: str | None = None  # why the camera is lost
+        self._config, self._wake_fd = config, wake_fd
+        with Discovery(config.cti) as discovery:
+            self.warnings += discovery.warnings
+            self._camera: OpenCamera = discovery.open(config.camera)
+        self.info = self._camera.info
+        try:
+            self._features = Features(self._camera.node_map, self.info.serial)
+            self.geometry = self._prepare()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the reason to leave is the first one
+                self._camera.close()
+            raise
+        self._lock = threading.Lock()
+        self._hold: Hold | None = None
+        self._ring: Ring | None = None
+        self._fds: list[int] = []
+        self._acquire_thread: threading.Thread | None = None
+        self._return_thread: threading.Thread | None = None
+        self._end_returns = os.eventfd(0, os.EFD_CLOEXEC)
+        self._ending = False
+        self._timeout_s = config.timeout_ms / 1000
+        self._heard = self._probed = time.monotonic()
+        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the acquire thread runs."""
+        return self._acquire_thread is not None
+
+    @property
+    def draining(self) -> bool:
+        """Whether frames still wait that may yet be granted."""
+        with self._lock:
+            return self._hold is not None and self._hold.can_drain()
+
+    def attach(self, fds: list[int], options: HoldOptions, timeout_ms: int) -> None:
+        """Maps the raw ring (`fds`: ring, grant eventfd, return eventfd) and offers its slots to the source.
+
+        Raises UserError when the producer refuses the ring's memory.
+        """
+        if self._ring is not None:
+            raise RuntimeError("a ring is attached already")
+        self._ring = Ring.attach(fds[0], writable=True)
+        self._fds = fds[1:]
+        self._timeout_s = timeout_ms / 1000
+        try:
+            self._source.attach(self._ring)
+        except SourceFailed as error:
+            raise UserError(f"camera {self.info.serial}: {error}; choose --acquisition copy") from error
+        source = self._source
+        self._hold = Hold(self._ring, options, source.queue, fds[1], lambda: (source.underruns(), source.undelivered()))
+        self._return_thread = threading.Thread(target=self._return_loop, name="returns", daemon=True)
+        self._return_thread.start()
+
+    def consumer(self, epoch: int) -> None:
+        """The develop process `epoch` is ready."""
+        with self._lock:
+            self._need_hold().consumer(epoch)
+
+    def consumer_lost(self) -> int:
+        """The develop process died; how many slots it held."""
+        with self._lock:
+            return self._need_hold().consumer_lost()
+
+    def start(self, segment: int) -> None:
+        """Starts the acquisition; its frames carry `segment`. Raises UserError when the camera refuses."""
+        hold = self._need_hold()
+        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        self._ending, self.lost = False, None
+        try:
+            with self._lock:
+                hold.start(segment)
+            self._source.start()
+        except SourceFailed as error:
+            raise UserError(f"camera {self.info.serial} does not start: {error}") from error
+        self._heard = self._probed = time.monotonic()
+        self._acquire_thread = threading.Thread(target=self._acquire_loop, name="acquire", daemon=True)
+        self._acquire_thread.start()
+
+    def stop(self, drain: bool) -> None:
+        """Ends the acquisition. What was delivered is counted; without `drain` what waits counts as stopped."""
+        if self._acquire_thread is None:
+            return
+        self._source.stop(gone=self.lost is not None)
+        self._ending = True
+        self._acquire_thread.join()
+        self._acquire_thread = None
+        self._source.flush()
+        with self._lock:
+            self._need_hold().stop()
+        if not drain:
+            self.abandon_waiting()
+
+    def abandon_waiting(self) -> None:
+        """Counts what waits as stopped."""
+        with self._lock:
+            if self._hold is not None:
+                self._hold.abandon_waiting()
+
+    def set(self, feature: str, value: Any) -> Any:
+        """Sets a feature and returns its value read back. Raises UserError."""
+        result = self._features.set(feature, value)
+        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        return result
+
+    def trigger(self) -> None:
+        """Fires the software trigger. Raises UserError."""
+        self._features.set("TriggerSoftware", True)
+
+    def check_alive(self) -> None:
+        """Sets `lost` when the camera is silent though it should not be, or does not answer."""
+        if self._acquire_thread is None or self.lost or self._hold is None:
+            return
+        now = time.monotonic()
+        if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
+            self._heard = now
+        silent_s = now - self._heard
+        if self._config.trigger:
+            if now - self._probed >= PROBE_S:
+                self._probe(now)
+            return
+        fps = self.geometry.fps
+        period_s = 1 / fps if fps else 0.0
+        if silent_s >= max(self._timeout_s, PERIODS * period_s):
+            self._probe(now)
+            self.lost = self.lost or f"silent for {silent_s * 1000:.0f} ms"
+        elif silent_s >= max(SILENT_PROBE_S, PERIODS * period_s) and now - self._probed >= SILENT_PROBE_S:
+            self._probe(now)
+
+    def close(self) -> None:
+        """Stops, takes the buffers back, closes the camera. Raises the binding's exceptions where it is gone."""
+        try:
+            self.stop(drain=False)
+            os.eventfd_write(self._end_returns, 1)
+            if self._return_thread is not None:
+                self._return_thread.join()
+            self.abandon_waiting()
+            self._source.release()
+        finally:
+            self._camera.close()
+
+    def _prepare(self) -> Geometry:
+        """Sets the camera up and says what it will deliver."""
+        config, info, features = self._config, self.info, self._features
+        scene = None
+        if config.scene is not None:
+            if not info.simulated:
+                raise UserError(
+                    f"--scene is for the simulated camera, and {info.serial} is a {info.vendor} {info.model}"
+                )
+            from .camera.scenes import load_scene
+
+            scene = load_scene(config.scene)
+        configure(features, config, info, scene, self.warnings)
+        if "ChunkModeActive" not in config.features:
+            enable_chunks(features)
+        raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
+        raw = levels(features, config, scene, raw, self.warnings)
+        stream = self._camera.stream
+        payload = int(stream.payload_size if stream.defines_payload_size() else features.read("PayloadSize", 0, True))
+        if payload < raw.payload_size:
+            raise UserError(
+                f"camera {info.serial} announces {payload} bytes a frame, {raw.width}x{raw.height} {raw.pixel_format} "
+                f"needs {raw.payload_size}"
+            )
+        acquisition = self._choose_source(payload)
+        exposure_us, gain_db = exposure_and_gain(features)
+        return Geometry(
+            camera=info.index,
+            serial=info.serial,
+            vendor=info.vendor,
+            model=info.model,
+            tl_type=info.tl_type,
+            width=raw.width,
+            height=raw.height,
+            offset_x=int(features.read("OffsetX", 0)),
+            offset_y=int(features.read("OffsetY", 0)),
+            pixel_format=raw.pixel_format,
+            payload=payload,
+            alignment=_tolerant(lambda: stream.buffer_alignment, 1),
+            fps=frame_rate(features, config.trigger),
+            black_level=raw.black_level,
+            white_level=raw.white_level,
+            device_clock_is_host=info.simulated,
+            acquisition=acquisition,
+            min_buffers=_tolerant(lambda: stream.buffer_announce_min, 1),
+            exposure_us=exposure_us if exposure_us == exposure_us else None,
+            gain_db=gain_db if gain_db == gain_db else None,
+        )
+
+    def _choose_source(self, payload: int) -> str:
+        wish = self._config.acquisition
+        if wish != "copy":
+            source = ZeroCopySource(self._camera, self._features)
+            if source.accepts(payload):
+                self._source: Source = source
+                return "zero-copy"
+            if wish == "zero-copy":
+                raise UserError(
+                    f"camera {self.info.serial}: its producer takes no memory of ours: choose --acquisition copy"
+                )
+            self.warnings.append(f"camera {self.info.serial}: its producer takes no memory of ours: frames are copied")
+        self._source = CopySource(self._camera, self._features)
+        return "copy"
+
+    def _acquire_loop(self) -> None:
+        hold, source, lock = self._need_hold(), self._source, self._lock
+        arrival, wait, now_ns, arrived = source.arrival, source.wait, time.monotonic_ns, hold.arrived
+        try:
+            first = True
+            while True:
+                slot = wait(0 if self._ending else WAIT_MS)
+                if slot < 0:
+                    if self._ending:
+                        return
+                    continue
+                grabbed_ns = now_ns()
+                flags = arrival.flags
+                exposure_us = arrival.exposure_us if flags & FLAG_EXPOSURE_FROM_CHUNK else self._exposure_us
+                gain_db = arrival.gain_db if flags & FLAG_GAIN_FROM_CHUNK else self._gain_db
+                if first:
+                    first = False
+                    self._warn(source.fault())
+                with lock:
+                    arrived(slot, arrival, grabbed_ns, exposure_us, gain_db)
+                self._heard = grabbed_ns * 1e-9
+        except SourceFailed as error:
+            self._fail(str(error))
+
+    def _return_loop(self) -> None:
+        hold, lock = self._need_hold(), self._lock
+        returns_fd = self._fds[1]
+        poll = select.poll()
+        poll.register(returns_fd, select.POLLIN)
+        poll.register(self._end_returns, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._end_returns in ready:
+                return
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(returns_fd)
+            try:
+                with lock:
+                    hold.take_returns()
+            except SourceFailed as error:
+                self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        if not self._ending:
+            self.lost = self.lost or why
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _warn(self, text: str) -> None:
+        if text:
+            self.warnings.append(f"camera {self.info.serial}: {text}")
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _probe(self, now: float) -> None:
+        self._probed = now
+        try:
+            self._features.probe()
+        except CameraUnreachable as error:
+            self.lost = f"it does not answer ({error})"
+
+    def _need_hold(self) -> Hold:
+        if self._hold is None:
+            raise RuntimeError("no ring is attached")
+        return self._hold
+
+
+def _tolerant(ask: Any, default: int) -> int:
+    """What a producer tells, or `default` where it does not know the question."""
+    try:
+        return int(ask())
+    except Exception:  # optional in GenTL: each producer refuses in its own way
+        return default

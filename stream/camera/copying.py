@@ -1,0 +1,139 @@
+"""The portable data path: Harvesters' own buffers, one copy into a slot. For producers that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+
+import numpy as np
+
+from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
+from ..ring import Ring
+from .discovery import OpenCamera, plain_text
+from .nodes import Features
+from .sources import Arrival, SourceFailed
+
+MAX_BUFFERS = 64
+
+
+class CopySource:
+    """Fetches buffers through Harvesters, never more than there are slots to copy them into; see sources.Source."""
+
+    def __init__(self, camera: OpenCamera, features: Features) -> None:
+        from genicam import genapi, gentl
+        from harvesters.core import Callback
+
+        class CountIncomplete(Callback):
+            """Harvesters hands an incomplete buffer back at once and only calls this."""
+
+            def emit(self, context: object = None) -> None:
+                source._incomplete += 1
+
+        source = self
+        self.arrival = Arrival()
+        self._base_flags = FLAG_DEVICE_CLOCK_IS_HOST if camera.info.simulated else 0
+        self._acquirer, self._stream, self._features = camera.acquirer, camera.stream, features
+        self._errors = (genapi.GenericException, gentl.GenericException)
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._next: int | None = None  # the slot that the next frame goes to
+        self._incomplete = 0
+        self._running = 0
+        self._ring: Ring | None = None
+        self._chunks = False
+        self._acquirer.add_callback(self._acquirer.Events.INCOMPLETE_BUFFER, CountIncomplete())
+
+    def attach(self, ring: Ring) -> None:
+        self._ring = ring
+        self._acquirer.num_buffers = max(self._acquirer.min_num_buffers, min(ring.slots, MAX_BUFFERS))
+        self._chunks = bool(self._features.read("ChunkModeActive", False))
+
+    def queue(self, slot: int) -> None:
+        self._free.put(slot)
+
+    def start(self) -> None:
+        try:
+            self._acquirer.start()
+        except self._errors as error:
+            raise SourceFailed(plain_text(error)) from error
+
+    def wait(self, timeout_ms: int) -> int:
+        if self._next is None:
+            try:
+                self._next = self._free.get(timeout=timeout_ms / 1000)
+            except queue.Empty:
+                return -1
+        try:
+            buffer = self._acquirer.try_fetch(timeout=max(timeout_ms, 1) / 1000, is_raw=True)
+            if buffer is None:
+                return -1
+            try:
+                self._copy(buffer, self._next)
+            finally:
+                self._stream.queue_buffer(buffer, False)  # True, the default, would zero all of it
+        except self._errors as error:
+            raise SourceFailed(plain_text(error)) from error
+        slot, self._next = self._next, None
+        return slot
+
+    def stop(self, gone: bool) -> None:
+        if not gone:
+            self._features.set_if_there("AcquisitionStop", True)
+
+    def flush(self) -> None:
+        with contextlib.suppress(*self._errors):  # of a device that is gone
+            self._acquirer.stop()
+        while True:
+            try:
+                self._free.get_nowait()
+            except queue.Empty:
+                break
+        self._next = None
+
+    def release(self) -> None:
+        self._ring = None
+
+    def underruns(self) -> int | None:
+        try:
+            return int(self._stream.num_underrun)
+        except self._errors:
+            return None
+
+    def undelivered(self) -> int | None:
+        try:
+            return int(self._stream.num_awaiting_delivery)
+        except self._errors:
+            return None
+
+    def fault(self) -> str:
+        return ""
+
+    def _copy(self, buffer, slot: int) -> None:
+        arrival = self.arrival
+        arrival.frame_id = self._tell(buffer, "frame_id", -1)
+        if arrival.frame_id < 0:
+            self._running += 1
+            arrival.frame_id = self._running
+        arrival.timestamp = self._tell(buffer, "timestamp", 0)
+        arrival.unseen_incomplete, self._incomplete = self._incomplete, 0
+        arrival.incomplete = False
+        target = self._ring.slot(slot)  # type: ignore[union-attr]  # attached before it is waited for
+        pixels = np.frombuffer(buffer.raw_buffer, np.uint8)
+        arrival.size = min(self._tell(buffer, "size_filled", pixels.size), target.size, pixels.size)
+        target[: arrival.size] = pixels[: arrival.size]
+        if self._chunks:
+            arrival.exposure_us = float(self._features.read("ChunkExposureTime", math.nan))
+            arrival.gain_db = float(self._features.read("ChunkGain", math.nan))
+            arrival.flags = (
+                self._base_flags
+                | (0 if math.isnan(arrival.exposure_us) else FLAG_EXPOSURE_FROM_CHUNK)
+                | (0 if math.isnan(arrival.gain_db) else FLAG_GAIN_FROM_CHUNK)
+            )
+        else:
+            arrival.flags = self._base_flags
+
+    def _tell(self, buffer, name: str, default: int) -> int:
+        try:
+            return int(getattr(buffer, name))
+        except self._errors:
+            return default

@@ -1,0 +1,189 @@
+"""Brings a camera to what the config asks for, in an order that works, and tells what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...engines.bayer import PIXEL_FORMATS, RawFormat
+from ...engines.errors import UserError
+from ..config import StreamConfig
+from .discovery import CameraInfo
+from .nodes import Features
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What frames an opened camera will deliver; the answer to the `open` command.
+
+    `payload` is the bytes to reserve for a slot (chunks included), `fps` the rate in Hz as read back, 0 if triggered or
+    unknown. Levels are in DN of the pixel format. `exposure_us` and `gain_db` are None where the camera tells neither.
+    """
+
+    camera: int
+    serial: str
+    vendor: str
+    model: str
+    tl_type: str
+    width: int
+    height: int
+    offset_x: int
+    offset_y: int
+    pixel_format: str
+    payload: int
+    alignment: int
+    fps: float
+    black_level: float
+    white_level: float
+    device_clock_is_host: bool
+    acquisition: str
+    min_buffers: int
+    exposure_us: float | None
+    gain_db: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return asdict(self)
+
+
+def configure(features: Features, config: StreamConfig, info: CameraInfo, scene: Any, warnings: list[str]) -> None:
+    """Sets everything that `config` names; `scene` is what a simulated camera shall play, or None.
+
+    Raises UserError for a value that the camera refuses. What it changed on its own goes to `warnings`.
+    """
+    wanted = dict(config.features)
+    if scene is not None:
+        _play(features, scene)
+    for name, value in wanted.items():  # first, because a user set or binning changes all that follows
+        features.set(name, value)
+    if "AcquisitionMode" not in wanted:
+        features.set_if_there("AcquisitionMode", "Continuous")
+    _set_format(features, config, scene, warnings)
+    _set_exposure(features, config)
+    _set_trigger(features, config.trigger, wanted)
+    if config.fps is not None:
+        features.set_if_there("AcquisitionFrameRateAuto", "Off")
+        features.set_if_there("AcquisitionFrameRateEnable", True)
+        features.set("AcquisitionFrameRate", config.fps)
+        real = frame_rate(features, triggered=False)
+        if real and abs(real - config.fps) > 0.01 * config.fps:
+            warnings.append(
+                f"camera {info.serial} runs at {real:g} fps instead of {config.fps:g}: "
+                "exposure time, size or pixel format allow no more"
+            )
+
+
+def frame_rate(features: Features, triggered: bool) -> float:
+    """The rate in Hz that the camera says it runs at; 0 with a trigger, or where it does not say."""
+    if triggered:
+        return 0.0
+    for name in ("AcquisitionResultingFrameRate", "AcquisitionFrameRate"):
+        value = features.read(name)
+        if value:
+            return float(value)
+    return 0.0
+
+
+def exposure_and_gain(features: Features) -> tuple[float, float]:
+    """(exposure time in us, gain in dB) by the camera's nodes; NaN where it tells none."""
+    exposure, gain = features.read("ExposureTime"), features.read("Gain")
+    return (
+        float(exposure) if isinstance(exposure, (int, float)) else math.nan,
+        float(gain) if isinstance(gain, (int, float)) else math.nan,
+    )
+
+
+def levels(features: Features, config: StreamConfig, scene: Any, raw: RawFormat, warnings: list[str]) -> RawFormat:
+    """`raw` with the levels of the config, else of the scene's file, else of the camera."""
+    black, white = config.black_level, config.white_level
+    in_file = scene is not None and scene.samples is not None and scene.pixel_format == raw.pixel_format
+    if in_file:
+        black = scene.black_level if black is None else black
+        white = scene.white_level if white is None else white
+    if black is None:
+        black = float(features.read("BlackLevel", 0.0) or 0.0)
+        if not 0 <= black < raw.white_level:
+            warnings.append(
+                f"camera {features.serial} tells a BlackLevel of {black:g}, which {raw.pixel_format} cannot hold: "
+                "taken as 0; set black_level"
+            )
+            black = 0.0
+    return RawFormat(raw.width, raw.height, raw.pixel_format, black, white)
+
+
+def _play(features: Features, scene: Any) -> None:
+    """Makes a simulated camera play `scene`; the frames of a file bring their size and format."""
+    if scene.samples is None:
+        features.set("SimScene", "Target")
+        return
+    features.set("SimSceneFile", f"/proc/self/fd/{scene.to_memfd()}")
+    features.set("SimScene", "File")
+    features.set("PixelFormat", scene.pixel_format)
+    for offset in ("OffsetX", "OffsetY"):
+        features.set(offset, 0)
+    features.set("Width", scene.width)
+    features.set("Height", scene.height)
+
+
+def _set_format(features: Features, config: StreamConfig, scene: Any, warnings: list[str]) -> None:
+    if config.pixel_format is not None:
+        if config.pixel_format not in PIXEL_FORMATS:
+            raise UserError(
+                f"pixel format {config.pixel_format!r} is not supported; choose one of "
+                f"{', '.join(sorted(PIXEL_FORMATS))}"
+            )
+        features.set("PixelFormat", config.pixel_format)
+    elif features.read("PixelFormat") not in PIXEL_FORMATS:
+        _fall_back_to_supported(features, warnings)
+    region = {
+        "Width": config.width,
+        "Height": config.height,
+        "OffsetX": config.offset_x,
+        "OffsetY": config.offset_y,
+    }
+    if any(value is not None for value in region.values()):
+        for offset in ("OffsetX", "OffsetY"):  # a size is limited by the offset that was there before
+            features.set_if_there(offset, 0)
+    for name, value in region.items():
+        if value is not None:
+            features.set(name, value)
+
+
+def _fall_back_to_supported(features: Features, warnings: list[str]) -> None:
+    """Another pixel format for a camera that stands at one we cannot read: Bayer before mono, few bits before many."""
+    own = features.read("PixelFormat", "an unknown format")
+    offered = [name for name in features.entries("PixelFormat") if name in PIXEL_FORMATS]
+    offered.sort(key=lambda name: (not name.startswith("Bayer"), PIXEL_FORMATS[name] >> 16))
+    for name in offered:
+        if features.set_if_there("PixelFormat", name):
+            warnings.append(f"camera {features.serial} stood at {own}, which is not supported: set to {name}")
+            return
+    raise UserError(
+        f"camera {features.serial} delivers {own} and offers no supported pixel format; "
+        f"supported are {', '.join(sorted(PIXEL_FORMATS))}"
+    )
+
+
+def _set_exposure(features: Features, config: StreamConfig) -> None:
+    if config.exposure_us is not None:
+        features.set_if_there("ExposureAuto", "Off")
+        features.set("ExposureTime", config.exposure_us)
+    if config.gain_db is not None:
+        features.set_if_there("GainAuto", "Off")
+        features.set("Gain", config.gain_db)
+
+
+def _set_trigger(features: Features, trigger: bool, wanted: dict[str, Any]) -> None:
+    if "TriggerMode" in wanted:
+        return
+    if trigger:
+        features.set_if_there("TriggerSelector", wanted.get("TriggerSelector", "FrameStart"))
+        features.set("TriggerMode", "On")
+        return
+    selected = features.read("TriggerSelector")
+    for selector in features.entries("TriggerSelector") or (None,):
+        if selector is None or features.set_if_there("TriggerSelector", selector):
+            features.set_if_there("TriggerMode", "Off")
+    if selected is not None:
+        features.set_if_there("TriggerSelector", selected)

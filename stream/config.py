@@ -1,0 +1,141 @@
+"""StreamConfig: everything that `isp-stream` can be told, by flag or by YAML file, under the same names.
+
+The docstring under each field is its `--help`. Unknown keys are refused; all problems are reported at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..engines.errors import UserError
+
+Scalar = bool | int | float | str
+
+
+class _Confined(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
+
+
+class Realtime(_Confined):
+    """Scheduling of the grab process."""
+
+    cpu: Annotated[int, Field(ge=0)] | None = None
+    """CPU core that the grab process is bound to; null leaves it to the scheduler"""
+    fifo: Annotated[int, Field(ge=0, le=99)] = 0
+    """SCHED_FIFO priority of the grab process, 1-99 (needs CAP_SYS_NICE); 0 keeps the normal scheduler"""
+
+
+class StreamConfig(_Confined):
+    """Settings of `isp-stream`."""
+
+    camera: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)] = "0"
+    """camera to open: its index in --list, or its serial number"""
+    cti: list[Path] = []
+    """GenTL producer file(s) (.cti) to load before those on GENICAM_GENTL64_PATH and the shipped simulated camera"""
+    engine: str = "auto"
+    """what develops the frames: auto (a plan that fits this machine's GPU, else classic), classic, or the path of an
+    engine file"""
+    fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """AcquisitionFrameRate in Hz; null leaves the camera's own"""
+    width: Annotated[int, Field(gt=0, le=65535)] | None = None
+    """Width in pixels; null leaves the camera's own"""
+    height: Annotated[int, Field(gt=0, le=65535)] | None = None
+    """Height in pixels; null leaves the camera's own"""
+    offset_x: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """OffsetX in pixels; null leaves the camera's own"""
+    offset_y: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """OffsetY in pixels; null leaves the camera's own"""
+    pixel_format: str | None = None
+    """PixelFormat by its PFNC name, such as BayerRG8 or BayerRG12p; null leaves the camera's own"""
+    exposure_us: Annotated[float, Field(gt=0)] | None = None
+    """ExposureTime in microseconds; null leaves the camera's own"""
+    gain_db: float | None = None
+    """Gain in decibels; null leaves the camera's own"""
+    features: dict[str, Scalar] = {}
+    """further camera features by name, set in this order before the stream opens (YAML only; flag --set NAME=VALUE)"""
+    trigger: bool = False
+    """wait for the camera's trigger (TriggerMode On): silence is then idle, not a fault"""
+    black_level: Annotated[float, Field(ge=0)] | None = None
+    """black level in digital numbers of the pixel format; null reads the camera's BlackLevel, 0 where it has none"""
+    white_level: Annotated[float, Field(gt=0)] | None = None
+    """white level in digital numbers of the pixel format; null is the format's highest value"""
+    white_balance: tuple[float, float, float] | None = None
+    """gains of red, green and blue; null lets the engine find them (grey world, smoothed over time)"""
+    colour_matrix: list[list[float]] | None = None
+    """3x3 matrix, camera RGB to linear sRGB, rows sum to 1 for a neutral grey; null is the identity"""
+    defects: list[tuple[int, int]] = []
+    """defect pixels as (x, y), replaced by their neighbours of the same colour"""
+    policy: Literal["every", "latest", "block"] = "every"
+    """which frames are developed when the engine is behind: every (in order, oldest dropped when the ring is full),
+    latest (only the newest), block (nothing is dropped here; the camera runs out of buffers)"""
+    acquisition: Literal["auto", "zero-copy", "copy"] = "auto"
+    """data path: zero-copy (the camera writes into the ring), copy (portable, for producers that misbehave), auto
+    (zero-copy, and copy where the producer refuses it)"""
+    slots: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """slots in each ring; null holds 100 ms of frames, at least 16, at most 512"""
+    history: Annotated[int, Field(ge=0, le=4096)] = 0
+    """developed raw frames that stay readable in the ring, in addition to the slots"""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """threads of the engine; null chooses by frame size and cores"""
+    timeout_ms: Annotated[int, Field(ge=50)] = 2000
+    """silence after which a free-running camera counts as lost and is re-opened"""
+    realtime: Realtime = Realtime()
+    """scheduling of the grab process: {cpu, fifo} (YAML only)"""
+    publish: list[str] = []
+    """endpoint(s) to publish on, such as ipc:///run/me/cam or tcp://127.0.0.1:5555; empty is
+    ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA"""
+    insecure: bool = False
+    """allow a tcp endpoint that other hosts can reach, unencrypted"""
+    shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
+    """put the sRGB ring into /dev/shm/NAME, for readers in another PID namespace; null keeps it anonymous"""
+    frames: Annotated[int, Field(ge=0)] = 0
+    """end after this many published frames; 0 runs until stopped"""
+    seconds: Annotated[float, Field(ge=0)] = 0
+    """end after this many seconds; 0 runs until stopped"""
+    scene: str | None = None
+    """what the simulated camera plays: target, or a file of raw frames (.raw, .png, .npy),
+    FILE?width=512&height=512&format=BayerRG12 where no FILE.yaml says so"""
+    save: Path | None = None
+    """folder for a PNG of each frame"""
+    trace: Path | None = None
+    """file for each frame's five time stamps, as Chrome-trace JSON (the last 200,000 frames)"""
+    json_lines: Annotated[bool, Field(alias="json")] = False
+    """print one JSON object a second and the final ledger, instead of the status line"""
+    quiet: bool = False
+    """print nothing but errors"""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+def make_config(values: dict[str, Any]) -> StreamConfig:
+    """Validates `values` (names as in the YAML file). Raises UserError that lists every problem in one line."""
+    try:
+        return StreamConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError when there is no such file or no mapping in it."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"the config {path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"the config {path} must hold 'name: value' lines")
+    return values
+
+
+def _sentence(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}: isp-stream --help lists those that exist"
+    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]} (got {problem['input']!r})"

@@ -1,0 +1,28 @@
+"""Where the console scripts begin. Ctrl-C is quiet from the first line on, before the slow imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(0)  # nothing has been started yet: there is nothing to clean up
+
+
+def stream() -> int:
+    """`isp-stream`."""
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    from .cli import main
+
+    return main()
+
+
+def view() -> int:
+    """`isp-view`."""
+    signal.signal(signal.SIGINT, _leave)
+    from .view import main
+
+    return main()

@@ -1,0 +1,240 @@
+"""The grab stage: `python -m ispeed.stream.grab CHANNEL_FD`, one process per camera.
+
+A process of its own because the GenICam binding holds the GIL while it talks to a camera. It obeys the commands that
+come over the channel, one at a time, and reports on its own when the camera is lost. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ..engines.errors import UserError
+from .acquisition import Acquisition
+from .camera.discovery import plain_text
+from .channel import Channel, ChannelClosed, close_fds
+from .config import Realtime, StreamConfig
+from .hold import HoldOptions
+
+TICK_MS = 100
+DRAIN_TICK_MS = 5
+DRAIN_S = 5.0
+CLOSE_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Grab:
+    """Serves one channel until it is told to close, or the other end is gone."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._acquisition: Acquisition | None = None
+        self._drain: tuple[dict[str, Any], float] | None = None  # the stop request to answer, and until when to drain
+        self._reported_lost = False
+        self._closed = False
+        self._commands: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
+            "open": self._open,
+            "attach": self._attach,
+            "consumer": self._consumer,
+            "consumer_lost": self._consumer_lost,
+            "start": self._start,
+            "set": self._set,
+            "trigger": self._trigger,
+            "stop": self._stop,
+            "close": self._close,
+        }
+
+    def run(self) -> None:
+        """Serves until closed."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        try:
+            while not self._closed:
+                ready = [fd for fd, _ in poll.poll(self._patience_ms())]
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                if self._channel.fileno() in ready:
+                    self._serve()
+                self._look_after()
+        except ChannelClosed:  # the main process has ended
+            self._shut_down()
+
+    def _patience_ms(self) -> int | None:
+        if self._drain is not None:
+            return DRAIN_TICK_MS
+        return TICK_MS if self._acquisition is not None and self._acquisition.streaming else None
+
+    def _serve(self) -> None:
+        message = self._channel.receive()
+        if message is None:
+            return
+        request, fds = message
+        command = self._commands.get(request.get("cmd", ""))
+        if command is None or (fds and command != self._attach):
+            close_fds(fds)
+            self._channel.answer(request, user_error=f"the grab stage knows no command {request.get('cmd')!r}")
+            return
+        try:
+            answer = command(request, fds)
+        except UserError as error:
+            answer = {"user_error": str(error)}
+        if answer is not None:
+            self._channel.answer(request, **answer)
+
+    def _look_after(self) -> None:
+        """Passes on warnings, notices a lost camera, finishes a drain."""
+        acquisition = self._acquisition
+        if acquisition is None:
+            return
+        acquisition.check_alive()
+        while acquisition.warnings:
+            self._channel.send({"event": "warning", "text": acquisition.warnings.pop(0)})
+        if acquisition.lost and not self._reported_lost:
+            self._reported_lost = True
+            self._channel.send({"event": "camera_lost", "why": acquisition.lost})
+            with _time_limit(CLOSE_S):  # no more frames come; what waits is still granted
+                acquisition.stop(drain=True)
+        if self._drain is not None and (time.monotonic() >= self._drain[1] or not acquisition.draining):
+            request, self._drain = self._drain[0], None
+            acquisition.abandon_waiting()
+            self._channel.answer(request)
+
+    def _open(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        if self._acquisition is not None:
+            raise UserError("the grab stage has a camera open already")
+        config = StreamConfig.model_validate(request["config"])
+        warning = make_realtime(config.realtime)
+        self._acquisition = Acquisition(config, self._wake)
+        if warning:
+            self._acquisition.warnings.append(warning)
+        return {"geometry": self._acquisition.geometry.to_json()}
+
+    def _attach(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        options = HoldOptions(*(request[name] for name in ("policy", "depth", "reserve", "history", "limit")))
+        self._camera().attach(fds, options, request["timeout_ms"])
+        return {}
+
+    def _consumer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._camera().consumer(request["epoch"])
+        return {}
+
+    def _consumer_lost(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        return {"taken": self._camera().consumer_lost()}
+
+    def _start(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._reported_lost = False
+        self._camera().start(request["segment"])
+        return {}
+
+    def _set(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        return {"value": self._camera().set(request["feature"], request["value"])}
+
+    def _trigger(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._camera().trigger()
+        return {}
+
+    def _stop(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
+        with _time_limit(CLOSE_S):
+            self._camera().stop(drain=request["drain"])
+        if not request["drain"]:
+            self._camera().abandon_waiting()  # of a camera that was lost before
+            return {}
+        self._drain = (request, time.monotonic() + DRAIN_S)
+        return None  # answered when nothing waits any more
+
+    def _close(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._shut_down()
+        return {}
+
+    def _shut_down(self) -> None:
+        self._closed = True
+        acquisition, self._acquisition = self._acquisition, None
+        if acquisition is None:
+            return
+        with _time_limit(CLOSE_S):
+            try:
+                acquisition.close()
+            except Exception:
+                if not acquisition.lost:
+                    raise
+                # A camera that is gone cannot be closed; the kernel lets go of the rest with the process.
+
+    def _camera(self) -> Acquisition:
+        if self._acquisition is None:
+            raise UserError("the grab stage has no camera open")
+        return self._acquisition
+
+
+class _time_limit:  # noqa: N801 (a context manager that reads like a function)
+    """Ends the process when the block takes longer: a dead device can hang inside the binding, which holds the GIL."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._sink = open(os.devnull, "w")
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._sink)
+
+    def __exit__(self, *_: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._sink.close()
+
+
+def make_realtime(wish: Realtime) -> str:
+    """Binds this process to a core and gives it a real-time priority; a sentence where that is not permitted.
+
+    Raises UserError for a core that does not exist. Threads started later inherit both.
+    """
+    if wish.cpu is not None:
+        try:
+            os.sched_setaffinity(0, {wish.cpu})
+        except OSError as error:
+            cores = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+            raise UserError(f"realtime cpu {wish.cpu} cannot be used: this process may run on {cores}") from error
+    if wish.fifo:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(wish.fifo))
+        except OSError:
+            return (
+                f"SCHED_FIFO {wish.fifo} is not permitted: grant it with an rtprio line in /etc/security/limits.conf "
+                "or CAP_SYS_NICE; running at normal priority"
+            )
+    return ""
+
+
+def settle_in() -> None:
+    """Makes this process a well-behaved stage: it dies with its parent, and leaves Ctrl-C to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.setswitchinterval(0.0005)  # a waiting thread gets the GIL sooner: frames do not wait for a config being read
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the stage on the channel whose descriptor number is the only argument."""
+    settle_in()
+    channel = Channel.from_fd(int(arguments[0]))
+    try:
+        Grab(channel).run()
+        return 0
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        print(f"grab: {type(error).__name__}: {plain_text(error)} ({where})", file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        channel.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Hub: the one poll of the main process, over the stages' channels and whatever else wakes it.
+
+Calls to a stage keep that poll going, so nothing is published late because a stage is slow to answer; what comes
+meanwhile lies in `inbox` for the outer loop.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .channel import ChannelClosed, check
+from .stage import StageProcess
+
+
+class Stopping(Exception):
+    """The user asked to end while a call was under way."""
+
+
+class StageDied(Exception):
+    """The stage ended while a call was under way."""
+
+
+class Hub:
+    """Starts, calls and ends stages. `on_wake` runs first whenever anything wakes the poll."""
+
+    def __init__(self, fds: tuple[int, ...], on_wake: Callable[[], None]) -> None:
+        self._on_wake = on_wake
+        self._stages: dict[int, StageProcess] = {}
+        self._answers: dict[tuple[int, int], dict[str, Any]] = {}
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        for fd in (*fds, self._wake):
+            self._poll.register(fd, select.POLLIN)
+        self.inbox: deque[tuple[StageProcess, dict[str, Any]]] = deque()
+        self.signals = 0
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """SIGINT or SIGTERM: the first drains and ends, the second forces."""
+        self.signals += 1
+        os.eventfd_write(self._wake, 1)
+        if self.signals > 1:
+            for stage in self._stages.values():
+                os.kill(stage.pid, signal.SIGKILL)
+
+    def pump(self, timeout_s: float, *, stoppable: bool = True) -> None:
+        """Waits up to `timeout_s` for anything and takes in messages. Raises Stopping once a signal has come."""
+        ready = self._poll.poll(timeout_s * 1e3)
+        self._on_wake()
+        for fd, _ in ready:
+            if (stage := self._stages.get(fd)) is not None:
+                self._read(stage)
+            elif fd == self._wake:
+                os.eventfd_read(self._wake)
+        if stoppable and self.signals:
+            raise Stopping
+
+    def _read(self, stage: StageProcess) -> None:
+        try:
+            got = stage.channel.receive(0)
+        except ChannelClosed:
+            stage.dead = True
+            self._poll.unregister(stage.channel.fileno())
+            self.inbox.append((stage, {"event": "died"}))
+            return
+        if got is not None and "call" in got[0]:
+            self._answers[stage.pid, got[0]["call"]] = got[0]
+        elif got is not None:
+            self.inbox.append((stage, got[0]))
+
+    def call(
+        self,
+        stage: StageProcess,
+        command: str,
+        timeout_s: float,
+        fds: tuple[int, ...] = (),
+        stoppable: bool = True,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Sends a command and waits for its answer. Raises UserError, StageDied, TimeoutError or Stopping."""
+        return self.answer(stage, stage.post(command, fds, **arguments), timeout_s, stoppable=stoppable)
+
+    def answer(self, stage: StageProcess, call: int, timeout_s: float, *, stoppable: bool = True) -> dict[str, Any]:
+        """Waits for an answer while the poll goes on. Raises UserError, StageDied, TimeoutError or Stopping."""
+        deadline = time.monotonic() + timeout_s
+        while (answer := self._answers.pop((stage.pid, call), None)) is None:
+            if stage.dead:
+                raise StageDied(f"the {stage.name} process ended")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the {stage.name} process did not answer within {timeout_s:g} s")
+            self.pump(0.05, stoppable=stoppable)
+        return check(answer)
+
+    def spawn(self, name: str) -> StageProcess:
+        """Starts a stage and watches it."""
+        stage = StageProcess(name)
+        self._stages[stage.channel.fileno()] = stage
+        self._poll.register(stage.channel.fileno(), select.POLLIN)
+        return stage
+
+    def retire(self, stage: StageProcess, grace_s: float = 0.0) -> None:
+        """Takes a stage out of the poll and sees its process end, killed after `grace_s`. Harmless when repeated."""
+        fd = stage.channel.fileno()
+        if self._stages.pop(fd, None) is not None and not stage.dead:
+            self._poll.unregister(fd)
+        stage.dead = True
+        stage.end(grace_s)
+
+    def current(self, stage: StageProcess) -> bool:
+        """Whether the stage has not been retired."""
+        return stage in self._stages.values()

@@ -1,0 +1,144 @@
+"""FrameLedger: every frame accounted for.
+
+Within a segment (one acquisition, from start to end)
+
+    ids seen + ids missing = published + lost, by reason
+
+exactly. The counts are single-writer words in the raw ring, so they survive any process; the ledger only takes
+differences of snapshots. Between segments lies an outage with its duration and an estimate of the frames that a
+camera at its rate would have sent meanwhile; it is never added to the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from .frame import LOSS_REASONS
+from .ring import Word
+
+
+@dataclass
+class Account:
+    """Counts of frames over some span. `missing` are ids that never came; `lost` is by reason, see LOSS_REASONS."""
+
+    seen: int = 0
+    missing: int = 0
+    published: int = 0
+    lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_REASONS, 0))
+
+    @property
+    def in_flight(self) -> int:
+        """Frames seen that are neither published nor lost yet; 0 once the pipeline is drained."""
+        return self.seen + self.missing - self.published - sum(self.lost.values())
+
+    def minus(self, other: Account) -> Account:
+        """This account without what `other` already held."""
+        return Account(
+            self.seen - other.seen,
+            self.missing - other.missing,
+            self.published - other.published,
+            {reason: count - other.lost[reason] for reason, count in self.lost.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One acquisition: its number, its span (CLOCK_MONOTONIC ns), why it ended, and its account."""
+
+    number: int
+    start_ns: int
+    end_ns: int
+    ended_by: str
+    account: Account
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The time between two segments, and the frames a camera at `fps` would have sent in it (an estimate)."""
+
+    start_ns: int
+    end_ns: int
+    estimated_frames: int
+
+
+def read_losses(words: Sequence[int]) -> tuple[int, ...]:
+    """Frames lost so far, in the order of LOSS_REASONS, from a ring's words."""
+    return (
+        words[Word.CAMERA_GAP],
+        words[Word.INCOMPLETE],
+        words[Word.NO_FREE_BUFFER],
+        words[Word.SUPERSEDED],
+        words[Word.ENGINE_ERROR],
+        words[Word.STAGE_DIED],
+        words[Word.STOPPED_GRAB] + words[Word.STOPPED_MAIN],
+    )
+
+
+def read_account(words: Sequence[int]) -> Account:
+    """The account since the rings were made. Later stages are read first, so `in_flight` is never negative."""
+    published = words[Word.PUBLISHED]
+    losses = read_losses(words)
+    return Account(words[Word.SEEN], losses[0] + losses[2], published, dict(zip(LOSS_REASONS, losses, strict=True)))
+
+
+class FrameLedger:
+    """Keeps segments and outages. Used by the main process alone."""
+
+    def __init__(self, words: Sequence[int]) -> None:
+        self._words = words
+        self.segments: list[Segment] = []
+        self.outages: list[Outage] = []
+        self._open: tuple[int, Account] | None = None
+        self._number = 0
+
+    @property
+    def segment_open(self) -> bool:
+        """Whether an acquisition is running."""
+        return self._open is not None
+
+    def open_segment(self, now_ns: int, fps: float) -> int:
+        """Starts a segment and records the outage before it (`fps`: the camera's rate, Hz). Returns its number."""
+        if self._open is not None:
+            raise RuntimeError("a segment is open already")
+        if self.segments:
+            start = self.segments[-1].end_ns
+            self.outages.append(Outage(start, now_ns, round((now_ns - start) * 1e-9 * fps)))
+        self._open = (now_ns, read_account(self._words))
+        self._number += 1
+        return self._number
+
+    def close_segment(self, now_ns: int, ended_by: str) -> Segment:
+        """Ends the open segment; the pipeline must be drained, or what it held be counted as lost, before."""
+        if self._open is None:
+            raise RuntimeError("no segment is open")
+        start_ns, before = self._open
+        segment = Segment(self._number, start_ns, now_ns, ended_by, read_account(self._words).minus(before))
+        self.segments.append(segment)
+        self._open = None
+        return segment
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every closed segment's sums are equal."""
+        return all(segment.account.in_flight == 0 for segment in self.segments)
+
+    def to_json(self) -> dict:
+        """The whole account as a JSON-able dict."""
+        total = read_account(self._words)
+        return {
+            "seen": total.seen,
+            "missing": total.missing,
+            "published": total.published,
+            "lost": total.lost,
+            "in_flight": total.in_flight,
+            "balanced": self.balanced,
+            "segments": [
+                {**asdict(segment), "duration_s": (segment.end_ns - segment.start_ns) * 1e-9}
+                for segment in self.segments
+            ],
+            "outages": [
+                {"duration_s": (o.end_ns - o.start_ns) * 1e-9, "estimated_frames": o.estimated_frames}
+                for o in self.outages
+            ],
+        }

@@ -1,0 +1,223 @@
+"""Publisher: sends what the develop stage has finished to any number of subscribers, and never waits for one.
+
+Every message begins with an 8-byte topic; `docs/wire.md` describes them. Subscribers on the same host get descriptors
+and look into the ring themselves; pixels travel only while somebody subscribes to them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from ..engines.errors import UserError
+from .endpoint import EndpointLock, boot_id, default_endpoint, parse_endpoint, require_local
+from .frame import HEADER_SIZE, TOPIC_SIZE, VERSION, patch_published, topic
+from .ring import Ring
+
+__all__ = ["Publisher", "default_endpoint"]
+
+INFO_MAX = 4096  # bytes of stream info
+_QUEUE = 1024  # messages that wait for one subscriber before it loses some; a descriptor has 264 bytes
+_PIXEL_QUEUE_BYTES = 64 << 20  # the same while there are subscribers to pixels: a stopped one holds that much memory
+_SUBSCRIPTIONS_AT_ONCE = 256  # read in one turn, so that a hostile flood of them cannot hold up a frame
+_SUBSCRIPTION_MAX = 1024  # bytes; whoever sends more is disconnected
+_LINGER_MS = 100  # at the end, for the last frames to leave
+
+
+class Publisher:
+    """One camera's stream on one XPUB socket.
+
+    Args:
+        endpoints: Where to publish, ipc:// or tcp://; empty is `default_endpoint(camera)`.
+        camera: The camera's index, part of every topic.
+        insecure: Allow a tcp endpoint that other hosts can reach.
+
+    Raises:
+        UserError: An endpoint is taken, unusable, or public without `insecure`.
+    """
+
+    def __init__(self, endpoints: Sequence[str], camera: int, *, insecure: bool = False) -> None:
+        self._topics = {kind: topic(kind, camera) for kind in "idp"}
+        self._counts = dict.fromkeys("idp", 0)
+        self._camera = camera
+        self._info = b""
+        self._ring: Ring | None = None
+        self._frame_bytes = 0
+        self._descriptor = bytearray(self._topics["d"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
+        self._header = memoryview(self._descriptor)[TOPIC_SIZE:]
+        self._pixel_head = bytearray(self._topics["p"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
+        self._locks: list[EndpointLock] = []
+        self.endpoints: list[str] = []
+        self.lapped = 0  # frames that were overwritten before they could be published; each is a gap in `sequence`
+        self._context = zmq.Context()
+        self._socket = self._make_socket()
+        try:
+            for endpoint in endpoints or [default_endpoint(camera)]:
+                self._bind(endpoint, insecure)
+        except UserError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def subscribers(self) -> dict[str, int]:
+        """Subscriptions now: to `descriptors` and to `pixels`. One to everything counts in both."""
+        return {"descriptors": self._counts["d"], "pixels": self._counts["p"]}
+
+    def fileno(self) -> int:
+        """The descriptor, for poll. It signals edges: call `poll_subscriptions` at each wake and after `publish`."""
+        return self._socket.fileno()
+
+    def attach(self, ring: Ring, info: dict[str, Any]) -> None:
+        """Publishes from `ring` (sRGB) from now on, and tells every subscriber.
+
+        `info` holds what only the caller knows: stream_id (16 hex digits), width, height, stride, engine, fps, serial.
+        """
+        where = {"ring_path": str(ring.path)} if ring.path else {"ring_fd": ring.fd}
+        layout = ring.layout
+        text = json.dumps(
+            {
+                "version": VERSION,
+                "camera": self._camera,
+                "boot_id": boot_id(),
+                "pid": os.getpid(),
+                **where,
+                "slots": layout.slots,
+                "slot_stride": layout.slot_stride,
+                "payload": layout.payload,
+                "data_offset": layout.data_offset,
+                "headers_offset": layout.headers_offset,
+                "generations_offset": layout.generations_offset,
+                "total": layout.total,
+                **info,
+            }
+        ).encode()
+        if len(text) > INFO_MAX:
+            raise ValueError(f"the stream info has {len(text)} bytes, at most {INFO_MAX} may be")
+        self._info = self._topics["i"] + text
+        self._ring = ring
+        self._frame_bytes = info["stride"] * info["height"]
+        self._limit_queue()
+        self._send(self._info)
+
+    def publish(self, first: int, last: int) -> None:
+        """Publishes the frames of sequence `first` up to, not including, `last`, and stamps each in the ring.
+
+        Never waits: a subscriber whose queue is full loses messages, and sees that by their sequence.
+        """
+        ring = self._ring
+        if ring is None:
+            raise RuntimeError("attach a ring before publishing")
+        memory, generations, slots = ring.memory, ring.generations, ring.slots
+        for sequence in range(first, last):
+            slot, generation = sequence % slots, 2 * sequence + 2
+            if generations[slot] != generation:
+                self.lapped += 1
+                continue
+            at = ring.header_offset(slot)
+            patch_published(memory, at, time.monotonic_ns())
+            self._header[:] = memory[at : at + HEADER_SIZE]
+            if generations[slot] != generation:  # overwritten between the check and the copy
+                self.lapped += 1
+                continue
+            self._send(self._descriptor)
+            if self._counts["p"]:
+                self._send_pixels(ring, slot, generation)
+
+    def poll_subscriptions(self) -> None:
+        """Takes in what subscribers asked for, and answers those new to the stream info."""
+        answer = False
+        for _ in range(_SUBSCRIPTIONS_AT_ONCE):
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                break
+            answer |= self._note(self._socket.recv(zmq.NOBLOCK))
+        if answer and self._info:
+            self._send(self._info)
+
+    def close(self) -> None:
+        """Ends the stream and removes sockets and locks. Harmless when called twice."""
+        self._socket.close(linger=_LINGER_MS)
+        self._context.term()
+        for lock in self._locks:
+            lock.release()
+        self._ring = None
+
+    def _make_socket(self) -> zmq.Socket:
+        made = self._context.socket(zmq.XPUB)
+        made.set(zmq.SNDHWM, _QUEUE)  # all of these before bind: they hold for connections made later
+        made.set(zmq.XPUB_VERBOSER, 1)
+        made.set(zmq.MAXMSGSIZE, _SUBSCRIPTION_MAX)
+        made.set(zmq.LINGER, 0)
+        return made
+
+    def _bind(self, endpoint: str, insecure: bool) -> None:
+        transport, address = parse_endpoint(endpoint)
+        if not insecure:
+            require_local(endpoint)
+        if transport == "ipc":
+            self._locks.append(EndpointLock(endpoint))
+        self._socket.set(zmq.IPV6, int("[" in address))
+        before = os.umask(0o177)  # the socket file is the user's alone from its first moment on
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise UserError(_why_not_bound(endpoint, error)) from error
+        finally:
+            os.umask(before)
+        self.endpoints.append(bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode())
+
+    def _send(self, message: bytes | bytearray) -> None:
+        try:
+            self._socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+
+    def _send_pixels(self, ring: Ring, slot: int, generation: int) -> None:
+        # The copy is made first and sent after the check, so that a torn frame never leaves.
+        pixels = zmq.Frame(ring.slot(slot)[: self._frame_bytes], copy=True)
+        if ring.generations[slot] != generation:
+            return
+        self._pixel_head[TOPIC_SIZE:] = self._header
+        try:
+            self._socket.send(self._pixel_head, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(pixels, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            pass
+
+    def _note(self, message: bytes) -> bool:
+        """Counts a subscription or its end. Returns whether it is a new one to the stream info."""
+        if not message or message[0] > 1:
+            return False
+        prefix, step = message[1:], 1 if message[0] else -1
+        matched = [kind for kind, name in self._topics.items() if name.startswith(prefix) or prefix.startswith(name)]
+        for kind in matched:
+            self._counts[kind] = max(0, self._counts[kind] + step)
+        if "p" in matched:
+            self._limit_queue()
+        return step > 0 and "i" in matched
+
+    def _limit_queue(self) -> None:
+        """Bounds the memory that a stopped subscriber to pixels can hold; libzmq applies it to open connections too."""
+        size = _QUEUE
+        if self._counts["p"] and self._frame_bytes:
+            size = max(8, min(_QUEUE, _PIXEL_QUEUE_BYTES // self._frame_bytes))
+        self._socket.set(zmq.SNDHWM, size)
+
+
+def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"endpoint {endpoint} is in use by another program: stop it, or choose another one with --publish"
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"endpoint {endpoint} is no address of this machine: use 127.0.0.1, or an address of its own"
+    return f"cannot publish on {endpoint}: {error.strerror.lower()}; choose another one with --publish"

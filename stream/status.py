@@ -1,0 +1,130 @@
+"""The status viewer: shows what the main process tells it, one JSON object a line on stdin, until stdin ends.
+
+Started as `python -m ispeed.stream.status live|plain|json`. A process of its own, so that drawing, or a terminal that
+is not read, never holds up a frame.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def started_line(message: dict[str, Any]) -> str:
+    """What runs, in one line."""
+    g, engine = message["geometry"], message["engine"]
+    fps = f"{g['fps']:g} fps" if g["fps"] else "triggered"
+    return (
+        f"camera {g['camera']} {g['model']} {g['serial']}: {g['width']}x{g['height']} {g['pixel_format']}, {fps}, "
+        f"{g['acquisition']} | engine {engine['name']} ({engine['backend']} {engine['precision']}) | "
+        f"{message['slots']} slots | {', '.join(message['endpoint'])}"
+    )
+
+
+def status_line(message: dict[str, Any]) -> str:
+    """Rates, losses, latency and bottleneck in one line."""
+    r, latency = message["rates"], message["latency_ms"]
+    return (
+        f"{message['t_s']:7.1f} s | camera {r['camera']:.0f} grab {r['grab']:.0f} develop {r['develop']:.0f} "
+        f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])} | {latency['from']} to published "
+        f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | limit: {message['bottleneck']} | "
+        f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
+    )
+
+
+def losses(lost: dict[str, int]) -> str:
+    """'0', or the total and each reason that counts."""
+    total = sum(lost.values())
+    if not total:
+        return "0"
+    return f"{total} ({', '.join(f'{reason} {count}' for reason, count in lost.items() if count)})"
+
+
+def ledger_lines(message: dict[str, Any]) -> list[str]:
+    """The account at the end."""
+    ledger, latency = message["ledger"], message["latency_ms"]
+    balance = "the account balances" if ledger["balanced"] else "THE ACCOUNT DOES NOT BALANCE"
+    lines = [
+        f"seen {ledger['seen']} + missing {ledger['missing']} = published {ledger['published']} + "
+        f"lost {losses(ledger['lost'])}: {balance}",
+        f"latency {latency['from']} to published: p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, "
+        f"p99.9 {latency['p999']:.2f}, max {latency['max']:.2f} ms ({latency['count']} frames)",
+    ]
+    segments = ledger["segments"]
+    if len(segments) > 1 or ledger["outages"]:
+        lines.append(f"{len(segments)} segments:")
+        for s in segments:
+            account = s["account"]
+            lines.append(
+                f"  {s['number']}: {s['duration_s']:.2f} s, seen {account['seen']}, missing {account['missing']}, "
+                f"published {account['published']}, lost {losses(account['lost'])}; ended by: {s['ended_by']}"
+            )
+        for outage in ledger["outages"]:
+            lines.append(
+                f"  outage of {outage['duration_s']:.2f} s, about {outage['estimated_frames']} frames not taken"
+            )
+    return lines
+
+
+def lines_of(message: dict[str, Any]) -> list[str]:
+    """The lines that a message is shown as."""
+    event = message["event"]
+    if event == "started":
+        return [started_line(message)]
+    if event == "status":
+        return [status_line(message)]
+    if event == "final":
+        return ledger_lines(message)
+    return [message.get("text", event)]
+
+
+def show_plain() -> None:
+    """Every message as lines."""
+    for line in sys.stdin:
+        sys.stdout.write("\n".join(lines_of(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def show_json() -> None:
+    """Every message as it came."""
+    for line in sys.stdin:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def show_live() -> None:
+    """The status in place, everything else above it."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    with Live(Text("starting"), console=console, auto_refresh=False, transient=True) as live:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if message["event"] == "status":
+                live.update(Text(status_line(message)), refresh=True)
+            else:
+                for text in lines_of(message):
+                    console.print(Text(text))
+
+
+def main() -> int:
+    """Shows stdin in the style named on the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends by Ctrl-C and tells us
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        {"live": show_live, "plain": show_plain, "json": show_json}[sys.argv[1]]()
+    except BrokenPipeError:  # our reader left (`| head`): nothing more to show, and nothing to flush at exit
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

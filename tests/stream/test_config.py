@@ -1,0 +1,63 @@
+"""StreamConfig: what is accepted, what is refused, and that flags, YAML and help are one thing."""
+
+import pytest
+
+from ispeed.engines.errors import UserError
+from ispeed.stream.cli import make_parser, parse
+from ispeed.stream.config import StreamConfig, make_config, read_yaml
+
+
+def test_every_problem_is_reported_at_once():
+    with pytest.raises(UserError) as caught:
+        make_config({"fps": -1, "policy": "some", "colour": 3, "realtime": {"cpu": -1}})
+    text = str(caught.value)
+    for part in ("fps", "policy", "unknown setting 'colour'", "realtime.cpu"):
+        assert part in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "values", [{"fps": float("nan")}, {"seconds": float("inf")}, {"width": 0}, {"slots": 1}, {"shm_name": "../x"}]
+)
+def test_values_that_cannot_be_are_refused(values):
+    with pytest.raises(UserError, match=next(iter(values))):
+        make_config(values)
+
+
+def test_flags_go_before_the_file_and_features_are_merged(tmp_path):
+    path = tmp_path / "cam.yaml"
+    path.write_text("fps: 100\npixel_format: BayerRG8\nfeatures: {Gamma: 1.0}\n")
+    config, _ = parse(["--config", str(path), "--fps", "250", "--set", "LUTEnable=true", "--json"])
+    assert (config.fps, config.pixel_format, config.json_lines) == (250.0, "BayerRG8", True)
+    assert config.features == {"Gamma": 1.0, "LUTEnable": True}
+
+
+def test_the_json_name_works_in_the_file_too(tmp_path):
+    path = tmp_path / "cam.yaml"
+    path.write_text("json: true\nwhite_balance: [2, 1, 1.5]\n")
+    config, _ = parse(["--config", str(path)])
+    assert config.json_lines
+    assert config.white_balance == (2.0, 1.0, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("- a\n- b\n", "name: value"), ("a: [", "no valid YAML"), ("camra: 0\n", "unknown setting 'camra'")],
+)
+def test_a_bad_file_is_named(tmp_path, text, sentence):
+    path = tmp_path / "cam.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        make_config(read_yaml(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the config .*none\.yaml"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_every_field_has_a_docstring_and_a_flag_or_is_named_as_yaml_only():
+    text = make_parser().format_help()
+    for name, field in StreamConfig.model_fields.items():
+        assert field.description, name
+        assert "--" + (field.alias or name).replace("_", "-") in text or name in text, name

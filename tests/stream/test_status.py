@@ -1,0 +1,57 @@
+"""The status viewer: a real process fed through a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+
+from ispeed.stream.frame import LOSS_REASONS
+from ispeed.stream.status import losses
+
+STATUS = {
+    "event": "status",
+    "t_s": 2.0,
+    "rates": {"camera": 1000.0, "grab": 999.0, "develop": 998.0, "publish": 997.0},
+    "account": {"lost": {**dict.fromkeys(LOSS_REASONS, 0), "superseded": 3}},
+    "latency_ms": {"from": "device", "p50": 0.91, "p99": 1.2},
+    "bottleneck": "none (engine 40% busy)",
+    "subscribers": {"descriptors": 2, "pixels": 1},
+}
+
+
+def show(style, messages):
+    lines = "".join(json.dumps(message) + "\n" for message in messages)
+    command = [sys.executable, "-m", "ispeed.stream.status", style]
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=30, check=True)
+
+
+def test_plain_lines_name_rates_losses_latency_and_bottleneck():
+    text = show("plain", [STATUS]).stdout
+    for part in ("camera 1000", "publish 997", "superseded 3", "p50 0.91", "engine 40% busy", "2+1"):
+        assert part in text
+
+
+def test_json_lines_pass_through_unchanged():
+    assert json.loads(show("json", [STATUS]).stdout) == STATUS
+
+
+def test_live_keeps_faults_above_the_status():
+    out = show("live", [{"event": "fault", "text": "camera lost: gone"}, STATUS])
+    assert "camera lost: gone" in out.stdout
+    assert not out.stderr
+
+
+def test_a_reader_that_leaves_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ispeed.stream.status", "plain"]
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run(
+            command, input=json.dumps(STATUS) + "\n", stdout=gone, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_losses_in_words():
+    assert losses(dict.fromkeys(LOSS_REASONS, 0)) == "0"
+    assert losses({"camera_gap": 2, "superseded": 1, "incomplete": 0}) == "3 (camera_gap 2, superseded 1)"

@@ -1,0 +1,1 @@
+"""From data to a distilled student. Imports `ispeed.engines`, never `ispeed.stream`."""
