@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -50,12 +50,15 @@ class BuildWithSimcam(build_py):
 class PlatformWheel(bdist_wheel):
     """One wheel for every Python 3: what is compiled does not depend on the interpreter."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.root_is_pure = False
-
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
 
 
-setup(cmdclass={"build_py": BuildWithSimcam, "bdist_wheel": PlatformWheel})
+class CompiledDistribution(Distribution):
+    """Says that there is compiled code, which setuptools cannot see: it has no Extension."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(cmdclass={"build_py": BuildWithSimcam, "bdist_wheel": PlatformWheel}, distclass=CompiledDistribution)

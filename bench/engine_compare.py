@@ -161,7 +161,7 @@ def _opencv_chain(mosaics: list[npt.NDArray[np.uint16]], fmt: RawFormat) -> Call
     return develop
 
 
-def _look_up(values: npt.NDArray[np.uint16], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> object:
+def _look_up(values: npt.NDArray[Any], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> object:
     import cv2
 
     try:

@@ -232,7 +232,7 @@ def run_kill(settings: Settings, times: int, only: Sequence[str], seed: int, out
             spent = outcome.seconds or [0.0]
             verdict = "no fault" if not outcome.problems else f"{len(outcome.problems)} PROBLEMS"
             print(f"{name:11s} {outcome.turns} times: {verdict}; {_MEANING[name]} ", end="")
-            print(f"median {statistics.median(spent):.2f} s, longest {max(spent):.2f} s", flush=True)
+            print(f"median {statistics.median(spent):.3f} s, longest {max(spent):.3f} s", flush=True)
             for problem in outcome.problems:
                 print(f"  {problem}")
     ok = not any(outcome.problems for outcome in outcomes.values())

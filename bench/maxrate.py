@@ -46,6 +46,10 @@ def run_max(settings: Settings, seconds: float, confirm_s: float, warm_up_s: flo
     tries: list[dict[str, Any]] = []
 
     def holds(fps: float, span_s: float = seconds) -> bool:
+        # Another program on the machine can only make a try fail, never hold: so a second one may speak for the rate.
+        return attempt(fps, span_s) or attempt(fps, span_s)
+
+    def attempt(fps: float, span_s: float) -> bool:
         try:
             run = measure(replace(settings, fps=round(fps, 1)), span_s, warm_up_s=warm_up_s)
         except PipelineError as error:

@@ -1,7 +1,9 @@
 """Memory of the running pipeline over time: does it grow, and does anything allocate a frame per frame?
 
-Growth: the proportional set size (PSS) summed over all processes of the run, median of the samples around the end of
-the first minute against the median of the last ones.
+Growth: the proportional set size (PSS) summed over all processes of the run, median of the samples after the first
+minute against the median of the last ones. Judged is its anonymous and shared-memory part: that of mapped files is
+clean code of libraries, and moves by megabytes when some other program on the machine starts or ends that uses the same
+ones. The whole sum is printed beside it.
 
 Frame-sized allocations are looked for by three signs, because each alone has a blind spot. All begin when the first
 minute is over:
@@ -27,7 +29,7 @@ from typing import Any
 
 from .machine import describe, in_words
 from .pipeline import START_TIMEOUT_S, Pipeline, Settings
-from .processes import marked, use_of
+from .processes import marked
 from .rate import SubscriberProcess, write_report
 
 GROWTH_LIMIT = 1 << 20
@@ -38,9 +40,13 @@ _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)$")
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds: sizes in bytes, mappings of a frame or more as {start: size}, minor faults so far."""
+    """What a process holds: sizes in bytes, mappings of a frame or more as {start: size}, minor faults so far.
+
+    `pss` is all of the proportional set size, `own` its anonymous and shared-memory part.
+    """
 
     pss: int
+    own: int
     rss: int
     peak: int
     faults: int
@@ -49,18 +55,24 @@ class Footprint:
 
 def footprint(pid: int, frame_bytes: int) -> Footprint | None:
     """Looks at a process; None when it is gone."""
-    use = use_of(pid)
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        rollup = _kib_fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        status = _kib_fields(Path(f"/proc/{pid}/status").read_text())
         # The command name in parentheses may hold spaces: the fields are counted from behind it.
         faults = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
         maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:
         return None
-    sizes = {name: int(value) * 1024 for name, value in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status, re.M)}
-    if use is None or len(sizes) < 2:
+    if "Pss" not in rollup or "VmHWM" not in status:  # a process about to end
         return None
-    return Footprint(use.pss, sizes["VmRSS"], sizes["VmHWM"], faults, _large_mappings(maps, frame_bytes))
+    own = rollup["Pss_Anon"] + rollup["Pss_Shmem"]
+    large = _large_mappings(maps, frame_bytes)
+    return Footprint(rollup["Pss"], own, status["VmRSS"], status["VmHWM"], faults, large)
+
+
+def _kib_fields(text: str) -> dict[str, int]:
+    """The "Name: 12 kB" lines of a /proc file, in bytes."""
+    return {name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
 
 
 def _large_mappings(lines: Iterable[str], frame_bytes: int) -> dict[int, int]:
@@ -104,7 +116,7 @@ def watch(
 ) -> dict[str, Any]:
     """Watches processes for `seconds` after `settle_s`; `frames` tells how many frames have passed so far.
 
-    Returns a JSON-able account with `growth` (bytes of summed PSS) and `findings`.
+    Returns a JSON-able account with `growth_bytes` (of summed PSS without files) and `findings`.
     """
     time.sleep(settle_s)
     for pid in pids.values():
@@ -121,17 +133,19 @@ def watch(
         for name in pids
         for sentence in findings(name, before[name], [s[name] for _, s in series[1:]], frame_bytes, passed)
     ]
-    totals = [(at, sum(look.pss for look in looks.values())) for at, looks in series]
-    edge = max(1, min(6, len(totals) // 4))
-    growth = statistics.median(t for _, t in totals[-edge:]) - statistics.median(t for _, t in totals[:edge])
+    own = [sum(look.own for look in looks.values()) for _, looks in series]
+    edge = max(1, min(6, len(own) // 4))
+    growth = statistics.median(own[-edge:]) - statistics.median(own[:edge])
     return {
         "settle_s": settle_s,
         "seconds": seconds,
         "frames": passed,
         "growth_bytes": int(growth),
-        "growth_by_process": {n: series[-1][1][n].pss - before[n].pss for n in pids},
+        "growth_by_process": {n: series[-1][1][n].own - before[n].own for n in pids},
         "faults_per_frame": {n: round((series[-1][1][n].faults - before[n].faults) / max(passed, 1), 3) for n in pids},
-        "total_pss": [(round(at, 1), total) for at, total in totals],
+        "own_pss": own,
+        "total_pss": [sum(look.pss for look in looks.values()) for _, looks in series],
+        "sampled_at_s": [round(at, 1) for at, _ in series],
         "findings": why,
     }
 
@@ -186,9 +200,11 @@ def run_memory(settings: Settings, minutes: float, settle_s: float, out: Path | 
     print(f"frame      {geometry['width']}x{geometry['height']} {geometry['pixel_format']}, ", end="")
     print(f"raw {account['frame_bytes']} bytes; {account['frames']} frames in {account['seconds']:g} s ", end="")
     print(f"after {account['settle_s']:g} s")
-    first, last = account["total_pss"][0][1], account["total_pss"][-1][1]
-    print(f"PSS        {first / 2**20:.2f} MiB at first, {last / 2**20:.2f} MiB at last (all processes); ", end="")
-    print(f"growth {account['growth_bytes'] / 1024:.0f} KiB, limit {GROWTH_LIMIT // 1024} KiB")
+    for label, series in (("PSS", account["total_pss"]), ("without files", account["own_pss"])):
+        print(
+            f"{label:14s} {series[0] / 2**20:8.2f} MiB at first, {series[-1] / 2**20:8.2f} MiB at last, all processes"
+        )
+    print(f"growth         {account['growth_bytes'] / 1024:.0f} KiB without files, limit {GROWTH_LIMIT // 1024} KiB")
     for name, growth in account["growth_by_process"].items():
         print(f"  {name:14s} {growth / 1024:+8.0f} KiB, {account['faults_per_frame'][name]:g} page faults a frame")
     report = {"command": "memory", "ok": not why, "missed_target": why, "machine": machine, **account}

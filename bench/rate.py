@@ -287,7 +287,8 @@ _PERCENTILES = (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"
 
 def _print_witness(witness: dict[str, Any]) -> None:
     at = f" at {witness['max_at_s']} s on CPU {witness['max_cpu']}" if witness["max_at_s"] is not None else ""
+    print(f"  machine      {witness['stalls']} stalls over 2 ms, {witness['stalled_ms']:g} ms in all, ", end="")
+    print(f"longest {witness['max_ms']} ms{at}; ", end="")
     half = witness["half_slack_ms"]
-    over = f"{witness['over_half_slack']} over half the slack ({half} ms)" if half else "slack unknown"
-    print(f"  machine      {witness['stalls']} stalls over 2 ms, longest {witness['max_ms']} ms{at}; {over}", end="")
+    print(f"{witness['over_half_slack']} over half the slack ({half} ms)" if half else "slack unknown", end="")
     print(f", at {witness['over_half_slack_at_s']} s" if witness["over_half_slack_at_s"] else "")

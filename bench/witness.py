@@ -56,14 +56,7 @@ class LossEvent:
 def windows(stalls: Iterable[Stall], slack_ns: float) -> list[tuple[int, int]]:
     """Spans in which a stall may have cost frames: each stall longer than half the ring's slack, and the slack after
     it, because what piled up in the ring meanwhile is lost only when the ring is full. Sorted and merged."""
-    spans = sorted((s.start_ns, s.end_ns + round(slack_ns)) for s in stalls if s.length_ns > slack_ns / 2)
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
+    return _merge((s.start_ns, s.end_ns + round(slack_ns)) for s in stalls if s.length_ns > slack_ns / 2)
 
 
 def split_losses(events: Sequence[LossEvent], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -81,6 +74,7 @@ def summarise(stalls: Sequence[Stall], slack_ms: float | None, start_ns: int, en
     return {
         "recorded_over_ms": RECORDED_NS * 1e-6,
         "stalls": len(seen),
+        "stalled_ms": round(_covered_ns(seen) * 1e-6, 1),
         "max_ms": round(worst.length_ns * 1e-6, 3) if worst else 0.0,
         "max_at_s": round((worst.start_ns - start_ns) * 1e-9, 3) if worst else None,
         "max_cpu": worst.cpu if worst else None,
@@ -88,6 +82,21 @@ def summarise(stalls: Sequence[Stall], slack_ms: float | None, start_ns: int, en
         "over_half_slack": len(long),
         "over_half_slack_at_s": [round((stall.start_ns - start_ns) * 1e-9, 3) for stall in long[:100]],
     }
+
+
+def _covered_ns(stalls: Sequence[Stall]) -> int:
+    """Time in which at least one core stood still."""
+    return sum(end - start for start, end in _merge((stall.start_ns, stall.end_ns) for stall in stalls))
+
+
+def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 class StallWitness:
@@ -98,8 +107,15 @@ class StallWitness:
 
     def __enter__(self) -> StallWitness:
         command = [sys.executable, "-m", "ispeed.bench.witness"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         return self
+
+    @property
+    def pid(self) -> int:
+        """The witness process; 0 when it does not run."""
+        return self._process.pid if self._process else 0
 
     def stop(self) -> list[Stall]:
         """Ends the recording; every stall since the start, oldest first."""

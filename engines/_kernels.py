@@ -18,12 +18,13 @@ import math
 
 import numpy as np
 
-from ._jit import float_bits, full_width, inlined, inner, kernel
+from ._jit import float_bits, full_width, inlined, inner, kernel, prefetch_for_write
 
 F = np.float32
 U = np.uintp
 U1, U2, U3, U5 = U(1), U(2), U(3), U(5)
 ROWS = 5  # the demosaic reads two rows up and two down
+CACHE_LINE = 64
 PAD = 4  # floats in front of and behind each half row, for reflected samples
 
 
@@ -85,6 +86,17 @@ def _load_10p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gai
 
 
 @inlined
+def _stand_in(raw, bits, defects, d):
+    """Mean of the good neighbours of defect `d`, DN."""
+    total, count = 0, 0
+    for k in range(1, defects.shape[1]):
+        if defects[d, k] >= 0:
+            total += _sample(raw, bits, defects[d, k])
+            count += 1
+    return F(total) / F(count)
+
+
+@inlined
 def _reflect(y, height):
     """Row that stands for row `y` outside the frame: mirrored at the first and last row, which are not repeated."""
     y = abs(y) % (2 * height - 2)
@@ -113,13 +125,7 @@ def _load_row(raw, shape, y, row, base, scale, defect_rows, defects, pads):
     else:
         _load_whole(raw, y * width, width, row, even, odd, e0, e1, o0, o1)
     for d in range(defect_rows[y], defect_rows[y + 1]):
-        total, count = 0, 0
-        for k in range(1, defects.shape[1]):
-            if defects[d, k] >= 0:
-                total += _sample(raw, bits, defects[d, k])
-                count += 1
-        x = defects[d, 0]
-        mean = F(total) / F(max(count, 1))
+        x, mean = defects[d, 0], _stand_in(raw, bits, defects, d)
         if x & 1:
             row[odd + x // 2] = min(mean * o0 + o1, F(1))
         else:
@@ -245,32 +251,40 @@ def develop_bayer(raw, srgb, first, last, shape, scale, matrices, tone, defect_r
             half = (y + k) % ROWS * 2 * pitch + PAD
             chroma[k] = half + pitch - (0 if x_phase else 1) if blue else half
             green[k] = half + (1 if x_phase else 0) if blue else half + pitch
+        # sRGB rows are written in bursts to memory that no cache holds; asked for now, the lines are there by then
+        for k in range(y * width * 3, (y + 1) * width * 3, CACHE_LINE):
+            prefetch_for_write(srgb, U(k))
         _demosaic_row(rows, chroma, green, (width + skip + 1) // 2, words, pitch, matrices[blue], tone)
         red_at, blue_at = (4 * pitch, 0) if blue else (0, 4 * pitch)
         _interleave(codes, red_at + skip, 2 * pitch + skip, blue_at + skip, width, srgb, y * width * 3)
 
 
+@inner
+def _grey_row(raw, start, width, gain, offset, tone, codes):
+    full_width()
+    t0, t1, t2, t3, t4, slope, toe = tone[0], tone[1], tone[2], tone[3], tone[4], tone[5], tone[6]
+    start = U(start)
+    for k in range(width):
+        i = U(k)
+        codes[i] = np.uint8(_tone(F(raw[start + i]) * gain + offset, t0, t1, t2, t3, t4, slope, toe))
+
+
 @kernel
-def develop_mono(raw, srgb, first, last, width, table, defect_rows, defects):
-    """Rows `first` to `last` - 1 of a Mono8 frame to grey sRGB; table: uint8 [256], the code of each sample."""
+def develop_mono(raw, srgb, first, last, width, scale, tone, defect_rows, defects, codes):
+    """Rows `first` to `last` - 1 of a Mono8 frame to grey sRGB.
+
+    scale: float32 [3, 2], of which the first row counts; codes: uint8 [W], buffer of this thread; the rest as above.
+    """
+    gain, offset = scale[0, 0], scale[0, 1]
+    t0, t1, t2, t3, t4, slope, toe = tone[0], tone[1], tone[2], tone[3], tone[4], tone[5], tone[6]
     for y in range(first, last):
-        for x in range(width):
-            code = table[raw[U(y * width + x)]]
-            at = U(3 * (y * width + x))
-            srgb[at] = code
-            srgb[at + U1] = code
-            srgb[at + U2] = code
+        for k in range(y * width * 3, (y + 1) * width * 3, CACHE_LINE):
+            prefetch_for_write(srgb, U(k))
+        _grey_row(raw, y * width, width, gain, offset, tone, codes)
         for d in range(defect_rows[y], defect_rows[y + 1]):
-            total, count = 0, 0
-            for k in range(1, defects.shape[1]):
-                if defects[d, k] >= 0:
-                    total += np.int64(raw[U(defects[d, k])])
-                    count += 1
-            code = table[(total + count // 2) // max(count, 1)]
-            at = U(3 * (y * width + defects[d, 0]))
-            srgb[at] = code
-            srgb[at + U1] = code
-            srgb[at + U2] = code
+            light = _stand_in(raw, 8, defects, d) * gain + offset
+            codes[defects[d, 0]] = np.uint8(_tone(light, t0, t1, t2, t3, t4, slope, toe))
+        _interleave(codes, 0, 0, 0, width, srgb, y * width * 3)
 
 
 @kernel

@@ -20,8 +20,9 @@ from .bayer import RawFormat
 from .defects import tables
 from .engine import EngineInfo, SlotArray, WhiteBalance
 from .errors import UserError
-from .reference import srgb_curve
 from .white_balance import SMOOTHING_FRAMES, GreyWorld, camera_gains, checked_gains
+
+Samples = npt.NDArray[np.uint8 | np.uint16]
 
 MAX_BATCH = 64
 PIXELS_PER_THREAD = 400_000
@@ -84,11 +85,9 @@ class ClassicEngine:
         if tone not in _TONES:
             raise UserError(f"tone {tone!r} is unknown; use one of {', '.join(_TONES)}")
         self._threads = threads
-        self._fixed = None if isinstance(white_balance, str) and white_balance == "auto" else white_balance
-        self._fixed_gains = None if self._fixed is None else checked_gains(self._fixed)
+        self._fixed_gains = None if white_balance == "auto" else checked_gains(white_balance)
         matrix = _checked_matrix(colour_matrix)
         self._matrices = np.stack([matrix.reshape(-1), matrix[::-1, ::-1].reshape(-1)])
-        self._tone_name = tone
         self._tone = np.array(_TONES[tone], np.float32)
         self._defects = tuple(defects)
         self._clamp = clamp_outliers
@@ -119,12 +118,12 @@ class ClassicEngine:
         self._scales = np.zeros((batch, 3, 2), np.float32)
         self._sums = np.zeros(4, np.float64)
         pixels = raw_format.width * raw_format.height
-        threads = self._threads or max(1, min(_processors(), pixels * batch // PIXELS_PER_THREAD))
+        threads = self._threads or max(1, min(_processors(), pixels // PIXELS_PER_THREAD))
         if threads > 1:
             self._pool = StripePool(threads)
         self._plan_stripes(threads)
         if mono:
-            self._prepare_mono()
+            self._work = [np.zeros(raw_format.width, np.uint8) for _ in range(threads)]
         else:
             self._prepare_bayer(threads)
         self._warm_up()
@@ -136,9 +135,8 @@ class ClassicEngine:
             raise ValueError(f"a batch holds 1 to {len(self._tickets)} raw slots and as many sRGB slots")
         self._batch_raw = [self._raw[k] for k in raw_slots]
         self._batch_srgb = [self._srgb[k] for k in srgb_slots]
-        if self._format.cfa != "MONO":
-            for index in range(count):
-                self._balance(index, params)
+        for index in range(count):
+            self._balance(index, params)
         pieces = count * self._stripes
         if self._pool is None:
             for number in range(pieces):
@@ -165,12 +163,6 @@ class ClassicEngine:
         edges = [height * k // self._stripes for k in range(self._stripes + 1)]
         self._edges = list(itertools.pairwise(edges))
 
-    def _prepare_mono(self) -> None:
-        light = (np.arange(256) - self._format.black_level) / (self._format.white_level - self._format.black_level)
-        light = np.clip(light, 0.0, 1.0)
-        shown = srgb_curve(light) if self._tone_name == "srgb" else light
-        self._table = np.floor(shown * 255 + 0.5).astype(np.uint8)
-
     def _prepare_bayer(self, threads: int) -> None:
         fmt = self._format
         x_phase, y_phase = {"RGGB": (0, 0), "GRBG": (1, 0), "GBRG": (0, 1), "BGGR": (1, 1)}[fmt.cfa]
@@ -189,7 +181,9 @@ class ClassicEngine:
     def _balance(self, index: int, params: npt.NDArray[np.float32]) -> None:
         """Settle the gains of frame `index` of the batch, and the scale of its samples."""
         gains, fmt = self._gains[index], self._format
-        if self._fixed_gains is not None:
+        if fmt.cfa == "MONO":
+            gains[:] = 1.0
+        elif self._fixed_gains is not None:
             gains[:] = self._fixed_gains
         elif not camera_gains(params[index], gains):
             kernels.colour_sums(
@@ -207,7 +201,7 @@ class ClassicEngine:
 
     def _run_kernel(
         self,
-        raw: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+        raw: Samples,
         srgb: npt.NDArray[np.uint8],
         rows: tuple[int, int],
         index: int,
@@ -216,7 +210,16 @@ class ClassicEngine:
         first, last = rows
         if self._format.cfa == "MONO":
             kernels.develop_mono(
-                raw, srgb, first, last, self._format.width, self._table, self._defect_rows, self._defect_table
+                raw,
+                srgb,
+                first,
+                last,
+                self._format.width,
+                self._scales[index],
+                self._tone,
+                self._defect_rows,
+                self._defect_table,
+                self._work[thread],
             )
             return
         kernels.develop_bayer(
@@ -243,7 +246,7 @@ class ClassicEngine:
         srgb = np.zeros(fmt.width * fmt.height * 3, np.uint8)
         if fmt.cfa != "MONO":
             kernels.colour_sums(raw, self._shape, self._row_step, self._column_step, self._limit, self._sums)
-        for thread in range(len(self._work) if fmt.cfa != "MONO" else 1):
+        for thread in range(len(self._work)):
             self._run_kernel(raw, srgb, (0, fmt.height), 0, thread)
 
 
@@ -263,7 +266,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _samples(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+def _samples(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> Samples:
     """A view of a raw slot in the unit that the kernel reads: bytes, or 16-bit words."""
     if slot.size < fmt.payload_size or (fmt.bits_per_pixel == 16 and not slot.ctypes.data % 2 == 0):
         raise ValueError(f"a raw slot needs {fmt.payload_size} bytes at an even address")

@@ -88,8 +88,7 @@ def classic_reference(
     mended = samples.copy()
     for (x, y), near in zip(defects, neighbours(defects, fmt), strict=True):
         if near:
-            mean = np.mean([samples[v, u] for u, v in near])
-            mended[y, x] = np.floor(mean + 0.5) if mono else mean
+            mended[y, x] = np.mean([samples[v, u] for u, v in near])
     light = (mended - fmt.black_level) / (fmt.white_level - fmt.black_level)
     if mono:
         rgb = np.repeat(light[..., None], 3, axis=2)

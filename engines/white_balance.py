@@ -20,13 +20,16 @@ def checked_gains(gains: tuple[float, float, float]) -> npt.NDArray[np.float32]:
     Raises:
         UserError: Not three positive numbers, or a ratio to green outside 0.25 to 8.
     """
-    values = np.asarray(gains, np.float64)
+    try:
+        values = np.asarray(gains, np.float64)
+    except (TypeError, ValueError):  # not numbers at all
+        values = np.empty(0)
     if values.shape == (3,) and np.all(np.isfinite(values)) and np.all(values > 0):
         scaled = values / values[1]
         if scaled.min() >= LOWEST_GAIN and scaled.max() <= HIGHEST_GAIN:
             return scaled.astype(np.float32)
     raise UserError(
-        f"white balance {gains} is not usable; give auto, or three gains (red, green, blue) "
+        f"white balance {gains!r} is not usable; give auto, or three gains (red, green, blue) "
         f"whose ratios to green lie from {LOWEST_GAIN} to {HIGHEST_GAIN:g}"
     )
 

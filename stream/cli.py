@@ -94,10 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: StreamConfig) -> int:
     """Streams until the end that `config` names, a signal, or a fault. Returns the exit code. Raises UserError."""
     from .publish import Publisher, default_endpoint
-    from .saver import Saver
+    from .saver import Saver, make_folder
     from .supervisor import Supervisor, install_signal_handlers
     from .telemetry import Telemetry
 
+    if config.save:
+        make_folder(config.save)
     camera = _camera_index(config)
     endpoints = config.publish or [default_endpoint(camera)]
     publisher = Publisher(endpoints, camera, insecure=config.insecure)
@@ -113,8 +115,8 @@ def run(config: StreamConfig) -> int:
     finally:
         publisher.close()
         if telemetry:
-            ledger = supervisor.ledger.to_json() if supervisor and supervisor.ledger else None
-            telemetry.final(ledger, code)
+            ledger = supervisor.ledger if supervisor else None
+            telemetry.final(ledger.to_json() if ledger and ledger.segments else None, code)
         if supervisor:
             supervisor.release()
     return code

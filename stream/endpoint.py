@@ -81,17 +81,19 @@ class EndpointLock:
         self._path = Path(parse_endpoint(endpoint)[1])
         self._lock_path = Path(f"{self._path}.lock")
         _prepare_folder(self._path.parent, endpoint)
+        self._path_is_ours = False
         self._fd = self._acquire(endpoint)
         try:
             _clear(self._path, endpoint)
         except UserError:
             self.release()
             raise
+        self._path_is_ours = True
 
     def release(self) -> None:
         """Removes the socket and the lock file. Harmless when called twice."""
         if self._fd >= 0:
-            if self._path.is_socket():
+            if self._path_is_ours and self._path.is_socket():
                 self._path.unlink(missing_ok=True)
             self._lock_path.unlink(missing_ok=True)
             os.close(self._fd)

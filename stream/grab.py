@@ -6,29 +6,25 @@ come over the channel, one at a time, and reports on its own when the camera is 
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import select
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ..engines.errors import UserError
 from .acquisition import Acquisition
-from .camera.discovery import plain_text
 from .channel import Channel, ChannelClosed, close_fds
 from .config import Realtime, StreamConfig
 from .hold import HoldOptions
+from .stage import answer_user_error, run_stage
 
 TICK_MS = 100
 DRAIN_TICK_MS = 5
 DRAIN_S = 5.0
 CLOSE_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Grab:
@@ -82,12 +78,14 @@ class Grab:
         command = self._commands.get(request.get("cmd", ""))
         if command is None or (fds and command != self._attach):
             close_fds(fds)
-            self._channel.answer(request, user_error=f"the grab stage knows no command {request.get('cmd')!r}")
+            error = UserError(f"the grab stage knows no command {request.get('cmd')!r}")
+            answer_user_error(self._channel, request, error)
             return
         try:
             answer = command(request, fds)
         except UserError as error:
-            answer = {"user_error": str(error)}
+            answer_user_error(self._channel, request, error)
+            return
         if answer is not None:
             self._channel.answer(request, **answer)
 
@@ -212,29 +210,14 @@ def make_realtime(wish: Realtime) -> str:
     return ""
 
 
-def settle_in() -> None:
-    """Makes this process a well-behaved stage: it dies with its parent, and leaves Ctrl-C to it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def main(channel: Channel) -> None:
+    """Runs the stage."""
     sys.setswitchinterval(0.0005)  # a waiting thread gets the GIL sooner: frames do not wait for a config being read
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the stage on the channel whose descriptor number is the only argument."""
-    settle_in()
-    channel = Channel.from_fd(int(arguments[0]))
     try:
         Grab(channel).run()
-        return 0
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        print(f"grab: {type(error).__name__}: {plain_text(error)} ({where})", file=sys.stderr)  # noqa: T201
-        return 1
     finally:
         channel.close()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_stage("grab", main))

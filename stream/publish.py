@@ -43,6 +43,8 @@ class Publisher:
     """
 
     def __init__(self, endpoints: Sequence[str], camera: int, *, insecure: bool = False) -> None:
+        if not 0 <= camera < 1_000_000:
+            raise ValueError(f"camera index {camera} does not fit a topic")
         self._topics = {kind: topic(kind, camera) for kind in "idp"}
         self._counts = dict.fromkeys("idp", 0)
         self._camera = camera

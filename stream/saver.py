@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from ..engines.errors import UserError
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` if it is not there. Raises UserError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"frames cannot be saved to {folder}: {error.strerror.lower()}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"frames cannot be saved to {folder}: it is not writable")
 
 
 class Saver:

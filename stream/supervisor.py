@@ -88,10 +88,10 @@ class Supervisor:
         self._prepare_develop()
         self._attach_grab()
         self._publisher.attach(self._require(self._srgb), self._info())
-        self._telemetry.started(self)
         if self._saver:
             self._await_saver()
         self._start_acquisition()
+        self._telemetry.started(self)
         if self._config.seconds:
             self._ends_at = time.monotonic() + self._config.seconds
 
@@ -187,7 +187,7 @@ class Supervisor:
             policy=config.policy,
             reserve=RESERVE,
             history=config.history,
-            depth=self._depth,
+            depth=self._depth if config.policy != "latest" else 1,
             limit=config.frames,
             timeout_ms=config.timeout_ms,
         )

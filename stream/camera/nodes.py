@@ -33,7 +33,6 @@ class Features:
         self.serial = serial
         self._genapi = genapi
         self._errors = (genapi.GenericException, gentl.GenericException)
-        self._io_errors = (gentl.IoException, gentl.InvalidHandleException, gentl.ClosedException)
 
     def node(self, name: str) -> Any | None:
         """The binding's node of this name, or of an older name of the same feature; None where there is none."""
@@ -91,12 +90,12 @@ class Features:
         converted = self._convert(node, name, value)
         try:
             node.value = converted
-            return node.value if self._mode(node) == "RW" else converted
         except self._errors as error:
-            possible = self._possible(node)
-            raise UserError(
-                f"camera {self.serial}: {name} {converted} is not possible: {possible or plain_text(error)}"
-            ) from error
+            raise UserError(f"camera {self.serial}: {name} {converted} was refused: {plain_text(error)}") from error
+        try:
+            return node.value
+        except self._errors:  # write-only, or the setting made the camera go away
+            return converted
 
     def set_if_there(self, name: str, value: Scalar) -> bool:
         """Sets a feature that not every camera has; whether it could be set."""

@@ -4,8 +4,9 @@ The producer offers two cameras, ``SIM0001`` and ``SIM0002``. Its features carry
 camera has are called ``Sim...`` and are described in ``camera.xml``. One process at a time may open a camera; the lock
 files lie in ``$XDG_RUNTIME_DIR``, or in ``/tmp``.
 
-Chunks. With ``ChunkModeActive`` every complete frame carries the enabled chunks behind its image, from the next multiple
-of 8 bytes on; ``DSGetBufferChunkData`` gives the place of each. A chunk is 8 bytes, little-endian: see `CHUNK_IDS`.
+Chunks. With ``ChunkModeActive`` every complete frame carries the enabled chunks behind its image, from the next
+multiple of 8 bytes on; ``DSGetBufferChunkData`` gives the place of each. A chunk is 8 bytes, little-endian: see
+`CHUNK_IDS`.
 
 The frame number. Frames of the target carry their number, without the wrap of 16-bit ids, in the top-left corner: a
 strip of 32 cells of 4 x 4 pixels, highest bit first, where full scale is one and the black level zero (in images less

@@ -111,7 +111,7 @@ GC_API DSGetBufferChunkData(DS_HANDLE handle, BUFFER_HANDLE buffer_handle, SINGL
     return error;
 }
 
-/* ---- not in this camera: multi-part payloads, and what GenTL 1.6 added ------------------------------------------------------- */
+/* ---- not in this camera: multi-part payloads, and what GenTL 1.6 added ---------------------------------------- */
 
 GC_API DSGetNumBufferParts(DS_HANDLE handle, BUFFER_HANDLE buffer_handle, uint32_t *count) {
     GC_ERROR error;

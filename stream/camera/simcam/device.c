@@ -10,7 +10,7 @@
 
 #include "simcam.h"
 
-/* ---- one user at a time --------------------------------------------------------------------------------------------- */
+/* ---- one user at a time --------------------------------------------------------------------------------------- */
 
 /* A file per serial number and user carries a lock. It is an open-file-description lock: unlike flock(), another
  * process can ask for its state without taking it for a moment, so that listing cameras never makes somebody else's
@@ -43,7 +43,7 @@ static bool locked_by_another_process(const camera_t *camera) {
     return locked;
 }
 
-/* ---- being there -------------------------------------------------------------------------------------------------------- */
+/* ---- being there ---------------------------------------------------------------------------------------------- */
 
 /* A camera that vanishes for a while does so for every process of this user: the moment of its return lies in the
  * lock file, in CLOCK_MONOTONIC ns. */
@@ -78,7 +78,7 @@ void camera_vanish(camera_t *camera, int64_t milliseconds) {
     pthread_cond_broadcast(&camera->wake);
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------------------------- */
 
 static GC_ERROR take_lock(camera_t *camera) {
     int fd = open_lock_file(camera);
@@ -125,7 +125,7 @@ void camera_close(camera_t *camera) {
     pthread_mutex_unlock(&camera->control);
 }
 
-/* ---- the Dev functions ------------------------------------------------------------------------------------------------------ */
+/* ---- the Dev functions ---------------------------------------------------------------------------------------- */
 
 static int32_t access_status(camera_t *camera) {
     if (!camera_present(camera)) return DEVICE_ACCESS_STATUS_NOACCESS;

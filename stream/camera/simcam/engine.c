@@ -23,7 +23,7 @@ typedef struct {
     bool incomplete;
 } frame_t;
 
-/* ---- taking a picture ---------------------------------------------------------------------------------------------------- */
+/* ---- taking a picture ----------------------------------------------------------------------------------------- */
 
 static double clamp(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 
@@ -69,7 +69,7 @@ static bool is_hit(uint64_t *left, int64_t every, uint64_t number) {
     return hit || (every && number % (uint64_t)every == 0);
 }
 
-/* ---- into a buffer --------------------------------------------------------------------------------------------------------- */
+/* ---- into a buffer -------------------------------------------------------------------------------------------- */
 
 static void put_chunks(const camera_t *camera, buffer_t *buffer, const frame_t *frame, uint8_t *payload) {
     size_t offset = (image_bytes(&camera->settings) + CHUNK_BYTES - 1) / CHUNK_BYTES * CHUNK_BYTES;
@@ -133,7 +133,7 @@ static void take_frame(camera_t *camera, uint64_t period) {
     pthread_cond_signal(&camera->delivered);
 }
 
-/* ---- the clock ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the clock ------------------------------------------------------------------------------------------------ */
 
 static uint64_t period_ns(const settings_t *settings) {
     /* Without a set rate the camera runs as fast as its exposure allows. */
@@ -211,7 +211,7 @@ static void *run_clock(void *argument) {
     return NULL;
 }
 
-/* ---- start and stop; camera.control is held ----------------------------------------------------------------------------------------- */
+/* ---- start and stop; camera.control is held ------------------------------------------------------------------- */
 
 static void stop_clock(camera_t *camera) {
     pthread_mutex_lock(&camera->lock);

@@ -59,13 +59,8 @@ enum {
 };
 enum { REG_BYTES = 8 };
 
-typedef enum {
-    READ = 1,
-    WRITE = 2,
-    LIVE = READ | WRITE,     /* may change while the camera acquires */
-    FIXED = READ | WRITE | 4 /* may not */
-} access_t;
-enum { FIXED_BIT = 4 };
+/* LIVE may change while the camera acquires, FIXED may not. */
+typedef enum { READ = 1, WRITE = 2, FIXED_BIT = 4, LIVE = READ | WRITE, FIXED = LIVE | FIXED_BIT } access_t;
 
 typedef struct {
     uint32_t address;
@@ -76,7 +71,7 @@ typedef struct {
     uint32_t step; /* 0: any */
 } register_t;
 
-enum { NO_FIELD = ~0u };
+#define NO_FIELD SIZE_MAX
 #define SETTING(member) offsetof(settings_t, member)
 
 static const register_t registers[] = {
@@ -162,7 +157,7 @@ void features_reset(camera_t *camera) {
     camera->triggers = camera->skip_left = camera->incomplete_left = 0;
 }
 
-/* ---- derived values ------------------------------------------------------------------------------------------------------- */
+/* ---- derived values ------------------------------------------------------------------------------------------- */
 
 size_t image_bytes(const settings_t *settings) {
     size_t bits = pixel_format_of(settings->pixel_format)->bits;
@@ -238,7 +233,7 @@ static int64_t compute_integer(const camera_t *camera, uint32_t address) {
     return 0;
 }
 
-/* ---- the scene that is set ---------------------------------------------------------------------------------------------------- */
+/* ---- the scene that is set ------------------------------------------------------------------------------------ */
 
 static int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
 
@@ -268,7 +263,7 @@ static GC_ERROR write_scene_path(camera_t *camera, const char *bytes, size_t siz
     return error;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------------------------- */
 
 static const register_t *register_at(uint64_t address) {
     for (size_t i = 0; i < sizeof registers / sizeof registers[0]; i++)
@@ -366,7 +361,7 @@ GC_ERROR register_write(camera_t *camera, uint64_t address, const void *bytes, s
     return fail(GC_ERR_INVALID_ADDRESS, "no register of %zu bytes at 0x%llx", size, (unsigned long long)address);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- reading -------------------------------------------------------------------------------------------------- */
 
 static GC_ERROR read_number(const camera_t *camera, const register_t *entry, void *bytes) {
     if (!(entry->access & READ)) return fail(GC_ERR_ACCESS_DENIED, "register 0x%x is write-only", entry->address);

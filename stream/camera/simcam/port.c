@@ -98,7 +98,7 @@ GC_API GCGetPortInfo(PORT_HANDLE handle, int32_t command, INFO_DATATYPE *type, v
     return fail(GC_ERR_NOT_IMPLEMENTED, "there is no port info %d", command);
 }
 
-/* ---- where the description is ---------------------------------------------------------------------------------------- */
+/* ---- where the description is --------------------------------------------------------------------------------- */
 
 static GC_ERROR answer_url(answer_t to, description_t description) {
     char url[128];

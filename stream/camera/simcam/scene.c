@@ -8,7 +8,7 @@
 
 enum { CACHE_BYTES_MAX = 256 << 20, LOOP_MIN = 2, LOOP_MAX = 64 };
 
-/* ---- looks ------------------------------------------------------------------------------------------------------------ */
+/* ---- looks ---------------------------------------------------------------------------------------------------- */
 
 static double brightness(const look_t *look) { return look->exposure * pow(10, look->gain / 20); }
 
@@ -21,7 +21,7 @@ double scene_mean(const scene_t *scene, const look_t *look) {
     return scene->mean * brightness(look) / brightness(&scene->request.look);
 }
 
-/* ---- making the cache -------------------------------------------------------------------------------------------------- */
+/* ---- making the cache ----------------------------------------------------------------------------------------- */
 
 static bool same_request(const scene_request_t *a, const scene_request_t *b) {
     bool same_place = a->format == b->format && a->width == b->width && a->height == b->height &&
@@ -74,7 +74,7 @@ GC_ERROR scene_prepare(scene_t *scene, const scene_request_t *request, scene_fil
     return GC_ERR_SUCCESS;
 }
 
-/* ---- copying out ---------------------------------------------------------------------------------------------------------- */
+/* ---- copying out ---------------------------------------------------------------------------------------------- */
 
 /* How a cached code becomes the code of another look: black_to + (code - black_from) * factor. Pixels that were
  * clipped in the cache stay flat when the picture gets darker; rendering anew at the next start mends that. */
@@ -96,10 +96,10 @@ static change_t change_of(const scene_t *scene, const look_t *look) {
     return change;
 }
 
-static uint16_t change_code(const change_t *change, float code, float factor) {
+static inline uint16_t change_code(const change_t *change, float code, float factor) {
     float value = change->black_to + (code - change->black_from) * factor + 0.5f;
     value = value < 0 ? 0 : value;
-    return (uint16_t)(value > change->full ? change->full : value);
+    return (uint16_t)(int)(value > change->full ? change->full : value); /* by way of int: that has SIMD forms */
 }
 
 static void copy_changed8(const scene_t *scene, const change_t *change, const uint8_t *from, uint8_t *to) {
@@ -127,7 +127,8 @@ static void copy_changed(const scene_t *scene, const change_t *change, const uin
     for (uint32_t y = 0; y < scene->request.height; y++, from += scene->row_bytes, to += scene->row_bytes) {
         unpack_row(format, from, width, samples);
         const float *factor = factors[y & 1];
-        for (uint32_t x = 0; x < width; x++) samples[x] = change_code(change, samples[x], factor[x]);
+        change_t local = *change; /* the compiler may then assume that samples do not overwrite it */
+        for (uint32_t x = 0; x < width; x++) samples[x] = change_code(&local, samples[x], factor[x]);
         pack_row(format, samples, width, to);
     }
 }

@@ -10,7 +10,7 @@
 
 enum { SENSOR_MAX = 8192, WIDTH_MIN = 16, WIDTH_STEP = 4, HEIGHT_MIN = 2, HEIGHT_STEP = 2 };
 
-/* ---- pixel formats (pack.c) ---------------------------------------------------------------------------------------- */
+/* ---- pixel formats (pack.c) ----------------------------------------------------------------------------------- */
 
 typedef enum { CFA_RG, CFA_GR, CFA_GB, CFA_BG, CFA_MONO } cfa_t;
 enum { CHANNEL_RED, CHANNEL_GREEN, CHANNEL_BLUE, CHANNEL_MONO, CHANNEL_COUNT };
@@ -31,7 +31,7 @@ const char *cfa_name(cfa_t cfa);
 void pack_row(const pixel_format_t *format, const uint16_t *samples, size_t count, uint8_t *bytes);
 void unpack_row(const pixel_format_t *format, const uint8_t *bytes, size_t count, uint16_t *samples);
 
-/* ---- scene files (scene_file.c): written by ispeed.stream.camera.scenes ---------------------------------------------- */
+/* ---- scene files (scene_file.c): written by ispeed.stream.camera.scenes --------------------------------------- */
 
 typedef struct {
     void *map; /* NULL: no file */
@@ -49,7 +49,7 @@ void scene_file_close(scene_file_t *file);
 void scene_file_row(const scene_file_t *file, const pixel_format_t *format, uint32_t frame, uint32_t x, uint32_t y,
                     size_t count, uint16_t *samples);
 
-/* ---- scenes (scene.c) -------------------------------------------------------------------------------------------------- */
+/* ---- scenes (scene.c) ----------------------------------------------------------------------------------------- */
 
 /* How bright the picture comes out; may change from frame to frame. */
 typedef struct {
@@ -88,7 +88,7 @@ void scene_copy(const scene_t *scene, uint64_t index, const look_t *look, uint8_
 /* Signal above black that the mean pixel of the target would have with this look, as a share of full scale. */
 double scene_mean(const scene_t *scene, const look_t *look);
 
-/* ---- the target (target.c) and the frame number (stamp.c) ------------------------------------------------------------------ */
+/* ---- the target (target.c) and the frame number (stamp.c) ----------------------------------------------------- */
 
 /* Renders `frames` images into the cache of the scene; false: out of memory. */
 bool target_render(scene_t *scene);

@@ -46,13 +46,13 @@ typedef struct {
     camera_t *camera; /* NULL for the system and the interface */
 } module_t;
 
-/* ---- chunks: per-frame values that travel behind the image ------------------------------------------------------ */
+/* ---- chunks: per-frame values that travel behind the image ---------------------------------------------------- */
 
 /* Chunk ids, the same as <ChunkID> in camera.xml. Every chunk is 8 bytes, little-endian. */
 enum { CHUNK_EXPOSURE_TIME, CHUNK_GAIN, CHUNK_FRAME_ID, CHUNK_COUNT };
 enum { CHUNK_BYTES = 8, CHUNK_ID_BASE = 0x1001 };
 
-/* ---- features ---------------------------------------------------------------------------------------------------- */
+/* ---- features ------------------------------------------------------------------------------------------------- */
 
 enum { ACQUISITION_CONTINUOUS, ACQUISITION_SINGLE_FRAME, ACQUISITION_MULTI_FRAME };
 enum { TRIGGER_SOURCE_SOFTWARE, TRIGGER_SOURCE_LINE0 };
@@ -76,7 +76,7 @@ typedef struct {
     int64_t skip_every, incomplete_every, frame_id_bits, frame_id_start;
 } settings_t;
 
-/* ---- buffers ------------------------------------------------------------------------------------------------------ */
+/* ---- buffers -------------------------------------------------------------------------------------------------- */
 
 typedef enum {
     BUFFER_REVOKED, /* a free place in the table */
@@ -106,7 +106,7 @@ typedef struct {
     uint32_t head, count;
 } queue_t;
 
-/* ---- a camera ------------------------------------------------------------------------------------------------------ */
+/* ---- a camera ------------------------------------------------------------------------------------------------- */
 
 struct camera {
     const char *serial, *id;
@@ -139,8 +139,8 @@ struct camera {
     uint64_t next_number, first_number, frames_taken, frames_to_acquire;
     uint64_t triggers, skip_left, incomplete_left, late_frames, stall_until;
 
-    /* buffers; a BUFFER_HANDLE is the address of a place in this table */
-    buffer_t buffers[BUFFER_MAX];
+    /* buffers; a BUFFER_HANDLE is the address of a place in this table of BUFFER_MAX */
+    buffer_t *buffers;
     uint32_t buffers_end, announced; /* places ever used; places in use */
     queue_t input, output;
     uint32_t kills;
@@ -149,7 +149,7 @@ struct camera {
 
 extern camera_t cameras[CAMERA_COUNT];
 
-/* ---- system.c: handles, errors, answers ----------------------------------------------------------------------------- */
+/* ---- system.c: handles, errors, answers ----------------------------------------------------------------------- */
 
 /* Remembers the text for GCGetLastError of this thread and returns `code`. */
 GC_ERROR fail(GC_ERROR code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -176,7 +176,7 @@ GC_ERROR answer_bool(answer_t to, bool value);
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 IF_HANDLE interface_handle(void);
 
-/* ---- device.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- device.c ------------------------------------------------------------------------------------------------- */
 
 bool camera_present(camera_t *camera);
 GC_ERROR camera_open(camera_t *camera);
@@ -184,7 +184,7 @@ void camera_close(camera_t *camera);
 void camera_vanish(camera_t *camera, int64_t milliseconds); /* lock held */
 GC_ERROR device_info(camera_t *camera, int32_t command, answer_t to);
 
-/* ---- features.c: the registers of the camera ----------------------------------------------------------------------------- */
+/* ---- features.c: the registers of the camera ------------------------------------------------------------------ */
 
 void features_reset(camera_t *camera);
 size_t image_bytes(const settings_t *settings);
@@ -192,7 +192,7 @@ size_t payload_bytes(const settings_t *settings);
 GC_ERROR register_read(camera_t *camera, uint64_t address, void *bytes, size_t size);
 GC_ERROR register_write(camera_t *camera, uint64_t address, const void *bytes, size_t size);
 
-/* ---- modules.c: the descriptions of the modules --------------------------------------------------------------------------- */
+/* ---- modules.c: the descriptions of the modules --------------------------------------------------------------- */
 
 typedef struct {
     const char *file_name;
@@ -206,14 +206,14 @@ const char *module_port_name(const module_t *module);
 const char *module_type_name(const module_t *module);
 GC_ERROR module_register_read(const module_t *module, uint64_t address, void *bytes, size_t size);
 
-/* ---- engine.c: the frame clock --------------------------------------------------------------------------------------------- */
+/* ---- engine.c: the frame clock -------------------------------------------------------------------------------- */
 
 GC_ERROR acquisition_start(camera_t *camera); /* takes the locks itself */
 void acquisition_stop(camera_t *camera);
 GC_ERROR grabbing_start(camera_t *camera, uint64_t frames);
 void grabbing_stop(camera_t *camera);
 
-/* ---- stream.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- stream.c ------------------------------------------------------------------------------------------------- */
 
 void queue_push(queue_t *queue, const camera_t *camera, const buffer_t *buffer);
 buffer_t *queue_pop(queue_t *queue, camera_t *camera); /* NULL: empty */
@@ -221,7 +221,7 @@ buffer_t *queue_pop(queue_t *queue, camera_t *camera); /* NULL: empty */
 buffer_t *buffer_of(camera_t *camera, BUFFER_HANDLE handle, GC_ERROR *error);
 void stream_close(camera_t *camera);
 
-/* ---- events.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- events.c ------------------------------------------------------------------------------------------------- */
 
 void event_close(camera_t *camera); /* lock held: drops the registration and ends every wait */
 

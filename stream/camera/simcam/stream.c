@@ -5,7 +5,7 @@
 
 #include "simcam.h"
 
-/* ---- queues; camera.lock is held ------------------------------------------------------------------------------------- */
+/* ---- queues; camera.lock is held ------------------------------------------------------------------------------ */
 
 void queue_push(queue_t *queue, const camera_t *camera, const buffer_t *buffer) {
     /* Never full: a buffer is in one queue at most, once. */
@@ -24,7 +24,7 @@ static void move_all(camera_t *camera, queue_t *from, buffer_state state) {
     for (buffer_t *buffer; (buffer = queue_pop(from, camera));) buffer->state = state;
 }
 
-/* ---- buffers ------------------------------------------------------------------------------------------------------------- */
+/* ---- buffers -------------------------------------------------------------------------------------------------- */
 
 static camera_t *camera_of_stream(DS_HANDLE handle, GC_ERROR *error) {
     module_t *stream = module_of_kind(handle, MODULE_STREAM, error);
@@ -33,7 +33,7 @@ static camera_t *camera_of_stream(DS_HANDLE handle, GC_ERROR *error) {
 
 buffer_t *buffer_of(camera_t *camera, BUFFER_HANDLE handle, GC_ERROR *error) {
     uintptr_t offset = (uintptr_t)handle - (uintptr_t)camera->buffers;
-    if ((uintptr_t)handle >= (uintptr_t)camera->buffers && offset < sizeof camera->buffers &&
+    if ((uintptr_t)handle >= (uintptr_t)camera->buffers && offset < BUFFER_MAX * sizeof(buffer_t) &&
         offset % sizeof(buffer_t) == 0) {
         buffer_t *buffer = &camera->buffers[offset / sizeof(buffer_t)];
         if (buffer->state != BUFFER_REVOKED) return buffer;
@@ -133,7 +133,7 @@ GC_API DSGetBufferID(DS_HANDLE handle, uint32_t index, BUFFER_HANDLE *buffer) {
     return *buffer ? GC_ERR_SUCCESS : fail(GC_ERR_INVALID_INDEX, "there are fewer announced buffers");
 }
 
-/* ---- flushing ---------------------------------------------------------------------------------------------------------------- */
+/* ---- flushing ------------------------------------------------------------------------------------------------- */
 
 static void queue_unqueued(camera_t *camera, bool with_those_out) {
     for (uint32_t i = 0; i < camera->buffers_end; i++) {
@@ -176,7 +176,7 @@ GC_API DSFlushQueue(DS_HANDLE handle, int32_t operation) {
     return error;
 }
 
-/* ---- start, stop, close ---------------------------------------------------------------------------------------------------------- */
+/* ---- start, stop, close --------------------------------------------------------------------------------------- */
 
 GC_API DSStartAcquisition(DS_HANDLE handle, int32_t flags, uint64_t frames) {
     (void)flags;
@@ -223,7 +223,7 @@ GC_API DSGetParentDev(DS_HANDLE handle, DEV_HANDLE *parent) {
     return GC_ERR_SUCCESS;
 }
 
-/* ---- statistics ------------------------------------------------------------------------------------------------------------------- */
+/* ---- statistics ----------------------------------------------------------------------------------------------- */
 
 static GC_ERROR stream_info(const camera_t *camera, int32_t command, answer_t to) {
     switch (command) {

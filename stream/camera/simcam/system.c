@@ -8,12 +8,14 @@
 
 #include "simcam.h"
 
+static buffer_t buffers[CAMERA_COUNT][BUFFER_MAX]; /* apart from the cameras: zeroes take no room in the file */
+
 #define CAMERA(number, serial_number)                                                                                  \
     {                                                                                                                  \
         .serial = serial_number, .id = "SimCam-" serial_number, .lock_fd = -1, .control = PTHREAD_MUTEX_INITIALIZER,   \
         .lock = PTHREAD_MUTEX_INITIALIZER, .device = {MODULE_DEVICE, false, &cameras[number]},                         \
         .remote = {MODULE_REMOTE, false, &cameras[number]}, .stream = {MODULE_STREAM, false, &cameras[number]},        \
-        .event = {MODULE_EVENT, false, &cameras[number]},                                                              \
+        .event = {MODULE_EVENT, false, &cameras[number]}, .buffers = buffers[number],                                  \
     }
 
 camera_t cameras[CAMERA_COUNT] = {CAMERA(0, "SIM0001"), CAMERA(1, "SIM0002")};
@@ -27,7 +29,7 @@ static pthread_once_t conditions_made = PTHREAD_ONCE_INIT;
 static _Thread_local GC_ERROR last_error;
 static _Thread_local char last_text[256] = "no error";
 
-/* ---- errors ---------------------------------------------------------------------------------------------------------- */
+/* ---- errors --------------------------------------------------------------------------------------------------- */
 
 GC_ERROR fail(GC_ERROR code, const char *format, ...) {
     va_list arguments;
@@ -49,7 +51,7 @@ GC_API GCGetLastError(GC_ERROR *code, char *text, size_t *size) {
     return GC_ERR_SUCCESS;
 }
 
-/* ---- handles ----------------------------------------------------------------------------------------------------------- */
+/* ---- handles -------------------------------------------------------------------------------------------------- */
 
 module_t *module_of(void *handle, GC_ERROR *error) {
     if (!initialised) {
@@ -78,7 +80,7 @@ module_t *module_of_kind(void *handle, module_kind kind, GC_ERROR *error) {
 
 IF_HANDLE interface_handle(void) { return &interface; }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------------ */
+/* ---- answers -------------------------------------------------------------------------------------------------- */
 
 static GC_ERROR answer(answer_t to, INFO_DATATYPE type, const void *value, size_t bytes) {
     if (!to.size) return fail(GC_ERR_INVALID_PARAMETER, "the size pointer is NULL");
@@ -110,7 +112,7 @@ uint64_t now_ns(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-/* ---- library --------------------------------------------------------------------------------------------------------------- */
+/* ---- library -------------------------------------------------------------------------------------------------- */
 
 /* Waits must follow CLOCK_MONOTONIC, which a static initialiser cannot say. */
 static void make_conditions(void) {
@@ -172,7 +174,7 @@ GC_API GCGetInfo(int32_t command, INFO_DATATYPE *type, void *buffer, size_t *siz
     return system_info(command, (answer_t){type, buffer, size});
 }
 
-/* ---- transport layer ----------------------------------------------------------------------------------------------------------- */
+/* ---- transport layer ------------------------------------------------------------------------------------------ */
 
 GC_API TLOpen(TL_HANDLE *handle) {
     if (!initialised) return fail(GC_ERR_NOT_INITIALIZED, "GCInitLib has not been called");
@@ -254,7 +256,7 @@ GC_API TLUpdateInterfaceList(TL_HANDLE handle, bool8_t *changed, uint64_t timeou
     return GC_ERR_SUCCESS;
 }
 
-/* ---- interface ------------------------------------------------------------------------------------------------------------------ */
+/* ---- interface ------------------------------------------------------------------------------------------------ */
 
 GC_API IFClose(IF_HANDLE handle) {
     GC_ERROR error;

@@ -11,7 +11,7 @@
 
 #include "scene.h"
 
-/* ---- the sensor ---------------------------------------------------------------------------------------------------------- */
+/* ---- the sensor ----------------------------------------------------------------------------------------------- */
 
 /* Linear sRGB to the sensor's channels: green sees most, and every filter lets its neighbours' light through. The
  * last row is the same sensor without filters. The same numbers stand in simcam/__init__.py. */
@@ -27,7 +27,7 @@ static const float full_well = 10000;             /* electrons at full scale wit
 static const float read_noise = 4;                /* electrons, rms */
 enum { NOISE_LENGTH = 1 << 16 };
 
-/* ---- what stands before it -------------------------------------------------------------------------------------------------- */
+/* ---- what stands before it ------------------------------------------------------------------------------------ */
 
 /* The 24 patches of the classic chart, as 8-bit sRGB. */
 static const uint8_t patches[24][3] = {
@@ -53,7 +53,7 @@ typedef float rgb_t[3];
 static const rgb_t wall = {0.12f, 0.12f, 0.12f}, dark = {0.03f, 0.03f, 0.03f}, light = {0.85f, 0.85f, 0.85f};
 static const rgb_t mark = {0.75f, 0.12f, 0.08f}; /* one sector is red, so that a turn can be told from a step */
 
-/* ---- painting one row ------------------------------------------------------------------------------------------------------- */
+/* ---- painting one row ----------------------------------------------------------------------------------------- */
 
 typedef struct {
     const scene_t *scene;
@@ -152,7 +152,7 @@ static void paint_ramp(work_t *work, const scene_request_t *request, uint32_t y)
         work->still[x] = full[x & 1] * (float)(x - box.left) / (float)(box.right - box.left);
 }
 
-/* ---- the star ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the star ------------------------------------------------------------------------------------------------- */
 
 /* The part of row y that the star covers; also lays out what paint_star needs there. */
 static box_t lay_out_star(work_t *work, const scene_request_t *request, uint32_t y) {
@@ -189,7 +189,7 @@ static void paint_star(work_t *work, int left, int right, float turned) {
     }
 }
 
-/* ---- noise and quantisation ------------------------------------------------------------------------------------------------------ */
+/* ---- noise and quantisation ----------------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t value) { /* splitmix64 */
     value += 0x9E3779B97F4A7C15u;
@@ -230,7 +230,7 @@ static void expose(work_t *work, const float *signal, uint32_t y, uint32_t frame
     pack_row(request->format, work->samples, request->width, image + y * painter->scene->row_bytes);
 }
 
-/* ---- all rows ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- all rows ------------------------------------------------------------------------------------------------- */
 
 static void render_row(work_t *work, uint32_t y) {
     const painter_t *painter = work->painter;

@@ -1,0 +1,73 @@
+"""The command line of `isp-bench`: help, and one clear sentence for each wrong input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ispeed.bench import cli
+
+COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_its_help(command: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving:
+        cli.run([*command, "--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    assert "Exit codes" in text
+    parser = cli.make_parser()
+    for action in parser._actions:
+        assert action.help or action.dest == "command", action.dest
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--fps", "0"], "must be above 0"),
+        (["--fps", "nan"], "must be above 0"),
+        (["--repeat", "0"], "must be 1 or more"),
+        (["memory", "--width", "many"], "invalid"),
+        (["kill", "--policy", "best"], "invalid choice"),
+        (["nonsense"], "invalid choice"),
+    ],
+)
+def test_a_wrong_option_is_refused(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving:
+        cli.run(argv)
+    assert leaving.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--out", "/nonexistent/out.json"], "there is no folder /nonexistent"),
+        (["kill", "--only", "camera"], "there is no scenario 'camera'"),
+        (["memory", "--minutes", "0.5", "--settle", "30"], "ends before --settle"),
+        (["--camera", "NOSUCH", "--seconds", "1"], "NOSUCH"),
+        (["--pixel-format", "RGB8", "--seconds", "1"], "RGB8"),
+    ],
+)
+@pytest.mark.usefixtures("runtime_dir")
+def test_a_wrong_input_is_one_sentence(argv: list[str], sentence: str, capfd: pytest.CaptureFixture[str]):
+    assert cli.run(argv) == 2
+    said = capfd.readouterr().err
+    assert sentence in said
+    assert said.startswith("isp-bench: error: ")
+    assert said.count("\n") == 1
+
+
+def test_the_console_script_leaves_quietly_on_ctrl_c(tmp_path: Path):
+    code = (
+        "import os, signal, sys\n"
+        "from ispeed.bench import cli, entry\n"
+        "cli.run = lambda argv: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(entry.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 130
+    assert done.stderr == ""

@@ -1,0 +1,102 @@
+"""The real `isp-stream`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ISP_STREAM = [sys.executable, "-m", "ispeed.stream"]
+
+
+class Run:
+    """A running isp-stream with --json."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*ISP_STREAM, "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.messages: list[dict[str, Any]] = []
+
+    def until(self, event: str, **wanted: Any) -> dict[str, Any]:
+        """Reads messages up to the next one of that event (and those values)."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            message = json.loads(line)
+            self.messages.append(message)
+            if message["event"] == event and all(message.get(k) == v for k, v in wanted.items()):
+                return message
+        raise AssertionError(f"isp-stream ended without {event!r}: {self.messages} {self.errors()}")
+
+    def errors(self) -> str:
+        """What it wrote to stderr, once it has ended."""
+        assert self.process.stderr
+        return self.process.stderr.read()
+
+    def published(self, at_least: int = 1) -> dict[str, Any]:
+        """The first status with so many published frames."""
+        while True:
+            status = self.until("status")
+            if status["account"]["published"] >= at_least:
+                return status
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        """Ctrl-C, or another signal, to the main process."""
+        self.process.send_signal(number)
+
+    def finish(self, code: int = 0) -> dict[str, Any]:
+        """The ledger at the end; checks exit code and that the account balances."""
+        final = self.until("final")
+        assert self.process.wait(30) == code, self.errors()
+        ledger = final["ledger"]
+        assert ledger["balanced"]
+        assert ledger["in_flight"] == 0
+        assert ledger["seen"] + ledger["missing"] == ledger["published"] + sum(ledger["lost"].values())
+        return ledger
+
+    def close(self) -> None:
+        """Ends it, whatever it is doing."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def isp_stream(runtime_dir: Path) -> Iterator[Callable[..., Run]]:
+    """Starts isp-stream with a small, quick picture, in a runtime folder of its own."""
+    runs: list[Run] = []
+
+    def start(*arguments: str, size: str = "160x120", fps: float = 200) -> Run:
+        width, height = size.split("x")
+        runs.append(Run("--width", width, "--height", height, "--fps", str(fps), *arguments))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture
+def isp_stream_fails(runtime_dir: Path) -> Callable[..., str]:
+    """Runs isp-stream with bad input; returns its one sentence after checking exit code, tracebacks and output."""
+
+    def fails(*arguments: str) -> str:
+        done = subprocess.run([*ISP_STREAM, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("isp-stream: error: ")
+        assert done.stdout == ""
+        return lines[0].removeprefix("isp-stream: error: ")
+
+    return fails
