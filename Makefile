@@ -1,5 +1,5 @@
 # make stream   the main job on the default camera, for SECONDS seconds
-# make test     everything that must hold: lint, format, types, tests with coverage
+# make test     everything that must hold: lint, format, types, tests with coverage (TESTS= for some of them)
 # Each works alone in a fresh clone and makes its own virtual environment. PYTHON chooses the interpreter.
 
 SHELL := bash
@@ -8,6 +8,7 @@ SHELL := bash
 
 PYTHON ?= python3
 SECONDS ?= 10
+TESTS ?= tests
 VENV := .venv
 BIN := $(VENV)/bin
 # What goes into an installation beside Python code, which an editable one reads from here.
@@ -23,7 +24,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest | tee $(VENV)/pytest.log
+	$(BIN)/coverage run -m pytest $(TESTS) | tee $(VENV)/pytest.log
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	@tail -n 1 $(VENV)/pytest.log

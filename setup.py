@@ -16,6 +16,7 @@ from setuptools.command.build_py import build_py
 SIMCAM = Path(__file__).parent / "stream" / "camera" / "simcam"
 PRODUCER = "ispeed_simcam.cti"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fvisibility=hidden", "-shared"]
+FLAGS += ["-Wl,-z,nodelete"]  # never unloaded: a camera that has vanished is to stay away until the process ends
 
 
 class BuildWithSimcam(build_py):

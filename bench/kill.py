@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import statistics
 import tempfile
@@ -25,7 +26,7 @@ from ..stream.subscribe import Subscriber
 from .machine import describe, in_words
 from .pipeline import START_TIMEOUT_S, Pipeline, PipelineError, Settings
 from .processes import holders, named_shared_memory, ring_memory, stage_pid, wait_gone
-from .rate import SubscriberProcess, write_report
+from .rate import start_subscriber, write_report
 
 GONE_S = 5.0
 RECOVERY_S = 20.0
@@ -79,7 +80,7 @@ class Drill:
     def kill_subscriber(self) -> tuple[float, list[str]]:
         """kill -9 of a subscriber while it reads: the next one gets frames, nobody upstream notices."""
         with self._running() as (pipeline, rings, _):
-            with SubscriberProcess(self._endpoint, 0.0, _LIFETIME_S) as victim:
+            with start_subscriber(self._endpoint, 0.0, _LIFETIME_S) as victim:
                 victim.read()
                 self._pause()
                 victim.kill()
@@ -207,14 +208,20 @@ def _unbalanced(final: dict[str, Any]) -> list[str]:
 
 
 def _unquiet(pipeline: Pipeline, code: int) -> list[str]:
-    """What was wrong with an interrupted end. Before its first line runs, the interpreter itself ends as it likes."""
+    """What was wrong with an interrupted end: it must be quiet, with exit code 0.
+
+    Only before the first line of `stream()` runs does the interpreter end in its own way, with a KeyboardInterrupt.
+    """
     said = "".join(pipeline.stderr)
-    ours = "ispeed" in said or "stream/" in said or "isp-stream" in said
     if code == 0 and not said:
         return []
-    if not ours and code in (-signal.SIGINT, 1, 130) and not pipeline.events:
+    begun = bool(pipeline.events) or _BEGUN.search(said) is not None
+    if not begun and (code == -signal.SIGINT or (code == 1 and "KeyboardInterrupt" in said)):
         return []
     return [f"Ctrl-C ended with exit code {code} and said: {said.strip()[-300:]!r}"]
+
+
+_BEGUN = re.compile(r'entry\.py", line \d+, in stream')
 
 
 def run_kill(settings: Settings, times: int, only: Sequence[str], seed: int, out: Path | None) -> int:

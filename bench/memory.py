@@ -30,7 +30,7 @@ from typing import Any
 from .machine import describe, in_words
 from .pipeline import START_TIMEOUT_S, Pipeline, Settings
 from .processes import marked
-from .rate import SubscriberProcess, write_report
+from .rate import start_subscriber, write_report
 
 GROWTH_LIMIT = 1 << 20
 FAULT_SHARE = 0.1
@@ -170,7 +170,7 @@ def measure_memory(settings: Settings, seconds: float, settle_s: float) -> dict[
         endpoint = f"ipc://{folder}/bench"
         pipeline = stack.enter_context(Pipeline(settings, endpoint, START_TIMEOUT_S + seconds + 60))
         started = pipeline.wait_for("started", START_TIMEOUT_S)
-        reader = stack.enter_context(SubscriberProcess(endpoint, 1.0, seconds + 60))
+        reader = stack.enter_context(start_subscriber(endpoint, 1.0, seconds + 60))
         reader.read()
         pids = {**started["pids"], "subscriber": reader.pid}
         others = sorted(set(marked(pipeline.marker)) - set(pids.values()))

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,14 +16,14 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..stream.histogram import LatencyHistogram
+from .helper import HelperProcess
 from .machine import describe, in_words
-from .pipeline import START_TIMEOUT_S, Pipeline, PipelineError, Settings
+from .pipeline import START_TIMEOUT_S, Pipeline, Settings
 from .processes import UseSampler
-from .witness import LossEvent, Stall, StallWitness, split_losses, summarise, windows
+from .witness import LossEvent, Stall, split_losses, stalls_of, start_witness, summarise, windows
 
 WARM_UP_S = 2.0
 RATE_TOLERANCE = 0.01
@@ -33,39 +31,9 @@ _SAMPLE_S = 5.0
 _GRACE_S = 60.0
 
 
-class SubscriberProcess:
-    """One reader of the stream in a process of its own. `window` and `result` are what it printed."""
-
-    def __init__(self, endpoint: str, warm_up_s: float, seconds: float) -> None:
-        command = [sys.executable, "-m", "ispeed.bench.subscriber", endpoint]
-        self._process = subprocess.Popen(
-            [*command, "--warm-up", f"{warm_up_s:g}", "--seconds", f"{seconds:g}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-
-    def read(self) -> dict[str, Any]:
-        """Its next object. Raises PipelineError when it ended, or got no frame."""
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        message = json.loads(line) if line else {"event": "nothing", "why": "the subscriber ended early"}
-        if message["event"] == "nothing":
-            raise PipelineError(message["why"])
-        return message
-
-    def kill(self) -> None:
-        """kill -9."""
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> SubscriberProcess:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.communicate()
+def start_subscriber(endpoint: str, warm_up_s: float, seconds: float) -> HelperProcess:
+    """One reader of the stream in a process of its own: first it tells its `window`, at the end its `result`."""
+    return HelperProcess("subscriber", endpoint, "--warm-up", f"{warm_up_s:g}", "--seconds", f"{seconds:g}")
 
 
 def measure(settings: Settings, seconds: float, subscribers: int = 1, warm_up_s: float = WARM_UP_S) -> dict[str, Any]:
@@ -76,16 +44,16 @@ def measure(settings: Settings, seconds: float, subscribers: int = 1, warm_up_s:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-"))
         endpoint = f"ipc://{folder}/bench"
-        witness = stack.enter_context(StallWitness())
+        witness = stack.enter_context(start_witness())
         pipeline = stack.enter_context(Pipeline(settings, endpoint, START_TIMEOUT_S + warm_up_s + seconds + _GRACE_S))
         started = pipeline.wait_for("started", START_TIMEOUT_S)
-        readers = [stack.enter_context(SubscriberProcess(endpoint, warm_up_s, seconds)) for _ in range(subscribers)]
+        readers = [stack.enter_context(start_subscriber(endpoint, warm_up_s, seconds)) for _ in range(subscribers)]
         windows_of = [reader.read() for reader in readers]
         pids = {**started["pids"], **{f"subscriber {i}": reader.pid for i, reader in enumerate(readers)}}
         sampler = _sample_use(pids, windows_of[0])
         results = [reader.read() for reader in readers]
         final = pipeline.finish()
-        stalls = witness.stop()
+        stalls = stalls_of(witness)
         statuses = [event for event in list(pipeline.events) if event["event"] == "status"]
     return _account(started, windows_of[0], results, statuses, final, stalls, sampler)
 

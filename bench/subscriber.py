@@ -88,9 +88,9 @@ class Measurement:
         }
 
 
-def measure(endpoint: str, mode: str, warm_up_s: float, seconds: float, stop: threading.Event) -> dict[str, Any]:
+def measure(endpoint: str, warm_up_s: float, seconds: float, stop: threading.Event) -> dict[str, Any]:
     """Subscribes, reads every frame whole, and returns the result object. Raises TimeoutError without a first frame."""
-    with Subscriber(endpoint, mode=mode) as subscriber:
+    with Subscriber(endpoint, mode="every") as subscriber:
         subscriber.receive(timeout_ms=int(FIRST_FRAME_S * 1e3))
         start_ns = time.monotonic_ns() + int(warm_up_s * 1e9)
         measurement = Measurement(start_ns, start_ns + int(seconds * 1e9))
@@ -133,16 +133,15 @@ def main() -> int:
     """The process. Exit code 1 when no frame came."""
     parser = argparse.ArgumentParser(prog="python -m ispeed.bench.subscriber", description=__doc__)
     parser.add_argument("endpoint")
-    parser.add_argument("--mode", choices=("every", "newest"), default="every")
     parser.add_argument("--warm-up", type=float, default=2.0, help="seconds after the first frame, not measured")
     parser.add_argument("--seconds", type=float, default=30.0, help="seconds to measure")
     options = parser.parse_args()
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     try:
-        _say(measure(options.endpoint, options.mode, options.warm_up, options.seconds, stop))
+        _say(measure(options.endpoint, options.warm_up, options.seconds, stop))
     except TimeoutError:
-        _say({"event": "nothing", "why": f"no frame came from {options.endpoint} within {FIRST_FRAME_S:g} s"})
+        _say({"why": f"no frame came from {options.endpoint} within {FIRST_FRAME_S:g} s"})
         return 1
     return 0
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import socket
 import statistics
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .transport_roles import COUNT_SIZE, Role
+from .transport_roles import COUNT_SIZE, start_role
 
 
 def compare_transport(width: int, height: int, repeats: int = 5, seconds: float = 2.0) -> dict[str, Any]:
@@ -72,31 +71,29 @@ def _ring_rate(width: int, height: int, seconds: float) -> float:
         count = Path(folder, "count")
         count.write_bytes(bytes(COUNT_SIZE))
         shared = {"endpoint": f"ipc://{folder}/t", "count": str(count), "width": width, "height": height}
-        source = Role("ring_source", {**shared, "subscribers": 1})
-        return _run([source, Role("ring_sink", {**shared, "seconds": seconds})])["fps"]
+        source = ("ring_source", {**shared, "subscribers": 1})
+        return _run(source, ("ring_sink", {**shared, "seconds": seconds}))["fps"]
 
 
 def _imagezmq_rate(width: int, height: int, seconds: float, *, tcp: bool) -> float:
     with tempfile.TemporaryDirectory(prefix="ispeed-") as folder:
         endpoint = f"tcp://127.0.0.1:{_free_port()}" if tcp else f"ipc://{folder}/t"
-        source = Role("zmq_source", {"endpoint": endpoint, "width": width, "height": height})
-        return _run([source, Role("zmq_sink", {"endpoint": endpoint, "seconds": seconds})])["fps"]
+        source = ("zmq_source", {"endpoint": endpoint, "width": width, "height": height})
+        return _run(source, ("zmq_sink", {"endpoint": endpoint, "seconds": seconds}))["fps"]
 
 
 def _publisher_cost(width: int, height: int, fps: float, seconds: float, subscribers: int, write: bool) -> float:
     with tempfile.TemporaryDirectory(prefix="ispeed-") as folder:
         shared = {"endpoint": f"ipc://{folder}/t", "width": width, "height": height}
-        sinks = [Role("ring_sink", shared) for _ in range(subscribers)]
         options = {"fps": fps, "seconds": seconds, "subscribers": subscribers, "write": write}
-        return _run([*sinks, Role("ring_source", {**shared, **options})])["cpu_us"]
+        return _run(*[("ring_sink", shared)] * subscribers, ("ring_source", {**shared, **options}))["cpu_us"]
 
 
-def _run(roles: Sequence[Role]) -> dict[str, Any]:
+def _run(*roles: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """Starts all; the last one holds the stop watch: when it has its result, the others are ended."""
     with ExitStack() as stack:
-        for role in roles:
-            stack.enter_context(role)
-        return roles[-1].result()
+        started = [stack.enter_context(start_role(name, options)) for name, options in roles]
+        return started[-1].read()
 
 
 def _free_port() -> int:

@@ -10,13 +10,11 @@ import json
 import mmap
 import os
 import struct
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from ..stream.publish import Publisher
 from ..stream.reader import FrameOverwritten
 from ..stream.ring import Ring
 from ..stream.subscribe import Subscriber
-from .pipeline import PipelineError
+from .helper import HelperProcess
 from .subscriber import checksum
 
 WARM_UP_S = 0.5
@@ -37,31 +35,9 @@ _COUNT = struct.Struct("<Q")
 COUNT_SIZE = _COUNT.size
 
 
-class Role:
+def start_role(name: str, options: dict[str, Any]) -> HelperProcess:
     """One such process, as the comparison sees it."""
-
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
-        self._name, self._options = name, options
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Role:
-        command = [sys.executable, "-m", "ispeed.bench.transport_roles", self._name, json.dumps(self._options)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        return self
-
-    def result(self) -> dict[str, Any]:
-        """What the process printed; waits for it. Raises PipelineError when it ended without."""
-        line = self._process.stdout.readline() if self._process and self._process.stdout else ""
-        if not line:
-            raise PipelineError(f"the {self._name} process ended without a result")
-        return json.loads(line)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+    return HelperProcess("transport_roles", name, json.dumps(options))
 
 
 class StopWatch:

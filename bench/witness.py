@@ -1,4 +1,4 @@
-"""StallWitness: did the machine itself stand still?
+"""The stall witness: did the machine itself stand still?
 
 One thread per core, pinned, sleeps 1 ms and records how much later than asked it woke up. A frame lost while the
 machine withheld a core for longer than the ring can bridge says nothing about the pipeline; the witness tells those
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any
+
+from .helper import HelperProcess
 
 SLEEP_NS = 1_000_000
 RECORDED_NS = 2_000_000  # shorter oversleeps are only counted
@@ -99,36 +99,14 @@ def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-class StallWitness:
-    """The witness beside a benchmark: starts with the `with` block; `stop` ends it and gives its stalls."""
+def start_witness() -> HelperProcess:
+    """The witness beside a benchmark; `stalls_of` ends it."""
+    return HelperProcess("witness")
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> StallWitness:
-        command = [sys.executable, "-m", "ispeed.bench.witness"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        return self
-
-    @property
-    def pid(self) -> int:
-        """The witness process; 0 when it does not run."""
-        return self._process.pid if self._process else 0
-
-    def stop(self) -> list[Stall]:
-        """Ends the recording; every stall since the start, oldest first."""
-        if self._process is None:
-            return []
-        out, _ = self._process.communicate(timeout=10)
-        self._process = None
-        return [Stall(**stall) for stall in json.loads(out)["stalls"]]
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+def stalls_of(witness: HelperProcess) -> list[Stall]:
+    """Ends a witness; every stall since its start, oldest first."""
+    return [Stall(**stall) for stall in witness.finish()["stalls"]]
 
 
 class _Recorder:

@@ -101,6 +101,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     config: Any = numba.core.config
     chosen_by_user = config.CACHE_DIR
     try:
+        if not chosen_by_user:
+            cache_folder().mkdir(parents=True, exist_ok=True)
         # Numba asks for the folder here and never again, so the setting of other users of Numba stays as it was
         config.CACHE_DIR = chosen_by_user or str(cache_folder())
         dispatcher.enable_caching()

@@ -24,7 +24,9 @@ from .white_balance import SMOOTHING_FRAMES, GreyWorld, camera_gains, checked_ga
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
 
-MAX_BATCH = 64
+MAX_BATCH = 4
+"""Frames per call: a few save calls when frames have piled up; more would only keep the first one waiting."""
+
 PIXELS_PER_THREAD = 400_000
 """Below this a second thread costs more in hand-over than it saves, and the core is wanted by the other stages."""
 
@@ -33,7 +35,7 @@ ROWS_PER_STRIPE = 32
 CLIPPED = 0.98
 """Samples above this part of the white level say nothing about colour."""
 
-# Quads that the grey world looks at, per frame, in each direction: enough for a mean, at a few microseconds.
+# Quads that the grey world looks at, per frame, in each direction: enough for a mean, at some 20 microseconds.
 GRID_ROWS, GRID_COLUMNS = 32, 128
 
 # The sRGB curve in codes as a quartic of the square root of linear light, plus 2^23 (see `_kernels._tone`), then slope

@@ -26,7 +26,7 @@ from .camera.sources import Source, SourceFailed, ZeroCopySource
 from .config import StreamConfig
 from .frame import FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
 from .hold import Hold, HoldOptions
-from .ring import Ring
+from .ring import PAGE, Ring
 
 WAIT_MS = 50  # the acquire thread looks this often whether it shall end
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
@@ -65,7 +65,7 @@ class Acquisition:
         self._ending = False
         self._timeout_s = config.timeout_ms / 1000
         self._heard = self._probed = time.monotonic()
-        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        self._look_at_nodes()
 
     @property
     def streaming(self) -> bool:
@@ -110,13 +110,15 @@ class Acquisition:
     def start(self, segment: int) -> None:
         """Starts the acquisition; its frames carry `segment`. Raises UserError when the camera refuses."""
         hold = self._need_hold()
-        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        self._look_at_nodes()
         self._ending, self.lost = False, None
         try:
             with self._lock:
                 hold.start(segment)
             self._source.start()
         except SourceFailed as error:
+            self._source.stop(gone=False)
+            self._take_back()
             raise UserError(f"camera {self.info.serial} does not start: {error}") from error
         self._heard = self._probed = time.monotonic()
         self._acquire_thread = threading.Thread(target=self._acquire_loop, name="acquire", daemon=True)
@@ -130,9 +132,7 @@ class Acquisition:
         self._ending = True
         self._acquire_thread.join()
         self._acquire_thread = None
-        self._source.flush()
-        with self._lock:
-            self._need_hold().stop()
+        self._take_back()
         if not drain:
             self.abandon_waiting()
 
@@ -145,7 +145,7 @@ class Acquisition:
     def set(self, feature: str, value: Any) -> Any:
         """Sets a feature and returns its value read back. Raises UserError."""
         result = self._features.set(feature, value)
-        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        self._look_at_nodes()
         return result
 
     def trigger(self) -> None:
@@ -160,7 +160,7 @@ class Acquisition:
         if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
             self._heard = now
         silent_s = now - self._heard
-        if self._config.trigger:
+        if self._may_be_silent:
             if now - self._probed >= PROBE_S:
                 self._probe(now)
             return
@@ -202,13 +202,16 @@ class Acquisition:
         raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
         raw = levels(features, config, scene, raw, self.warnings)
         stream = self._camera.stream
+        alignment = max(1, _tolerant(lambda: stream.buffer_alignment, 1))
         payload = int(stream.payload_size if stream.defines_payload_size() else features.read("PayloadSize", 0, True))
+        payload = -(-payload // alignment) * alignment
         if payload < raw.payload_size:
             raise UserError(
                 f"camera {info.serial} announces {payload} bytes a frame, {raw.width}x{raw.height} {raw.pixel_format} "
                 f"needs {raw.payload_size}"
             )
-        acquisition = self._choose_source(payload)
+        acquisition = self._choose_source(payload, alignment)
+        self._source.least = raw.payload_size
         exposure_us, gain_db = exposure_and_gain(features)
         return Geometry(
             camera=info.index,
@@ -222,8 +225,8 @@ class Acquisition:
             offset_y=int(features.read("OffsetY", 0)),
             pixel_format=raw.pixel_format,
             payload=payload,
-            alignment=_tolerant(lambda: stream.buffer_alignment, 1),
-            fps=frame_rate(features, config.trigger),
+            alignment=alignment,
+            fps=frame_rate(features, triggered=features.read("TriggerMode") == "On"),
             black_level=raw.black_level,
             white_level=raw.white_level,
             device_clock_is_host=info.simulated,
@@ -233,11 +236,11 @@ class Acquisition:
             gain_db=gain_db if gain_db == gain_db else None,
         )
 
-    def _choose_source(self, payload: int) -> str:
+    def _choose_source(self, payload: int, alignment: int) -> str:
         wish = self._config.acquisition
         if wish != "copy":
             source = ZeroCopySource(self._camera, self._features)
-            if source.accepts(payload):
+            if alignment <= PAGE and source.accepts(payload):
                 self._source: Source = source
                 return "zero-copy"
             if wish == "zero-copy":
@@ -271,6 +274,8 @@ class Acquisition:
                 self._heard = grabbed_ns * 1e-9
         except SourceFailed as error:
             self._fail(str(error))
+        except Exception as error:  # a producer's surprise shall end the acquisition, not the account of it
+            self._fail(f"{type(error).__name__} in the acquisition: {error}")
 
     def _return_loop(self) -> None:
         hold, lock = self._need_hold(), self._lock
@@ -289,6 +294,20 @@ class Acquisition:
                     hold.take_returns()
             except SourceFailed as error:
                 self._fail(str(error))
+
+    def _take_back(self) -> None:
+        """Frees every slot that the source has; first of all no more is offered, or one would slip in behind."""
+        with self._lock:
+            self._need_hold().stop()
+        self._source.flush()
+
+    def _look_at_nodes(self) -> None:
+        """Reads what the nodes say and the acquire thread and `check_alive` need to know."""
+        self._exposure_us, self._gain_db = exposure_and_gain(self._features)
+        self._may_be_silent = (
+            self._features.read("TriggerMode") == "On"
+            or self._features.read("AcquisitionMode", "Continuous") != "Continuous"
+        )
 
     def _fail(self, why: str) -> None:
         if not self._ending:

@@ -235,7 +235,7 @@ class Hold:
             if options.limit and self._counted_grants() >= options.limit:
                 break
             entry = waiting.popleft()
-            self._grants.write(FrameRecord(*entry, self._words[_GRANT_HEAD]))
+            self._grants.write(FrameRecord._make((*entry, self._words[_GRANT_HEAD])))
             self._table[entry[0]] = mark
             self._grants.publish()
             self.granted += 1

@@ -90,7 +90,7 @@ class PngWriter:
         self._free: list[npt.NDArray[np.uint8]] = []
         self._first_segment: int | None = None
         self._error: OSError | None = None
-        self.accepted = self.overwritten = self._failed = 0
+        self.accepted = self.overwritten = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".ispeed-{os.getpid()}"
@@ -98,11 +98,6 @@ class PngWriter:
             probe.unlink()
         except OSError as error:
             raise UserError(_sentence(folder, error)) from error
-
-    @property
-    def saved(self) -> int:
-        """Frames that are files, once the writer is closed."""
-        return self.accepted - self._failed
 
     def put(self, frame: Frame) -> None:
         """Copies a frame and has it written. Waits while too many copies are unwritten."""
@@ -142,11 +137,8 @@ class PngWriter:
         try:
             if self._error is None:
                 Image.fromarray(buffer).save(path, "PNG", compress_level=1)
-                return
-            self._failed += 1  # the interpreter lock does not make this exact, and after a failure it need not be
         except OSError as error:
             self._error = error
-            self._failed += 1
             path.unlink(missing_ok=True)
         finally:
             self._give_back(buffer)
@@ -193,7 +185,7 @@ def save_frames(
     finally:
         writer.close()
     writer.check()
-    return {"saved": writer.saved, "missed": subscriber.missed + subscriber.lapped + writer.overwritten}
+    return {"saved": writer.accepted, "missed": subscriber.missed + subscriber.lapped + writer.overwritten}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

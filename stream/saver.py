@@ -27,7 +27,12 @@ class Saver:
     def __init__(self, endpoint: str, folder: Path) -> None:
         command = [sys.executable, "-m", "ispeed.stream.save", endpoint, str(folder)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._folder = folder
         self.report: dict[str, int] = {}

@@ -49,7 +49,10 @@ class StageProcess:
         self.name = name
         self.channel, theirs = Channel.pair()
         command = [sys.executable, "-m", f"ispeed.stream.{name}", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        # A session of its own: a terminal's Ctrl-C would end it in the moment before it can ignore the signal.
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         theirs.close()
         self.pid = self._process.pid
         self.dead = False

@@ -87,10 +87,14 @@ class Subscriber:
         self._held_since = 0.0
         self._refusal: StreamError | None = None  # why the ring that was told last cannot be mapped
         self._context = zmq.Context()
-        self._infos = self._connect("i")
+        try:
+            self._infos = self._connect("i")
+            self._open_frames(by_message=pixels == "message")
+        except UserError:
+            self._context.destroy(linger=0)
+            raise
         self._info_poller = zmq.Poller()  # for a held descriptor: more of them must wake nobody
         self._info_poller.register(self._infos, zmq.POLLIN)
-        self._open_frames(by_message=pixels == "message")
 
     def __enter__(self) -> Subscriber:
         return self
@@ -157,9 +161,9 @@ class Subscriber:
             ring = self._ring_of(header)
             if ring is None:
                 return self._next_sent() if self._by_message else None
+            frame = ring.frame(header)  # checked before it is counted, so that a false one does not move the count
             if not self._count(header):
                 continue
-            frame = ring.frame(header)
             if frame.overwritten:
                 self.lapped += 1
                 continue
@@ -178,9 +182,11 @@ class Subscriber:
         if len(parts) != 2 or len(parts[0]) != TOPIC_SIZE + HEADER_SIZE:
             raise StreamError("a message with pixels has not the two parts that it must have")
         header = self._unpack(parts[0].bytes)
-        if header is None or (header.stream_id != self._stream and self._replaced(header)) or not self._count(header):
+        if header is None or (header.stream_id != self._stream and self._replaced()):
             return None
         frame = frame_from_message(header, parts[1].buffer)
+        if not self._count(header):
+            return None
         self.received += 1
         return frame
 
@@ -245,7 +251,7 @@ class Subscriber:
             self._fall_back(self._refusal or StreamError("frames come, but nothing that says where their memory is"))
         return ring
 
-    def _replaced(self, header: FrameHeader) -> bool:
+    def _replaced(self) -> bool:
         """Looks for the info of a new stream; True when that brought us back to shared memory."""
         self._read_infos()
         return not self._by_message
@@ -318,7 +324,6 @@ class Subscriber:
         try:
             made.connect(self.endpoint)
         except zmq.ZMQError as error:
-            made.close()
             raise UserError(f"cannot connect to {self.endpoint}: {error.strerror.lower()}") from error
         return made
 

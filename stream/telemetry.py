@@ -91,7 +91,7 @@ class Telemetry:
         self._before: tuple[float, list[int]] | None = None
         if style != "quiet":
             command = [sys.executable, "-m", "ispeed.stream.status", style]
-            self._viewer = subprocess.Popen(command, stdin=subprocess.PIPE)
+            self._viewer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             if self._viewer.stdin:
                 os.set_blocking(self._viewer.stdin.fileno(), False)
 

@@ -91,5 +91,8 @@ def _memory() -> Iterator[str]:
 
 def _sockets() -> Iterator[str]:
     # Those of the default endpoints; whatever lies in a `runtime_dir` goes with it.
-    folders = [Path(f"/tmp/ispeed-{os.geteuid()}"), Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "ispeed"]
+    folders = [
+        Path(f"/tmp/ispeed-{os.geteuid()}"),
+        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "ispeed",
+    ]
     yield from (str(path) for folder in folders if folder.is_dir() for path in folder.iterdir())

@@ -32,6 +32,7 @@ class CopySource:
 
         source = self
         self.arrival = Arrival()
+        self.least = 0
         self._base_flags = FLAG_DEVICE_CLOCK_IS_HOST if camera.info.simulated else 0
         self._acquirer, self._stream, self._features = camera.acquirer, camera.stream, features
         self._errors = (genapi.GenericException, gentl.GenericException)
@@ -116,11 +117,11 @@ class CopySource:
             arrival.frame_id = self._running
         arrival.timestamp = self._tell(buffer, "timestamp", 0)
         arrival.unseen_incomplete, self._incomplete = self._incomplete, 0
-        arrival.incomplete = False
         target = self._ring.slot(slot)  # type: ignore[union-attr]  # attached before it is waited for
         pixels = np.frombuffer(buffer.raw_buffer, np.uint8)
         arrival.size = min(self._tell(buffer, "size_filled", pixels.size), target.size, pixels.size)
         target[: arrival.size] = pixels[: arrival.size]
+        arrival.incomplete = arrival.size < self.least
         if self._chunks:
             arrival.exposure_us = float(self._features.read("ChunkExposureTime", math.nan))
             arrival.gain_db = float(self._features.read("ChunkGain", math.nan))

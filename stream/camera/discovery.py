@@ -24,6 +24,7 @@ from ...engines.errors import UserError
 from .simcam import producer_path
 
 PRODUCER_PATH = "GENICAM_GENTL64_PATH"
+MAX_NOTES = 20
 _ACCESS = {1: "free", 2: "read-only", 3: "unreachable", 4: "busy", 5: "busy", 6: "busy"}
 
 
@@ -213,7 +214,8 @@ class _Notes(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(plain_text(record.getMessage()))
+        if len(self.lines) < MAX_NOTES:  # Harvesters goes on to log every incomplete frame
+            self.lines.append(plain_text(record.getMessage()))
 
 
 def plain_text(error: object) -> str:

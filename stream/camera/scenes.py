@@ -65,7 +65,7 @@ class Scene:
         """A descriptor of a memory file with these frames, in the container that the camera plays.
 
         Set ``/proc/self/fd/N`` as SimSceneFile, in this process. The scene keeps the descriptor, gives the same one
-        again, and closes it when it is collected; the camera holds the memory for as long as it plays it.
+        again, and closes it when it is collected: hold the scene until SimScene is File and the camera has opened it.
 
         Raises:
             ValueError: This is the target, which the camera renders itself.
@@ -147,8 +147,6 @@ def _split(spec: str) -> tuple[Path, dict[str, Any]]:
     if not mark or Path(spec).exists():
         return Path(spec), {}
     pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
-    if query and not pairs:
-        raise UserError(f"{query!r} behind {path} is no list like {urllib.parse.urlencode(_EXAMPLE)}")
     return Path(path), _checked(dict(pairs), f"the query behind {path}")
 
 

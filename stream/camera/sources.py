@@ -43,9 +43,13 @@ class Arrival:
 
 
 class Source(Protocol):
-    """Fills slots of a ring. `wait` belongs to one thread, `queue` to any; the rest to the thread that controls."""
+    """Fills slots of a ring. `wait` belongs to one thread, `queue` to any; the rest to the thread that controls.
+
+    A buffer with fewer than `least` bytes is incomplete, whatever the producer says.
+    """
 
     arrival: Arrival
+    least: int
 
     def attach(self, ring: Ring) -> None:
         """Makes every slot of the ring known. Raises SourceFailed."""
@@ -93,6 +97,7 @@ class ZeroCopySource:
 
     def __init__(self, camera: OpenCamera, features: Features) -> None:
         self.arrival = Arrival()
+        self.least = 0
         self._base_flags = FLAG_DEVICE_CLOCK_IS_HOST if camera.info.simulated else 0
         self.arrival.flags = self._base_flags
         self._stream = DataStream(camera)
@@ -146,10 +151,10 @@ class ZeroCopySource:
             return slot
         arrival, frame = self.arrival, stream.frame
         arrival.frame_id, arrival.timestamp = frame[0], frame[1]
-        arrival.incomplete = bool(frame[2] or frame[4])
         arrival.size = frame[3]
         if stream.told is not None and not (stream.told[0] and stream.told[3]):
             self._make_up_for(stream.told)
+        arrival.incomplete = bool(frame[2] or frame[4]) or arrival.size < self.least
         if self._chunks is not None and not arrival.incomplete:
             self._read_chunks(slot)
         self._newest = slot

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ispeed.bench.kill import SCENARIOS, Drill, _unbalanced
+from ispeed.bench.kill import SCENARIOS, Drill, _unbalanced, _unquiet
 from ispeed.bench.pipeline import Settings
 from ispeed.bench.processes import RUN_VARIABLE, end_marked, holders, marked, ring_memory, stage_pid, wait_gone
 
@@ -101,3 +101,26 @@ def test_three_times(scenario: str, tmp_path_factory: pytest.TempPathFactory, ru
     outcome = Drill(SMALL, str(runtime_dir), seed=7).run(scenario, 3)
     assert outcome.problems == []
     assert outcome.turns == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "events", "quiet"),
+    [
+        (0, "", [], True),
+        (-2, "", [], True),  # before Python could even say anything
+        (-2, 'isp-stream", line 2, in <module>\nKeyboardInterrupt', [], True),
+        (-2, 'entry.py", line 12, in <module>\nKeyboardInterrupt', [], True),
+        (1, 'entry.py", line 20, in stream\nKeyboardInterrupt', [], False),
+        (0, "Traceback of a stage\nKeyboardInterrupt", [], False),
+        (0, "", [{"event": "started"}], True),
+        (-2, "", [{"event": "started"}], False),
+        (1, "", [], False),
+        (2, "isp-stream: error: camera busy", [], False),
+    ],
+)
+def test_what_counts_as_a_quiet_end(code: int, said: str, events: list, quiet: bool):
+    class Run:
+        stderr = (said,)
+
+    Run.events = events  # type: ignore[attr-defined]
+    assert (_unquiet(Run, code) == []) == quiet  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ispeed.bench.pipeline import PipelineError
 from ispeed.bench.transport import compare_subscribers, compare_transport
-from ispeed.bench.transport_roles import Role, StopWatch
+from ispeed.bench.transport_roles import StopWatch, start_role
 
 
 def test_compares_with_imagezmq():
@@ -26,8 +26,8 @@ def test_measures_the_publisher_with_one_and_three_subscribers():
 
 
 def test_a_process_that_fails_is_told():
-    with Role("no_such_role", {}) as role, pytest.raises(PipelineError, match="no_such_role process ended"):
-        role.result()
+    with start_role("no_such_role", {}) as role, pytest.raises(PipelineError, match="no_such_role ended without"):
+        role.read()
 
 
 def test_a_stop_watch_without_frames_has_no_rate():

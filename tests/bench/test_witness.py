@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from ispeed.bench.witness import LossEvent, Stall, StallWitness, split_losses, summarise, windows
+from ispeed.bench.witness import LossEvent, Stall, split_losses, stalls_of, start_witness, summarise, windows
 
 MS = 1_000_000
 SLACK = 100 * MS
@@ -56,7 +56,7 @@ def test_summary_without_stalls_or_slack():
 
 
 def test_a_real_witness_sees_that_it_was_stopped():
-    with StallWitness() as witness:
+    with start_witness() as witness:
         time.sleep(0.5)
         stopped_ns = time.monotonic_ns()
         os.kill(witness.pid, signal.SIGSTOP)
@@ -64,6 +64,6 @@ def test_a_real_witness_sees_that_it_was_stopped():
         os.kill(witness.pid, signal.SIGCONT)
         continued_ns = time.monotonic_ns()
         time.sleep(0.1)
-        stalls = witness.stop()
+        stalls = stalls_of(witness)
     seen = {stall.cpu for stall in stalls if stall.start_ns < stopped_ns + 10 * MS and stall.end_ns > continued_ns - MS}
     assert seen == os.sched_getaffinity(0)

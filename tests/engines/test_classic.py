@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -251,12 +252,32 @@ def test_an_engine_can_be_prepared_again_and_leaves_no_thread(rings):
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_developing_allocates_nothing_of_a_frames_size(rings, threads: int):
+    fmt = RawFormat(640, 400, "BayerRG12p")
+    raw, srgb = rings(fmt, noise(fmt, 2))
+    engine = open_engine("classic", threads=threads)
+    try:
+        engine.prepare(fmt, 1, raw, srgb)
+        engine.develop([0], [0], NOTHING_GIVEN[:1])
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for k in range(20):
+            engine.develop([k % 2], [k % 2], NOTHING_GIVEN[:1]).wait()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        engine.close()
+    assert peak - before < 16_384  # a row has 1920 bytes, a frame 768,000
+    assert after - before < 4096
+
+
 def test_wrong_preparations_are_refused(rings):
     fmt, mono = RawFormat(16, 16, "BayerRG12"), RawFormat(16, 16, "Mono8")
     raw, srgb = rings(fmt, noise(fmt, 1))
     engine = open_engine("classic", clamp_outliers=True)
-    with pytest.raises(UserError, match="batch of 65"):
-        engine.prepare(fmt, 65, raw, srgb)
+    with pytest.raises(UserError, match="batch of 5"):
+        engine.prepare(fmt, 5, raw, srgb)
     with pytest.raises(UserError, match="only in Bayer frames"):
         engine.prepare(mono, 1, raw, srgb)
     with pytest.raises(ValueError, match="raw slot needs 512 bytes"):

@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 import numpy as np
-
 from ispeed.stream import FrameHeader, Publisher, Ring
 
 
@@ -121,6 +120,10 @@ class RemoteSource:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([command, arguments]) + "\n")
         self.process.stdin.flush()
+
+    def answered(self) -> bool:
+        """Whether an answer is there."""
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def answer(self) -> dict[str, Any]:
         """Waits for the answer to an order."""

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-
 from ispeed.engines.errors import UserError
 from ispeed.stream.channel import Channel, ChannelClosed, check, close_fds
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ispeed.engines.errors import UserError
 from ispeed.stream import check
 from ispeed.stream.camera import CameraInfo

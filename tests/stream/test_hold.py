@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.camera.sources import Arrival
 from ispeed.stream.hold import Hold, HoldOptions

@@ -19,7 +19,6 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-
 from ispeed.engines.errors import UserError
 from ispeed.stream import FrameHeader, Publisher, Ring, Subscriber, default_endpoint, endpoint
 from ispeed.stream.frame import topic
@@ -267,7 +266,14 @@ def test_an_info_that_is_too_long_is_the_callers_fault(runtime_dir: Path, source
 
 def test_hostile_subscriptions_do_no_harm(runtime_dir: Path, source: ModuleType) -> None:
     with source.Source() as stream, raw_socket(zmq.XSUB, default_endpoint(0)) as hostile:
-        for message in (b"", b"\2odd", b"\1" + b"x" * 900, b"\0never subscribed", b"\0" + topic("d", 0), os.urandom(99)):
+        for message in (
+            b"",
+            b"\2odd",
+            b"\1" + b"x" * 900,
+            b"\0never subscribed",
+            b"\0" + topic("d", 0),
+            os.urandom(99),
+        ):
             hostile.send(message)
         hostile.send_multipart([b"\1d", b"\0p", b"\1p"])
         for number in range(500):

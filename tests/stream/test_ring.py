@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from ispeed.engines.errors import UserError
 from ispeed.stream.frame import HEADER_SIZE, RECORD_SIZE
 from ispeed.stream.ring import PAGE, Owner, Ring, RingLayout, Word, require_memory
@@ -155,7 +154,12 @@ def test_a_named_ring_is_the_users_alone_and_in_use_once(name: str) -> None:
 
 
 def test_a_killed_runs_named_ring_is_replaced_and_its_readers_keep_it(name: str) -> None:
-    code = f"from ispeed.stream import Ring; import os; r = Ring.create('srgb', 2, 100, 1, {name!r}); os.kill(os.getpid(), 9)"
+    code = f"""
+import os
+from ispeed.stream import Ring
+ring = Ring.create("srgb", 2, 100, 1, {name!r})
+os.kill(os.getpid(), 9)
+"""
     subprocess.run([sys.executable, "-c", code], check=False)
     stale = Ring.attach(os.open(f"/dev/shm/{name}", os.O_RDWR), writable=True)
     stale.slot(0)[:] = 9

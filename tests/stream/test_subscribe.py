@@ -14,13 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ispeed.stream
 import numpy as np
 import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
-
-import ispeed.stream
 from ispeed.engines.errors import UserError
 from ispeed.stream import (
     Frame,
@@ -36,6 +35,7 @@ from ispeed.stream import (
 from ispeed.stream.endpoint import boot_id
 from ispeed.stream.frame import topic
 from ispeed.stream.reader import MappedRing
+from ispeed.stream.ring import RingLayout
 
 WAIT_MS = 20000
 
@@ -69,7 +69,9 @@ print(sorted(name for name in loaded if "cython" not in name), inside)
 
 
 def test_the_package_itself_loads_nothing_and_offers_its_names() -> None:
-    code = "import sys, ispeed.stream; print([m for m in sys.modules if m.startswith(('ispeed.stream.', 'numpy', 'zmq'))])"
+    code = (
+        "import sys, ispeed.stream; print([m for m in sys.modules if m.startswith(('ispeed.stream.', 'numpy', 'zmq'))])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
     assert set(ispeed.stream.__all__) <= set(dir(ispeed.stream))
     for name in ispeed.stream.__all__:
@@ -206,7 +208,7 @@ def test_timeouts(runtime_dir: Path, source: ModuleType) -> None:
         ({"pixels": "no"}, "auto, shared or message"),
         ({"endpoint": "cam"}, "no known transport"),
         ({"endpoint": "ipc://" + "/x" * 60}, "120 bytes"),
-        ({"endpoint": "tcp://no such host!:1"}, "cannot connect"),
+        ({"endpoint": "tcp://127.0.0.1:*"}, "cannot connect"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_sentence(arguments: dict[str, Any], words: str) -> None:
@@ -296,7 +298,10 @@ def test_a_restarted_stream_is_followed(runtime_dir: Path, source: ModuleType, p
                 frames.receive()
             stream.kill()
         with source.RemoteSource(stream_id=2, width=32, height=16, slots=8) as stream:
-            stream.do("await", **awaited)
+            stream.tell("await", **awaited)
+            while not stream.answered():  # ZeroMQ subscribes anew only while somebody receives
+                assert rest(frames) == []
+            stream.answer()
             stream.do("publish", count=3)
             got = [frames.receive() for _ in range(3)]
             assert [frame.sequence for frame in got] == [0, 1, 2]
@@ -428,12 +433,12 @@ def info_of(ring: Ring, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (honest | changes).items() if value is not None}
 
 
-def header_of(ring: Ring, sequence: int = 0, **changes: Any) -> bytes:
-    """A header for a frame that lies in `ring`, with changes."""
-    slot = sequence % ring.slots
-    ring.end_write(slot, sequence)
+def header_of(ring: Ring, number: int = 0, **changes: Any) -> bytes:
+    """A header for frame `number`, which then lies in `ring`, with changes."""
+    slot = number % ring.slots
+    ring.end_write(slot, number)
     honest = FrameHeader(
-        stream_id=7, slot=slot, sequence=sequence, generation=2 * sequence + 2, width=20, height=10, stride=60
+        stream_id=7, slot=slot, sequence=number, generation=2 * number + 2, width=20, height=10, stride=60
     )
     return honest._replace(**changes).pack()
 
@@ -563,12 +568,13 @@ def test_rings_that_cannot_be_are_not_mapped(ring: Ring, make: Callable[[Ring], 
 @given(data=st.data())
 def test_rings_with_any_header_are_mapped_whole_or_refused(data: st.DataObject) -> None:
     """Info and file agree, but lie: nothing outside the file is ever read."""
-    honest = Ring.create("srgb", 4, 600, 7)
+    layout = RingLayout.plan("srgb", 4, 600)
     names = ("slots", "payload", "slot_stride", "generations_offset", "headers_offset", "data_offset", "queue", "total")
-    numbers = dict.fromkeys(names, 0) | {n: getattr(honest.layout, n) for n in names if n != "queue"}
+    numbers = dict.fromkeys(names, 0) | {n: getattr(layout, n) for n in names if n != "queue"}
     for name in data.draw(st.lists(st.sampled_from(names), max_size=3)):
-        near = st.integers(0, 40).map(lambda n: max(0, numbers[name] + 8 * n - 160))
-        numbers[name] = data.draw(st.one_of(near, st.integers(0, (1 << 62) - 1)))
+        near = [max(0, numbers[name] + step) for step in range(-160, 168, 8)]
+        numbers[name] = data.draw(st.one_of(st.sampled_from(near), st.integers(0, (1 << 62) - 1)))
+    honest = Ring.create("srgb", 4, 600, 7)
     for at, name in enumerate(names):
         honest.memory[16 + 8 * at : 24 + 8 * at] = numbers[name].to_bytes(8, "little")
     told = {name: numbers[name] for name in names if name != "queue"}
@@ -670,10 +676,11 @@ def test_descriptors_without_an_info_end_in_pixels_by_message(hostile: Hostile, 
     with Subscriber(mode="every", timeout_ms=WAIT_MS) as frames, Subscriber(pixels="shared") as strict:
         hostile.await_subscriptions(4)
         hostile.send("d", header_of(ring))
+        assert rest(frames) == []
+        assert frames.transport == "shared"
         with pytest.raises(StreamError, match="nothing that says where"):
             strict.receive(WAIT_MS)
-        with pytest.raises(StreamTimeout):
-            frames.receive(10)
+        assert rest(frames) == []
         assert frames.transport == "message"
 
 

@@ -44,7 +44,7 @@ def producer_path() -> Path:
     Raises:
         UserError: it was not built.
     """
-    path = Path(str(importlib.resources.files(__package__) / _PRODUCER))
+    path = Path(str(importlib.resources.files(__name__) / _PRODUCER))
     if not path.is_file():
         raise UserError(
             "the simulated camera was not built because no C compiler was found: install gcc and reinstall ispeed"

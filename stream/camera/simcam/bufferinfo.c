@@ -90,8 +90,9 @@ static GC_ERROR chunk_data(const buffer_t *buffer, SINGLE_CHUNK_DATA *chunks, si
     size_t room = *count, found = 0;
     for (int i = 0; i < CHUNK_COUNT; i++) {
         if (!buffer->chunk_offset[i]) continue;
+        uint64_t id = CHUNK_ID_BASE + (uint64_t)i;
         if (chunks && found < room)
-            chunks[found] = (SINGLE_CHUNK_DATA){CHUNK_ID_BASE + (uint64_t)i, (ptrdiff_t)buffer->chunk_offset[i], CHUNK_BYTES};
+            chunks[found] = (SINGLE_CHUNK_DATA){id, (ptrdiff_t)buffer->chunk_offset[i], CHUNK_BYTES};
         found++;
     }
     *count = found;

@@ -216,6 +216,7 @@ static void *run_clock(void *argument) {
 static void stop_clock(camera_t *camera) {
     pthread_mutex_lock(&camera->lock);
     camera->running = false;
+    camera->triggers = 0;
     pthread_cond_broadcast(&camera->wake);
     pthread_mutex_unlock(&camera->lock);
     if (camera->has_thread) pthread_join(camera->thread, NULL);
@@ -224,16 +225,21 @@ static void stop_clock(camera_t *camera) {
     camera->scratch = NULL;
 }
 
+static void set_flag(camera_t *camera, bool *flag, bool value) {
+    pthread_mutex_lock(&camera->lock);
+    *flag = value;
+    pthread_mutex_unlock(&camera->lock);
+}
+
 /* Runs once both sides want frames: the camera acquires and the host grabs. */
 static GC_ERROR start_clock(camera_t *camera) {
     if (!camera->acquiring || !camera->grabbing) return GC_ERR_SUCCESS;
     stop_clock(camera); /* one that came to its end by itself is still to be joined */
-    camera->scratch = malloc(payload_bytes(&camera->settings));
+    camera->scratch = calloc(1, payload_bytes(&camera->settings));
     if (!camera->scratch) return fail(GC_ERR_OUT_OF_MEMORY, "no memory for a frame");
-    camera->running = true;
-    camera->triggers = 0;
+    set_flag(camera, &camera->running, true);
     if (pthread_create(&camera->thread, NULL, run_clock, camera) != 0) {
-        camera->running = false;
+        set_flag(camera, &camera->running, false);
         return fail(GC_ERR_RESOURCE_EXHAUSTED, "the thread of the frame clock cannot start");
     }
     camera->has_thread = true;
@@ -283,7 +289,7 @@ GC_ERROR acquisition_start(camera_t *camera) {
         stop_clock(camera);
         error = scene_prepare(&camera->scene, &request, request.file_generation ? &camera->file : NULL);
         if (!error) error = start_clock(camera);
-        if (error) camera->acquiring = false;
+        if (error) set_flag(camera, &camera->acquiring, false);
     }
     pthread_mutex_unlock(&camera->control);
     return error;
@@ -292,7 +298,7 @@ GC_ERROR acquisition_start(camera_t *camera) {
 void acquisition_stop(camera_t *camera) {
     pthread_mutex_lock(&camera->control);
     stop_clock(camera);
-    camera->acquiring = false;
+    set_flag(camera, &camera->acquiring, false);
     pthread_mutex_unlock(&camera->control);
 }
 
@@ -307,7 +313,7 @@ GC_ERROR grabbing_start(camera_t *camera, uint64_t frames) {
         camera->delivered_count = 0;
         pthread_mutex_unlock(&camera->lock);
         error = start_clock(camera);
-        if (error) camera->grabbing = false;
+        if (error) set_flag(camera, &camera->grabbing, false);
     }
     pthread_mutex_unlock(&camera->control);
     return error;
@@ -316,6 +322,6 @@ GC_ERROR grabbing_start(camera_t *camera, uint64_t frames) {
 void grabbing_stop(camera_t *camera) {
     pthread_mutex_lock(&camera->control);
     stop_clock(camera);
-    camera->grabbing = false;
+    set_flag(camera, &camera->grabbing, false);
     pthread_mutex_unlock(&camera->control);
 }

@@ -51,28 +51,27 @@ GC_API GCWritePort(PORT_HANDLE handle, uint64_t address, const void *bytes, size
     return register_write(module->camera, address, bytes, *size);
 }
 
-GC_API GCReadPortStacked(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count) {
+/* On an error *count tells how many entries were done. */
+static GC_ERROR each_entry(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count, bool write) {
     if (!entries || !count) return fail(GC_ERR_INVALID_PARAMETER, "the entries or the count pointer is NULL");
     for (size_t i = 0; i < *count; i++) {
-        GC_ERROR error = GCReadPort(handle, entries[i].Address, entries[i].pBuffer, &entries[i].BufferSize);
-        if (error) {
-            *count = i;
-            return error;
-        }
+        size_t size = entries[i].BufferSize; /* the entries are packed, so their members may not be pointed at */
+        GC_ERROR error = write ? GCWritePort(handle, entries[i].Address, entries[i].pBuffer, &size)
+                               : GCReadPort(handle, entries[i].Address, entries[i].pBuffer, &size);
+        entries[i].BufferSize = size;
+        if (!error) continue;
+        *count = i;
+        return error;
     }
     return GC_ERR_SUCCESS;
 }
 
+GC_API GCReadPortStacked(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count) {
+    return each_entry(handle, entries, count, false);
+}
+
 GC_API GCWritePortStacked(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count) {
-    if (!entries || !count) return fail(GC_ERR_INVALID_PARAMETER, "the entries or the count pointer is NULL");
-    for (size_t i = 0; i < *count; i++) {
-        GC_ERROR error = GCWritePort(handle, entries[i].Address, entries[i].pBuffer, &entries[i].BufferSize);
-        if (error) {
-            *count = i;
-            return error;
-        }
-    }
-    return GC_ERR_SUCCESS;
+    return each_entry(handle, entries, count, true);
 }
 
 GC_API GCGetPortInfo(PORT_HANDLE handle, int32_t command, INFO_DATATYPE *type, void *buffer, size_t *size) {

@@ -86,38 +86,46 @@ static void revoke(camera_t *camera, buffer_t *buffer) {
         camera->buffers_end--;
 }
 
+/* A buffer that is in no queue, with camera.lock held; NULL and no lock where there is none. `in_queue` is the error
+ * for one that is. */
+static buffer_t *lock_unqueued(DS_HANDLE handle, BUFFER_HANDLE buffer_handle, GC_ERROR in_queue, camera_t **camera,
+                               GC_ERROR *error) {
+    *camera = camera_of_stream(handle, error);
+    if (!*camera) return NULL;
+    pthread_mutex_lock(&(*camera)->lock);
+    buffer_t *buffer = buffer_of(*camera, buffer_handle, error);
+    if (buffer && (buffer->state == BUFFER_IDLE || buffer->state == BUFFER_OUT)) return buffer;
+    if (buffer) *error = fail(in_queue, "the buffer is in a queue");
+    pthread_mutex_unlock(&(*camera)->lock);
+    return NULL;
+}
+
 GC_API DSRevokeBuffer(DS_HANDLE handle, BUFFER_HANDLE buffer_handle, void **base, void **user) {
-    GC_ERROR error = GC_ERR_SUCCESS;
-    camera_t *camera = camera_of_stream(handle, &error);
-    if (!camera) return error;
-    pthread_mutex_lock(&camera->lock);
-    buffer_t *buffer = buffer_of(camera, buffer_handle, &error);
-    if (buffer && buffer->state != BUFFER_IDLE && buffer->state != BUFFER_OUT)
-        error = fail(GC_ERR_BUSY, "the buffer is in a queue: flush the queues first");
-    if (!error) {
-        if (base) *base = buffer->owned ? NULL : buffer->base;
-        if (user) *user = buffer->user;
-        revoke(camera, buffer);
-    }
+    GC_ERROR error;
+    camera_t *camera;
+    buffer_t *buffer = lock_unqueued(handle, buffer_handle, GC_ERR_BUSY, &camera, &error);
+    if (!buffer) return error;
+    if (base) *base = buffer->owned ? NULL : buffer->base;
+    if (user) *user = buffer->user;
+    revoke(camera, buffer);
     pthread_mutex_unlock(&camera->lock);
-    return error;
+    return GC_ERR_SUCCESS;
+}
+
+static void queue_for_filling(camera_t *camera, buffer_t *buffer) {
+    buffer->state = BUFFER_QUEUED;
+    buffer->new_data = false;
+    queue_push(&camera->input, camera, buffer);
 }
 
 GC_API DSQueueBuffer(DS_HANDLE handle, BUFFER_HANDLE buffer_handle) {
-    GC_ERROR error = GC_ERR_SUCCESS;
-    camera_t *camera = camera_of_stream(handle, &error);
-    if (!camera) return error;
-    pthread_mutex_lock(&camera->lock);
-    buffer_t *buffer = buffer_of(camera, buffer_handle, &error);
-    if (buffer && buffer->state != BUFFER_IDLE && buffer->state != BUFFER_OUT)
-        error = fail(GC_ERR_RESOURCE_IN_USE, "the buffer is in a queue already");
-    if (!error) {
-        buffer->state = BUFFER_QUEUED;
-        buffer->new_data = false;
-        queue_push(&camera->input, camera, buffer);
-    }
+    GC_ERROR error;
+    camera_t *camera;
+    buffer_t *buffer = lock_unqueued(handle, buffer_handle, GC_ERR_RESOURCE_IN_USE, &camera, &error);
+    if (!buffer) return error;
+    queue_for_filling(camera, buffer);
     pthread_mutex_unlock(&camera->lock);
-    return error;
+    return GC_ERR_SUCCESS;
 }
 
 GC_API DSGetBufferID(DS_HANDLE handle, uint32_t index, BUFFER_HANDLE *buffer) {
@@ -138,10 +146,8 @@ GC_API DSGetBufferID(DS_HANDLE handle, uint32_t index, BUFFER_HANDLE *buffer) {
 static void queue_unqueued(camera_t *camera, bool with_those_out) {
     for (uint32_t i = 0; i < camera->buffers_end; i++) {
         buffer_t *buffer = &camera->buffers[i];
-        if (buffer->state != BUFFER_IDLE && !(with_those_out && buffer->state == BUFFER_OUT)) continue;
-        buffer->state = BUFFER_QUEUED;
-        buffer->new_data = false;
-        queue_push(&camera->input, camera, buffer);
+        if (buffer->state == BUFFER_IDLE || (with_those_out && buffer->state == BUFFER_OUT))
+            queue_for_filling(camera, buffer);
     }
 }
 

@@ -86,21 +86,20 @@ static void signal_of(const painter_t *painter, uint32_t y, const rgb_t colour, 
     }
 }
 
-/* Pixel limits of a place, in the window: half-open, clipped. */
+/* Pixel limits of a place, in the window: half-open, and perhaps beyond it. */
 typedef struct {
     int left, top, right, bottom;
 } box_t;
 
 static int clip(int value, int limit) { return value < 0 ? 0 : value > limit ? limit : value; }
 
+static bool in_rows(box_t box, uint32_t y) { return (int)y >= box.top && (int)y < box.bottom; }
+
 static box_t box_of(const scene_request_t *request, place_t place) {
-    int width = (int)request->width, height = (int)request->height;
-    return (box_t){
-        clip((int)(place.left * (float)width) - (int)request->offset_x, width),
-        clip((int)(place.top * (float)height) - (int)request->offset_y, height),
-        clip((int)(place.right * (float)width) - (int)request->offset_x, width),
-        clip((int)(place.bottom * (float)height) - (int)request->offset_y, height),
-    };
+    float width = (float)request->width, height = (float)request->height;
+    int x = (int)request->offset_x, y = (int)request->offset_y;
+    return (box_t){(int)(place.left * width) - x, (int)(place.top * height) - y, (int)(place.right * width) - x,
+                   (int)(place.bottom * height) - y};
 }
 
 static void paint(float *row, int left, int right, const float by_parity[2]) {
@@ -119,12 +118,13 @@ static void paint_chart(work_t *work, const scene_request_t *request, uint32_t y
         float left = chart_place.left + width * (float)(i % PATCH_COLUMNS);
         float top = chart_place.top + height * (float)(i / PATCH_COLUMNS);
         box_t box = box_of(request, (place_t){left, top, left + 0.9f * width, top + 0.9f * height});
-        if ((int)y < box.top || (int)y >= box.bottom) continue;
+        if (!in_rows(box, y)) continue;
         rgb_t colour;
         for (int c = 0; c < 3; c++) colour[c] = linear_of_srgb(patches[i][c]);
         float signal[2];
         signal_of(work->painter, y, colour, signal);
-        paint(work->still, box.left, box.right, signal);
+        int right = clip(box.right, (int)request->width);
+        paint(work->still, clip(box.left, right), right, signal);
     }
 }
 
@@ -132,12 +132,13 @@ static float unit_clamp(float value) { return value < 0 ? 0 : value > 1 ? 1 : va
 
 static void paint_edge(work_t *work, const scene_request_t *request, uint32_t y) {
     box_t box = box_of(request, edge_place);
-    if ((int)y < box.top || (int)y >= box.bottom) return;
+    if (!in_rows(box, y)) return;
     float low[2], high[2];
     signal_of(work->painter, y, dark, low);
     signal_of(work->painter, y, light, high);
     float middle = (float)(box.left + box.right) / 2 + ((float)y - (float)(box.top + box.bottom) / 2) * edge_slope;
-    for (int x = box.left; x < box.right; x++) {
+    int right = clip(box.right, (int)request->width);
+    for (int x = clip(box.left, right); x < right; x++) {
         float share = unit_clamp(0.5f + (float)x - middle);
         work->still[x] = low[x & 1] + share * (high[x & 1] - low[x & 1]);
     }
@@ -145,10 +146,11 @@ static void paint_edge(work_t *work, const scene_request_t *request, uint32_t y)
 
 static void paint_ramp(work_t *work, const scene_request_t *request, uint32_t y) {
     box_t box = box_of(request, ramp_place);
-    if ((int)y < box.top || (int)y >= box.bottom) return;
+    if (!in_rows(box, y)) return;
     float full[2];
     signal_of(work->painter, y, (rgb_t){1, 1, 1}, full);
-    for (int x = box.left; x < box.right; x++)
+    int right = clip(box.right, (int)request->width);
+    for (int x = clip(box.left, right); x < right; x++)
         work->still[x] = full[x & 1] * (float)(x - box.left) / (float)(box.right - box.left);
 }
 

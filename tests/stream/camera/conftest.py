@@ -1,4 +1,4 @@
-"""A real grab process with the test in the place of the main process and of develop."""
+"""`driver`: a real grab process, with the test in the place of the main process and of develop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ispeed.stream.channel import Channel, ChannelClosed
+
+from ispeed.stream.channel import Channel
 from ispeed.stream.config import make_config
 from ispeed.stream.frame import FrameRecord
 from ispeed.stream.queues import GrantQueue, ReturnQueue
@@ -35,6 +36,7 @@ class Driver:
         self.errors = ""
 
     def spawn(self) -> Driver:
+        """Starts another grab process; the calls go to it from now on."""
         ours, theirs = Channel.pair()
         self.channels.append(ours)
         command = [sys.executable, "-m", "ispeed.stream.grab", str(theirs.fileno())]
@@ -55,11 +57,12 @@ class Driver:
         return self.channel.call(command, 20, fds, **arguments)
 
     def open(self, **settings: Any) -> dict[str, Any]:
-        """Opens a camera; without a size, small frames."""
-        config = make_config({**SMALL, **settings} if "scene" not in settings else settings)
+        """Opens a camera; without a scene, with small frames."""
+        config = make_config(settings if "scene" in settings or "cti" in settings else {**SMALL, **settings})
         return self.call("open", config=config.model_dump(mode="json"))["geometry"]
 
     def attach(self, payload: int, slots: int = 32, **options: Any) -> None:
+        """Hands the ring to the grab process, made now if there is none yet."""
         if self.ring is None:
             self.ring = Ring.create("raw", slots, payload, stream_id=1)
             self.grants, self.returns = GrantQueue(self.ring), ReturnQueue(self.ring)
@@ -67,6 +70,7 @@ class Driver:
         self.call("attach", (self.ring.fd, self.granted_fd, self.returned_fd), **chosen)
 
     def consumer(self) -> None:
+        """A develop process with a new epoch is ready."""
         self.epoch += 1
         self.call("consumer", epoch=self.epoch)
 
@@ -87,6 +91,7 @@ class Driver:
         return records
 
     def give(self, records: list[FrameRecord]) -> None:
+        """Gives slots back."""
         for record in records:
             self.returns.put(record.slot, self.epoch)
         if records:
@@ -106,47 +111,36 @@ class Driver:
             got += records
         return got
 
-    def develop_until(self, reached: Callable[[], bool]) -> list[FrameRecord]:
-        got: list[FrameRecord] = []
-        deadline = time.monotonic() + 20
-        while not reached():
-            assert time.monotonic() < deadline, str(self.counts())
-            records = self.take(0.02)
-            self.give(records)
-            got += records
-        return got
-
     def stop(self, drain: bool = False) -> list[FrameRecord]:
         """Stops the acquisition, developing meanwhile. Returns what came in the end."""
         self.channel.send({"cmd": "stop", "call": -1, "drain": drain})
         got: list[FrameRecord] = []
-        while True:
-            records = self.take(0.01)
+        answered = False
+        while not answered:
+            message = self.channel.receive(0.01)
+            if message is not None and message[0].get("call") == -1:
+                answered = True
+            elif message is not None:
+                self.channel.backlog.append(message[0])
+            records = self.take(0)
             self.give(records)
             got += records
-            answer = self.channel.receive(0)
-            if answer is not None:
-                if answer[0].get("call") == -1:
-                    records = self.take(0)
-                    self.give(records)
-                    return got + records
-                self.channel.backlog.append(answer[0])
+        return got
 
     def event(self, name: str, timeout_s: float) -> dict[str, Any]:
         """The next event of this name."""
         deadline = time.monotonic() + timeout_s
-        for message in self.channel.backlog:
-            if message.get("event") == name:
-                self.channel.backlog.remove(message)
-                return message
         while True:
+            for message in self.channel.backlog:
+                if message.get("event") == name:
+                    self.channel.backlog.remove(message)
+                    return message
             got = self.channel.receive(max(0.0, deadline - time.monotonic()))
             assert got is not None, f"no event {name} within {timeout_s} s"
-            if got[0].get("event") == name:
-                return got[0]
             self.channel.backlog.append(got[0])
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float = 10) -> None:
+        """Waits without developing anything."""
         deadline = time.monotonic() + timeout_s
         while not reached():
             assert time.monotonic() < deadline, str(self.counts())
@@ -170,6 +164,7 @@ class Driver:
         return {word.name: self.count(word) for word in Word if self.ring and self.ring.words[word]}
 
     def owners(self) -> dict[str, int]:
+        """How many slots each owner has."""
         assert self.ring is not None
         kinds = [Owner(entry & 0xFF).name for entry in self.ring.table]
         return {name: kinds.count(name) for name in dict.fromkeys(kinds)}
@@ -180,6 +175,7 @@ class Driver:
         return self.count(Word.SEEN) - sum(self.count(word) for word in gone)
 
     def release(self) -> None:
+        """Ends what still runs and gives everything back."""
         for channel in self.channels:
             channel.close()
         for process in self.processes:
@@ -196,9 +192,9 @@ class Driver:
 
 @pytest.fixture
 def driver(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
-    """Grab processes that see the simulated cameras only; they must end without a word on stderr."""
+    """Starts grab processes; none may have written to stderr."""
     monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
     made = Driver()
     yield made
     made.release()
-    assert made.errors == "", made.errors
+    assert made.errors == ""

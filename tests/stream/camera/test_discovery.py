@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.camera import Discovery, discovery, list_cameras, producer_files
 from ispeed.stream.camera.simcam import producer_path
@@ -116,7 +117,8 @@ def test_open_keeps_the_handler_of_ctrl_c_and_closing_frees_the_camera():
         camera = found.open("SIM0001")
     assert signal.getsignal(signal.SIGINT) is before
     assert camera.node_map.DeviceSerialNumber.value == "SIM0001"
-    assert camera.stream_handle and camera.event_handle
+    assert camera.stream_handle
+    assert camera.event_handle
     camera.close()
     with Discovery() as found:
         found.open("0").close()

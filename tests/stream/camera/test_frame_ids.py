@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ispeed.stream.camera.frame_ids import LATE_WINDOW, FrameIds
 
 

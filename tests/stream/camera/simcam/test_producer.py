@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 from genicam import genapi, gentl
-
 from ispeed.engines.errors import UserError
 from ispeed.stream.camera import simcam
 
-EXPORTS = """
+_NAMES = """
 GCCloseLib GCGetInfo GCGetLastError GCGetNumPortURLs GCGetPortInfo GCGetPortURL GCGetPortURLInfo GCInitLib GCReadPort
 GCReadPortStacked GCRegisterEvent GCUnregisterEvent GCWritePort GCWritePortStacked
 TLClose TLGetInfo TLGetInterfaceID TLGetInterfaceInfo TLGetNumInterfaces TLOpen TLOpenInterface TLUpdateInterfaceList
@@ -29,9 +28,10 @@ DSAllocAndAnnounceBuffer DSAnnounceBuffer DSAnnounceCompositeBuffer DSClose DSFl
 DSGetBufferID DSGetBufferInfo DSGetBufferPartInfo DSGetBufferSegmentInfo DSGetFlowInfo DSGetInfo DSGetNumBufferParts
 DSGetNumBufferSegments DSGetNumFlows DSGetParentDev DSQueueBuffer DSRevokeBuffer DSStartAcquisition DSStopAcquisition
 EventFlush EventGetData EventGetDataInfo EventGetInfo EventKill
-""".split()
-GENTL_1_6 = ["DSAnnounceCompositeBuffer", "DSGetNumFlows", "DSGetFlowInfo", "DSGetNumBufferSegments"]
-NOT_INITIALIZED, NOT_IMPLEMENTED, INVALID_HANDLE, INVALID_PARAMETER = -1002, -1003, -1006, -1009
+"""
+EXPORTS = _NAMES.split()
+LATER = "DSAnnounceCompositeBuffer DSGetNumFlows DSGetFlowInfo DSGetNumBufferSegments DSGetBufferSegmentInfo"
+NOT_IMPLEMENTED, INVALID_HANDLE, INVALID_PARAMETER = -1003, -1006, -1009
 
 HOLD_CAMERA = """
 import sys
@@ -59,9 +59,11 @@ def test_exports_all_that_the_binding_resolves() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(EXPORTS) - {"GCInitLib", "GCCloseLib"}))
 def test_null_handles_are_refused(name: str, harvester: Any) -> None:
-    expected = NOT_IMPLEMENTED if name in (*GENTL_1_6, "DSGetBufferSegmentInfo", "DSGetBufferPartInfo") else None
     result = getattr(_library(), name)(*8 * [None])
-    assert result == expected if expected else result in (INVALID_HANDLE, INVALID_PARAMETER)
+    if name in (*LATER.split(), "DSGetBufferPartInfo"):  # GenTL 1.6, and payloads of several parts
+        assert result == NOT_IMPLEMENTED
+    else:
+        assert result in (INVALID_HANDLE, INVALID_PARAMETER)
 
 
 def test_foreign_pointers_are_no_handles(harvester: Any) -> None:
@@ -136,7 +138,7 @@ def test_compiles_without_warnings(tmp_path: Path) -> None:
 
 def test_every_feature_can_be_read(rig: Any) -> None:
     names = [name for name in dir(rig.features) if name[0].isupper()]
-    readable = [name for name in names if genapi.EAccessMode.RO <= getattr(rig.features, name).get_access_mode()]
+    readable = [name for name in names if getattr(rig.features, name).get_access_mode() >= genapi.EAccessMode.RO]
     values = {name: getattr(rig.features, name).to_string() for name in readable if name != "Root"}
     assert values["SimScene"] == "Target"
     assert values["PixelFormat"] == "BayerRG8"
@@ -152,11 +154,8 @@ def test_region_of_interest_is_limited_by_the_sensor(rig: Any) -> None:
 
 def test_the_camera_itself_refuses_what_the_description_would(rig: Any) -> None:
     # Past GenApi, as a consumer with a mind of its own would do it: Width is at 0x1000, WidthMax at 0x1020.
-    remote = rig.acquirer.remote_device.node_map.device if hasattr(rig.features, "device") else None
-    port = ctypes.c_void_p()
-    lib = rig.lib
+    lib, port = rig.lib, ctypes.c_void_p()
     device = ctypes.c_void_p(int(rig.acquirer.device.module._handle))
-    assert remote is None
     assert lib.DevGetPort(device, ctypes.byref(port)) == 0
 
     def write(address: int, value: int) -> int:
@@ -233,7 +232,6 @@ def test_a_stream_can_be_closed_and_opened_again(harvester: Any, open_rig: Calla
     first = open_rig()
     first.start()
     first.frames(2)
-    first.stop()
     first.close()
     second = open_rig()
     second.start()

@@ -1,0 +1,175 @@
+"""Settings by name, on the real node map of the simulated camera."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ispeed.engines.bayer import RawFormat
+from ispeed.engines.errors import UserError
+from ispeed.stream.camera import Discovery
+from ispeed.stream.camera.chunks import ChunkField, enable_chunks, find_fields
+from ispeed.stream.camera.nodes import CameraUnreachable, Features
+from ispeed.stream.camera.settings import configure, exposure_and_gain, frame_rate, levels
+from ispeed.stream.camera.simcam import CHUNK_IDS
+from ispeed.stream.config import make_config
+
+
+@pytest.fixture
+def camera(runtime_dir, monkeypatch):
+    monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
+    with Discovery() as found:
+        opened = found.open("SIM0001")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def features(camera):
+    return Features(camera.node_map, camera.info.serial)
+
+
+@pytest.fixture
+def apply(camera, features):
+    """Configures the camera as a config says; returns the warnings."""
+
+    def run(**settings) -> list[str]:
+        warnings: list[str] = []
+        configure(features, make_config(settings), camera.info, None, warnings)
+        return warnings
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "back"),
+    [
+        ("Width", 128, 128),
+        ("Width", "0x80", 128),
+        ("Width", 128.0, 128),
+        ("ExposureTime", 250, 250.0),
+        ("ExposureTime", "1e3", 1000.0),
+        ("PixelFormat", "BayerGB12p", "BayerGB12p"),
+        ("TriggerMode", True, "On"),  # what YAML makes of On
+        ("TriggerMode", False, "Off"),
+        ("ChunkModeActive", "on", True),
+        ("ChunkModeActive", 0, False),
+        ("SimSceneFile", 5, "5"),
+        ("TimestampLatch", 1, True),
+    ],
+)
+def test_a_value_is_set_as_the_features_type_and_read_back(features, name, value, back):
+    assert features.set(name, value) == back
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("Width", 130, r"camera SIM0001: Width 130 is not possible: 16 to \d+ in steps of 4"),
+        ("Width", 12, r"Width 12 is not possible: 16 to "),
+        ("Width", 128.5, r"Width 128.5 is not possible"),
+        ("Width", "wide", r"Width wide is not possible: 16 to "),
+        ("Gain", 99, r"Gain 99 is not possible: 0 to 24 dB"),
+        ("Gain", "loud", r"Gain loud is not possible: 0 to 24 dB"),
+        ("TriggerMode", "Maybe", r"TriggerMode Maybe is not possible: choose one of Off, On"),
+        ("ChunkModeActive", "maybe", r"ChunkModeActive maybe is not possible: true or false"),
+        ("DeviceTemperature", 5, r"DeviceTemperature cannot be set, it can only be read"),
+        ("Widht", 64, r"camera SIM0001 has no feature Widht; did you mean Width\?"),
+        ("Nonsense", 64, r"camera SIM0001 has no feature Nonsense$"),
+        ("DeviceControl", 1, r"DeviceControl"),
+    ],
+)
+def test_what_is_not_possible_says_what_is(features, name, value, message):
+    with pytest.raises(UserError, match=message):
+        features.set(name, value)
+
+
+def test_features_that_are_not_there_can_be_asked_for(features):
+    assert features.read("NoSuchFeature", 7) == 7
+    assert features.entries("NoSuchFeature") == ()
+    assert not features.readable("NoSuchFeature")
+    assert not features.set_if_there("NoSuchFeature", 1)
+    assert not features.set_if_there("Width", 3)
+
+
+def test_a_size_can_be_set_whatever_offset_was_there(apply, features):
+    apply(width=64, height=64, offset_x=1000, offset_y=500)
+    apply(width=1280, height=1024)
+    assert [features.read(name) for name in ("Width", "Height", "OffsetX", "OffsetY")] == [1280, 1024, 0, 0]
+
+
+def test_without_a_size_the_cameras_own_region_is_left_alone(apply, features):
+    apply(width=64, height=64, offset_x=10, offset_y=20)
+    apply(fps=50)
+    assert [features.read(name) for name in ("Width", "OffsetX", "OffsetY")] == [64, 10, 20]
+
+
+def test_features_come_first_in_their_order_and_the_named_settings_win(apply, features):
+    apply(features={"Width": 256, "Gain": 3, "ExposureAuto": "Continuous"}, width=128, gain_db=6, exposure_us=77)
+    assert features.read("Width") == 128
+    assert exposure_and_gain(features) == (77, 6)
+    assert features.read("ExposureAuto") == "Off"
+
+
+def test_the_frame_rate_is_enabled_and_read_back(apply, features):
+    features.set("AcquisitionFrameRateEnable", False)
+    assert apply(fps=432.5) == []
+    assert features.read("AcquisitionFrameRateEnable") is True
+    assert frame_rate(features, triggered=False) == 432.5
+    assert frame_rate(features, triggered=True) == 0
+
+
+def test_the_trigger_is_switched_on_only_when_asked_for(apply, features):
+    apply(trigger=True)
+    assert features.read("TriggerMode") == "On"
+    apply()
+    assert features.read("TriggerMode") == "Off"
+    apply(features={"TriggerMode": "On"})
+    assert features.read("TriggerMode") == "On"
+
+
+def test_a_pixel_format_that_is_not_supported_is_refused_before_the_camera_is_asked(apply):
+    with pytest.raises(UserError, match="pixel format 'RGB8' is not supported; choose one of BayerBG10"):
+        apply(pixel_format="RGB8")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, (64, 4095)), ({"black_level": 10, "white_level": 3000}, (10, 3000))]
+)
+def test_levels_are_the_cameras_unless_the_config_has_them(features, given, expected):
+    features.set("PixelFormat", "BayerRG12")
+    raw = RawFormat(64, 48, "BayerRG12")
+    found = levels(features, make_config(given), None, raw, [])
+    assert (found.black_level, found.white_level) == expected
+
+
+def test_a_black_level_that_cannot_be_is_taken_as_0_with_a_warning(features):
+    features.set("PixelFormat", "BayerRG12")
+    features.set("BlackLevel", 500)
+    warnings: list[str] = []
+    found = levels(features, make_config({}), None, RawFormat(64, 48, "BayerRG8"), warnings)
+    assert found.black_level == 0
+    assert "tells a BlackLevel of 500" in warnings[0]
+
+
+def test_chunks_are_found_in_the_cameras_own_description(features):
+    enable_chunks(features)
+    assert find_fields(features) == (
+        ChunkField(CHUNK_IDS["ChunkExposureTime"], 0, "<d"),
+        ChunkField(CHUNK_IDS["ChunkGain"], 0, "<d"),
+    )
+    features.set("ChunkModeActive", False)
+    assert find_fields(features) == (None, None)
+
+
+def test_a_camera_that_is_gone_is_noticed_by_a_probe(features):
+    features.probe()
+    features.set("SimVanish", 400)  # ms: other tests of this process want it back
+    away_until = time.monotonic() + 0.5
+    with pytest.raises(CameraUnreachable):
+        features.probe()
+    assert features.read("DeviceTemperature", "gone", fresh=True) == "gone"
+    with pytest.raises(UserError, match="camera SIM0001: "):
+        features.set("ExposureTime", 100)
+    time.sleep(max(0.0, away_until - time.monotonic()))
