@@ -183,6 +183,11 @@ class Acquisition:
             self._source.release()
         finally:
             self._camera.close()
+        if self._ring is not None:
+            self._hold = None
+            self._ring.close()
+        for fd in (*self._fds, self._end_returns):
+            os.close(fd)
 
     def _prepare(self) -> Geometry:
         """Sets the camera up and says what it will deliver."""

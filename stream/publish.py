@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import zmq
 
 from ..engines.errors import UserError
@@ -23,8 +25,11 @@ from .ring import Ring
 __all__ = ["Publisher", "default_endpoint"]
 
 INFO_MAX = 4096  # bytes of stream info
-_QUEUE = 1024  # messages that wait for one subscriber before it loses some; a descriptor has 264 bytes
-_PIXEL_QUEUE_BYTES = 64 << 20  # the same while there are subscribers to pixels: a stopped one holds that much memory
+#: Messages that wait for one subscriber before it loses some. Other hosts want pixels, of which many would be old ones.
+#: Set before bind only: libzmq may crash when it is changed while a subscriber leaves.
+_QUEUE = {"ipc": 1024, "tcp": 64}
+_PIXEL_BYTES = 128 << 20  # copies of frames on their way to subscribers, in all
+_HEARTBEAT_MS, _PATIENCE_MS = 1000, 4000  # who does not answer for that long is disconnected, and gives its copies back
 _SUBSCRIPTIONS_AT_ONCE = 256  # read in one turn, so that a hostile flood of them cannot hold up a frame
 _SUBSCRIPTION_MAX = 1024  # bytes; whoever sends more is disconnected
 _LINGER_MS = 100  # at the end, for the last frames to leave
@@ -50,7 +55,7 @@ class Publisher:
         self._camera = camera
         self._info = b""
         self._ring: Ring | None = None
-        self._frame_bytes = 0
+        self._buffers: PixelBuffers | None = None
         self._descriptor = bytearray(self._topics["d"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
         self._header = memoryview(self._descriptor)[TOPIC_SIZE:]
         self._pixel_head = bytearray(self._topics["p"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
@@ -109,8 +114,7 @@ class Publisher:
             raise ValueError(f"the stream info has {len(text)} bytes, at most {INFO_MAX} may be")
         self._info = self._topics["i"] + text
         self._ring = ring
-        self._frame_bytes = info["stride"] * info["height"]
-        self._limit_queue()
+        self._buffers = PixelBuffers(info["stride"] * info["height"])
         self._send(self._info)
 
     def publish(self, first: int, last: int) -> None:
@@ -157,9 +161,10 @@ class Publisher:
 
     def _make_socket(self) -> zmq.Socket:
         made = self._context.socket(zmq.XPUB)
-        made.set(zmq.SNDHWM, _QUEUE)  # all of these before bind: they hold for connections made later
         made.set(zmq.XPUB_VERBOSER, 1)
         made.set(zmq.MAXMSGSIZE, _SUBSCRIPTION_MAX)
+        made.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        made.set(zmq.HEARTBEAT_TIMEOUT, _PATIENCE_MS)
         made.set(zmq.LINGER, 0)
         return made
 
@@ -169,6 +174,7 @@ class Publisher:
             require_local(endpoint)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
+        self._socket.set(zmq.SNDHWM, _QUEUE[transport])
         self._socket.set(zmq.IPV6, int("[" in address))
         before = os.umask(0o177)  # the socket file is the user's alone from its first moment on
         try:
@@ -186,14 +192,19 @@ class Publisher:
             pass
 
     def _send_pixels(self, ring: Ring, slot: int, generation: int) -> None:
+        buffers = self._buffers
+        buffer = buffers.take() if buffers else None
+        if buffers is None or buffer is None:
+            return
         # The copy is made first and sent after the check, so that a torn frame never leaves.
-        pixels = zmq.Frame(ring.slot(slot)[: self._frame_bytes], copy=True)
+        np.copyto(buffer, ring.slot(slot)[: buffer.size])
         if ring.generations[slot] != generation:
             return
         self._pixel_head[TOPIC_SIZE:] = self._header
         try:
             self._socket.send(self._pixel_head, zmq.NOBLOCK | zmq.SNDMORE)
-            self._socket.send(pixels, zmq.NOBLOCK, copy=False)
+            pixels = zmq.Frame(buffer, track=True, copy=False)
+            buffers.sent(self._socket.send(pixels, zmq.NOBLOCK, copy=False, track=True))
         except zmq.Again:
             pass
 
@@ -205,16 +216,42 @@ class Publisher:
         matched = [kind for kind, name in self._topics.items() if name.startswith(prefix) or prefix.startswith(name)]
         for kind in matched:
             self._counts[kind] = max(0, self._counts[kind] + step)
-        if "p" in matched:
-            self._limit_queue()
+        if self._buffers and not self._counts["p"]:
+            self._buffers = PixelBuffers(self._buffers.size)  # lets go of the copies
         return step > 0 and "i" in matched
 
-    def _limit_queue(self) -> None:
-        """Bounds the memory that a stopped subscriber to pixels can hold; libzmq applies it to open connections too."""
-        size = _QUEUE
-        if self._counts["p"] and self._frame_bytes:
-            size = max(8, min(_QUEUE, _PIXEL_QUEUE_BYTES // self._frame_bytes))
-        self._socket.set(zmq.SNDHWM, size)
+
+class PixelBuffers:
+    """Buffers for the copies of frames that libzmq has under way; each is used again when nobody needs its last one.
+
+    `size` is in bytes. There are as many as fit the budget, made when they are needed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._most = max(4, _PIXEL_BYTES // max(1, size))
+        self._buffers: list[npt.NDArray[np.uint8]] = []
+        self._under_way: list[zmq.MessageTracker | None] = []
+        self._at = 0
+
+    def take(self) -> npt.NDArray[np.uint8] | None:
+        """A free buffer, uint8 [size]; None when slow subscribers hold them all: they have to do without this frame."""
+        count = len(self._buffers)
+        for at in (*range(self._at + 1, count), *range(min(self._at + 1, count))):
+            tracker = self._under_way[at]
+            if tracker is None or tracker.done:
+                self._at, self._under_way[at] = at, None
+                return self._buffers[at]
+        if count >= self._most:
+            return None
+        self._buffers.append(np.empty(self.size, np.uint8))
+        self._under_way.append(None)
+        self._at = count
+        return self._buffers[count]
+
+    def sent(self, tracker: zmq.MessageTracker | None) -> None:
+        """The buffer taken last is under way."""
+        self._under_way[self._at] = tracker
 
 
 def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:

@@ -77,8 +77,53 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
+class FrameInfos:
+    """What a producer tells about a delivered buffer: `values` after `ask`, in the order of `commands`.
+
+    A value is 0 where the producer does not tell it; `told` says which it does, None before the first `ask`.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, stream: int, commands: tuple[int, ...] = _FRAME_INFOS, stacked: bool = True
+    ) -> None:
+        self.told: tuple[bool, ...] | None = None
+        self._commands, self._stream = commands, stream
+        self._stacked = getattr(library, "DSGetBufferInfoStacked", None) if stacked else None
+        if self._stacked is not None:
+            self._stacked.argtypes = [_POINTER, _POINTER, _POINTER, ctypes.c_size_t]
+            self._stacked.restype = ctypes.c_int32
+        self._single = library.DSGetBufferInfo
+        self._memory = (ctypes.c_uint64 * len(commands))()
+        self.values = memoryview(self._memory).cast("B").cast("Q")
+        self._values_at = ctypes.addressof(self._memory)
+        self._infos = (_StackedInfo * len(commands))()
+        for index, command in enumerate(commands):
+            self._infos[index].command = command
+            self._infos[index].size = 8
+            self._infos[index].buffer = self._values_at + 8 * index
+        self._infos_at = ctypes.addressof(self._infos)
+        self._type, self._size = ctypes.c_int32(), ctypes.c_size_t()
+        self._type_at, self._size_at = ctypes.addressof(self._type), ctypes.addressof(self._size)
+
+    def ask(self, buffer: int) -> None:
+        """Fills `values` for a GenTL buffer: in one call where the producer has that, else one by one."""
+        if self._stacked is not None:
+            if self._stacked(self._stream, buffer, self._infos_at, len(self._commands)) == 0:
+                if self.told is None:
+                    self.told = tuple(info.result == 0 for info in self._infos)
+                return
+            self._stacked = None  # it is there and does not work: some producers export it as a stub
+        codes = []
+        for index, command in enumerate(self._commands):
+            self._size.value = 8
+            at = self._values_at + 8 * index
+            codes.append(self._single(self._stream, buffer, command, self._type_at, at, self._size_at))
+        if self.told is None:
+            self.told = tuple(code == 0 for code in codes)
+
+
 class DataStream:
-    """One camera's GenTL data stream. `frame` holds what was asked about the newest buffer, see `wait`.
+    """One camera's GenTL data stream. `infos` holds what was asked about the newest buffer.
 
     Buffers are announced, queued and revoked by slot number. `queue` may be called from any thread; `wait` from one.
     """
@@ -88,13 +133,8 @@ class DataStream:
         for name, arguments in _SIGNATURES.items():
             function = getattr(self.library, name)
             function.argtypes, function.restype = list(arguments), ctypes.c_int32
-        self._stacked = getattr(self.library, "DSGetBufferInfoStacked", None)
-        if self._stacked is not None:
-            self._stacked.argtypes, self._stacked.restype = (
-                [_POINTER, _POINTER, _POINTER, ctypes.c_size_t],
-                ctypes.c_int32,
-            )
         self.handle = camera.stream_handle
+        self.infos = FrameInfos(self.library, self.handle)
         self._event = camera.event_handle
         self.buffers: list[int] = []  # GenTL handle of each slot
         self._slot_of: dict[int, int] = {}
@@ -104,18 +144,6 @@ class DataStream:
         self._data = (ctypes.c_uint64 * 2)()  # EVENT_NEW_BUFFER_DATA: handle, user pointer
         self._data_size = ctypes.c_size_t()
         self._data_at, self._data_size_at = ctypes.addressof(self._data), ctypes.addressof(self._data_size)
-        self._values = (ctypes.c_uint64 * len(_FRAME_INFOS))()
-        self.frame = memoryview(self._values).cast("B").cast("Q")
-        self._infos = (_StackedInfo * len(_FRAME_INFOS))()
-        for index, command in enumerate(_FRAME_INFOS):
-            self._infos[index].command = command
-            self._infos[index].size = 8
-            self._infos[index].buffer = ctypes.addressof(self._values) + 8 * index
-        self._infos_at = ctypes.addressof(self._infos)
-        self._values_at = ctypes.addressof(self._values)
-        self._single_type, self._single_size = ctypes.c_int32(), ctypes.c_size_t()
-        self._type_at, self._size_at = ctypes.addressof(self._single_type), ctypes.addressof(self._single_size)
-        self.told: tuple[bool, ...] | None = None  # which entries of `frame` the producer tells; None before the first
 
     def announce(self, address: int, size: int) -> None:
         """Makes `size` bytes at `address` known to the producer, as the next slot. Raises GenTLError."""
@@ -159,8 +187,8 @@ class DataStream:
     def wait(self, timeout_ms: int) -> int:
         """The slot of the next delivered buffer, -1 after `timeout_ms` without one.
 
-        Afterwards `frame` holds its frame id, time stamp, incomplete flag, bytes filled and too-large flag, 0 where the
-        producer does not tell; `told` says which it does. Raises GenTLError.
+        Afterwards `infos.values` are its frame id, time stamp, incomplete flag, bytes filled and too-large flag. Raises
+        GenTLError.
         """
         self._data_size.value = 16
         code = self._event_get_data(self._event, self._data_at, self._data_size_at, timeout_ms)
@@ -169,25 +197,8 @@ class DataStream:
                 return -1
             self._check("EventGetData", code)
         handle = self._data[0]
-        self._ask(handle)
+        self.infos.ask(handle)
         return self._slot_of[handle]
-
-    def _ask(self, handle: int) -> None:
-        """Fills `frame`: in one call where the producer has that, else in five."""
-        if self._stacked is not None:
-            if self._stacked(self.handle, handle, self._infos_at, len(_FRAME_INFOS)) == 0:
-                if self.told is None:
-                    self.told = tuple(info.result == 0 for info in self._infos)
-                return
-            self._stacked = None  # it is there and does not work: some producers export it as a stub
-        results = []
-        for index, command in enumerate(_FRAME_INFOS):
-            self._single_size.value = 8
-            results.append(
-                self._get_info(self.handle, handle, command, self._type_at, self._values_at + 8 * index, self._size_at)
-            )
-        if self.told is None:
-            self.told = tuple(code == 0 for code in results)
 
     def buffer_info(self, slot: int, command: int) -> int | None:
         """One BUFFER_INFO of a slot as a number; None where the producer does not tell."""

@@ -149,11 +149,11 @@ class ZeroCopySource:
             raise SourceFailed(str(error)) from error
         if slot < 0:
             return slot
-        arrival, frame = self.arrival, stream.frame
+        arrival, frame, told = self.arrival, stream.infos.values, stream.infos.told
         arrival.frame_id, arrival.timestamp = frame[0], frame[1]
         arrival.size = frame[3]
-        if stream.told is not None and not (stream.told[0] and stream.told[3]):
-            self._make_up_for(stream.told)
+        if told is not None and not (told[0] and told[3]):
+            self._make_up_for(told)
         arrival.incomplete = bool(frame[2] or frame[4]) or arrival.size < self.least
         if self._chunks is not None and not arrival.incomplete:
             self._read_chunks(slot)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
 from ispeed.bench import cli
 
 COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"])
@@ -71,3 +75,17 @@ def test_the_console_script_leaves_quietly_on_ctrl_c(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 130
     assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("runtime_dir")
+def test_ctrl_c_in_mid_run_ends_everything_quietly():
+    code = "import sys; from ispeed.bench.entry import main; sys.exit(main())"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", code, "--seconds", "60"], start_new_session=True, **pipes
+    ) as bench:
+        assert "machine" in bench.stdout.readline()
+        time.sleep(2.5)  # the pipeline is starting, or runs: whatever it does must end with us
+        os.killpg(bench.pid, signal.SIGINT)
+        _, said = bench.communicate(timeout=40)
+    assert (bench.returncode, said) == (130, "")

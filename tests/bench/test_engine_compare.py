@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from ispeed.bench import engine_compare
 from ispeed.engines import RawFormat, UserError
 from ispeed.engines.reference import classic_reference

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from ispeed.bench.kill import SCENARIOS, Drill, _unbalanced, _unquiet
 from ispeed.bench.pipeline import Settings
 from ispeed.bench.processes import RUN_VARIABLE, end_marked, holders, marked, ring_memory, stage_pid, wait_gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ispeed.bench.maxrate import HIGHEST_FPS, LOWEST_FPS, RESOLUTION, highest
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from ispeed.bench.memory import GROWTH_LIMIT, Footprint, findings, measure_memory, watch
 from ispeed.bench.pipeline import Settings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ispeed.bench import cli
 from ispeed.bench.rate import RATE_TOLERANCE, _stage_rates, missed_target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ispeed.bench.subscriber import Measurement, checksum
 from ispeed.stream.frame import FLAG_DEVICE_CLOCK_IS_HOST, FrameHeader
 from ispeed.stream.histogram import LatencyHistogram

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ispeed.bench.pipeline import PipelineError
 from ispeed.bench.transport import compare_subscribers, compare_transport
 from ispeed.bench.transport_roles import StopWatch, start_role

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from harvesters.util.pfnc import dict_by_names
+
 from ispeed.engines import PIXEL_FORMAT_NAMES, PIXEL_FORMATS, RawFormat, UserError, pack, unpack
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from ispeed.engines import PIXEL_FORMATS, RawFormat, UserError, open_engine
 from ispeed.engines.reference import classic_reference, demosaic, srgb_curve
 

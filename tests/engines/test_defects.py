@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ispeed.engines import RawFormat, UserError
 from ispeed.engines.defects import neighbours, tables
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ispeed.engines import EngineInfo, UserError, open_engine
 
 

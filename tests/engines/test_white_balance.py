@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from ispeed.engines.white_balance import GreyWorld, camera_gains, checked_gains
 
 

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import numpy as np
+
 from ispeed.stream import FrameHeader, Publisher, Ring
 
 

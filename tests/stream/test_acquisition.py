@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from ispeed.engines.errors import UserError
 from ispeed.stream.acquisition import Acquisition
-from ispeed.stream.camera.gentl import DataStream
+from ispeed.stream.camera.gentl import DataStream, FrameInfos
 from ispeed.stream.config import make_config
+from ispeed.stream.frame import FrameRecord
+from ispeed.stream.hold import HoldOptions
+from ispeed.stream.queues import GrantQueue, ReturnQueue
+from ispeed.stream.ring import Ring, Word
 
 
 @pytest.fixture
@@ -28,6 +33,36 @@ def acquire(runtime_dir, monkeypatch):
     for acquisition in opened:
         acquisition.close()
     os.close(wake)
+
+
+@pytest.fixture
+def frames(acquire):
+    """Runs an acquisition for some frames and returns their records."""
+
+    def run(acquisition: Acquisition, count: int, counted: Word = Word.RETURN_TAIL) -> list[FrameRecord]:
+        ring = Ring.create("raw", 16, acquisition.geometry.payload, stream_id=1)
+        fds = [os.dup(ring.fd), os.eventfd(0), os.eventfd(0)]
+        grants, returns = GrantQueue(ring), ReturnQueue(ring)
+        acquisition.attach(fds, HoldOptions("every", depth=4), timeout_ms=1000)
+        acquisition.consumer(epoch=1)
+        acquisition.start(segment=1)
+        got: list[FrameRecord] = []
+        deadline = time.monotonic() + 10
+        while ring.words[counted] < count:
+            assert time.monotonic() < deadline
+            records = grants.peek(4)
+            grants.take(len(records))
+            for record in records:
+                returns.put(record.slot, epoch=1)
+            os.eventfd_write(fds[2], 1)
+            got += records
+            time.sleep(0.002)
+        acquisition.stop(drain=False)
+        del grants, returns
+        ring.close()
+        return got
+
+    return run
 
 
 @pytest.fixture
@@ -76,3 +111,34 @@ def test_a_file_brings_size_format_and_levels_unless_they_are_given(acquire, tmp
     geometry = acquire(scene=scene, **given).geometry
     assert geometry.pixel_format == "BayerBG12"
     assert (geometry.width, geometry.height, geometry.black_level, geometry.white_level) == expected
+
+
+SMALL = {"width": 64, "height": 48, "pixel_format": "BayerRG8", "fps": 300}
+
+
+def test_a_producer_without_stacked_infos_is_asked_one_by_one(acquire, frames):
+    acquisition = acquire(**SMALL)
+    stream = acquisition._source._stream
+    stream.infos = FrameInfos(stream.library, stream.handle, stacked=False)
+    records = frames(acquisition, 20)
+    assert [record.frame_id for record in records] == list(range(1, len(records) + 1))
+    assert all(0 < record.grabbed_ns - record.device_timestamp < 1_000_000_000 for record in records)
+    assert stream.infos.told == (True,) * 5
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_frames_are_numbered_here_where_the_producer_has_no_frame_ids_or_sizes(acquire, frames, stacked):
+    acquisition = acquire(**SMALL, features={"SimFrameIdStart": 1000})
+    stream = acquisition._source._stream
+    unknown = 999  # no BUFFER_INFO that any producer knows
+    stream.infos = FrameInfos(stream.library, stream.handle, (unknown, 3, 7, unknown, 29), stacked)
+    records = frames(acquisition, 20)
+    assert stream.infos.told == (False, True, True, False, True)
+    assert [record.frame_id for record in records] == list(range(1, len(records) + 1))
+    assert {record.size for record in records} == {acquisition.geometry.payload}
+
+
+def test_a_buffer_too_short_for_the_picture_is_incomplete_whatever_the_producer_says(acquire, frames):
+    acquisition = acquire(**SMALL)
+    acquisition._source.least = acquisition.geometry.payload + 1
+    assert frames(acquisition, 5, Word.INCOMPLETE) == []

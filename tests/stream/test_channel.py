@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.channel import Channel, ChannelClosed, check, close_fds
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from ispeed.stream.frame import FrameHeader
 from ispeed.stream.reader import Frame, FrameOverwritten
 from ispeed.stream.ring import Ring

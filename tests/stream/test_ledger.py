@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ispeed.stream.frame import LOSS_REASONS
 from ispeed.stream.ledger import FrameLedger, read_account, read_losses
 from ispeed.stream.ring import Word

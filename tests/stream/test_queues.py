@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ispeed.stream.frame import FrameRecord
 from ispeed.stream.queues import GrantQueue, ReturnQueue
 from ispeed.stream.ring import Ring, Word

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.frame import HEADER_SIZE, RECORD_SIZE
 from ispeed.stream.ring import PAGE, Owner, Ring, RingLayout, Word, require_memory

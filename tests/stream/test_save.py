@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ispeed.engines.errors import UserError
 from ispeed.stream import Frame, FrameHeader, Subscriber, default_endpoint
 from ispeed.stream.save import PngWriter, Stop, save_frames
-from PIL import Image
 
 
 @contextlib.contextmanager

@@ -14,12 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import ispeed.stream
 import numpy as np
 import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
+
+import ispeed.stream
 from ispeed.engines.errors import UserError
 from ispeed.stream import (
     Frame,

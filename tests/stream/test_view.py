@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ispeed.stream import Frame, FrameHeader, StreamTimeout, Subscriber
 from ispeed.stream.view import Rates, main, view
 

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import zmq
+
 from ispeed.stream import Ring, StreamInfo, frame
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()

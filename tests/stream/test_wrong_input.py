@@ -70,5 +70,3 @@ def test_an_endpoint_that_is_taken(isp_stream, isp_stream_fails):
     run.published(10)  # the first one goes on
     run.signal()
     run.finish()
-
-

@@ -55,6 +55,7 @@ enum {
     REG_FRAME_ID_BITS = 0x1548,
     REG_FRAME_ID_START = 0x1550,
     REG_LATE_FRAMES = 0x1558,
+    REG_VANISH_AT = 0x1560,
     REG_SCENE_FILE = 0x8400, /* a string of SCENE_PATH_MAX bytes */
 };
 enum { REG_BYTES = 8 };
@@ -124,6 +125,7 @@ static const register_t registers[] = {
     {REG_INCOMPLETE_EVERY, false, LIVE, SETTING(incomplete_every), 0, UINT32_MAX, 0},
     {REG_STALL_MS, false, LIVE, NO_FIELD, 0, 3600000, 0},
     {REG_VANISH, false, LIVE, NO_FIELD, 0, 3600000, 0},
+    {REG_VANISH_AT, false, LIVE, SETTING(vanish_at), 0, UINT32_MAX, 0},
     {REG_FRAME_ID_BITS, false, FIXED, SETTING(frame_id_bits), 16, 64, 48},
     {REG_FRAME_ID_START, false, FIXED, SETTING(frame_id_start), 1, 9007199254740992.0, 0},
     {REG_LATE_FRAMES, false, READ, NO_FIELD, 0, 0, 0},
@@ -307,7 +309,10 @@ static GC_ERROR apply(camera_t *camera, uint32_t address, double value) {
     case REG_SKIP_COUNT: camera->skip_left = (uint64_t)value; break;
     case REG_INCOMPLETE_COUNT: camera->incomplete_left = (uint64_t)value; break;
     case REG_STALL_MS: camera->stall_until = now_ns() + (uint64_t)value * 1000000u; break;
-    case REG_VANISH: camera_vanish(camera, (int64_t)value); break;
+    case REG_VANISH:
+        camera->vanish_for = (int64_t)value;
+        if (!camera->settings.vanish_at) camera_vanish(camera, camera->vanish_for);
+        break;
     case REG_SCENE: return choose_scene(camera);
     case REG_TRIGGER_MODE: camera->triggers = 0; break;
     case REG_TRIGGER_SOFTWARE:

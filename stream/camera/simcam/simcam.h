@@ -73,7 +73,7 @@ typedef struct {
     int64_t chunk_mode, chunk_enable[CHUNK_COUNT];
     int64_t tl_params_locked;
     int64_t scene, seed, noise;
-    int64_t skip_every, incomplete_every, frame_id_bits, frame_id_start;
+    int64_t skip_every, incomplete_every, vanish_at, frame_id_bits, frame_id_start;
 } settings_t;
 
 /* ---- buffers -------------------------------------------------------------------------------------------------- */
@@ -138,6 +138,7 @@ struct camera {
     uint8_t *scratch; /* one payload, for frames that do not fit their buffer */
     uint64_t next_number, first_number, frames_taken, frames_to_acquire;
     uint64_t triggers, skip_left, incomplete_left, late_frames, stall_until;
+    int64_t vanish_for; /* ms, at frame vanish_at */
 
     /* buffers; a BUFFER_HANDLE is the address of a place in this table of BUFFER_MAX */
     buffer_t *buffers;

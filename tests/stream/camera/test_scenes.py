@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.camera.scenes import load_scene
-from PIL import Image
 
 FRAMES = np.random.default_rng(3).integers(0, 4096, (2, 6, 20)).astype(np.uint16)
 QUERY = "?width=20&height=6&format=BayerGR12&black=60&white=4000"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from genicam.gentl import IoException
+
 from ispeed.engines.bayer import RawFormat, unpack
 from ispeed.stream.camera.simcam import CHUNK_IDS, producer_path
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from genicam import gentl
+
 from ispeed.stream.camera.simcam import producer_path
 
 COUNT_CAMERAS = """

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from genicam import gentl
+
 from ispeed.engines.bayer import RawFormat, pack
 from ispeed.stream.camera.scenes import Scene, load_scene
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from ispeed.engines.bayer import PIXEL_FORMATS, RawFormat
 from ispeed.stream.camera.simcam import CAMERA_FROM_SRGB
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from genicam import genapi, gentl
+
 from ispeed.engines.errors import UserError
 from ispeed.stream.camera import simcam
 
