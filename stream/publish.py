@@ -13,8 +13,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import zmq
 
 from ..engines.errors import UserError
@@ -25,18 +23,18 @@ from .ring import Ring
 __all__ = ["Publisher", "default_endpoint"]
 
 INFO_MAX = 4096  # bytes of stream info
-#: Messages that wait for one subscriber before it loses some. Other hosts want pixels, of which many would be old ones.
-#: Set before bind only: libzmq may crash when it is changed while a subscriber leaves.
-_QUEUE = {"ipc": 1024, "tcp": 64}
-_PIXEL_BYTES = 128 << 20  # copies of frames on their way to subscribers, in all
-_HEARTBEAT_MS, _PATIENCE_MS = 1000, 4000  # who does not answer for that long is disconnected, and gives its copies back
+_QUEUE_BYTES = 128 << 20  # what may wait for one subscriber to pixels before it loses some: so much a stopped one holds
+_QUEUE_LEAST, _QUEUE_MOST = 16, 1024  # the same in messages; a descriptor has 264 bytes
 _SUBSCRIPTIONS_AT_ONCE = 256  # read in one turn, so that a hostile flood of them cannot hold up a frame
 _SUBSCRIPTION_MAX = 1024  # bytes; whoever sends more is disconnected
+_BREATH_S = 1e-3  # only for frames that are late by half a queue already
 _LINGER_MS = 100  # at the end, for the last frames to leave
 
 
 class Publisher:
     """One camera's stream on one XPUB socket.
+
+    The endpoints are taken at once, and listened on from the first `attach`.
 
     Args:
         endpoints: Where to publish, ipc:// or tcp://; empty is `default_endpoint(camera)`.
@@ -55,18 +53,20 @@ class Publisher:
         self._camera = camera
         self._info = b""
         self._ring: Ring | None = None
-        self._buffers: PixelBuffers | None = None
+        self._frame_bytes = 0
+        self._burst = _QUEUE_LEAST // 2
         self._descriptor = bytearray(self._topics["d"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
         self._header = memoryview(self._descriptor)[TOPIC_SIZE:]
         self._pixel_head = bytearray(self._topics["p"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
         self._locks: list[EndpointLock] = []
         self.endpoints: list[str] = []
         self.lapped = 0  # frames that were overwritten before they could be published; each is a gap in `sequence`
+        self._unbound = True
         self._context = zmq.Context()
         self._socket = self._make_socket()
         try:
             for endpoint in endpoints or [default_endpoint(camera)]:
-                self._bind(endpoint, insecure)
+                self._reserve(endpoint, insecure)
         except UserError:
             self.close()
             raise
@@ -114,13 +114,15 @@ class Publisher:
             raise ValueError(f"the stream info has {len(text)} bytes, at most {INFO_MAX} may be")
         self._info = self._topics["i"] + text
         self._ring = ring
-        self._buffers = PixelBuffers(info["stride"] * info["height"])
+        self._frame_bytes = info["stride"] * info["height"]
+        if self._unbound:
+            self._bind_all()
         self._send(self._info)
 
     def publish(self, first: int, last: int) -> None:
         """Publishes the frames of sequence `first` up to, not including, `last`, and stamps each in the ring.
 
-        Never waits: a subscriber whose queue is full loses messages, and sees that by their sequence.
+        Never waits for a subscriber: one whose queue is full loses messages, and sees that by their sequence.
         """
         ring = self._ring
         if ring is None:
@@ -140,6 +142,11 @@ class Publisher:
             self._send(self._descriptor)
             if self._counts["p"]:
                 self._send_pixels(ring, slot, generation)
+            if (sequence - first) % self._burst == self._burst - 1:
+                # After a stall more may have piled up than a queue holds: libzmq's own thread must keep up with us,
+                # and only such a look makes this side know that it did.
+                time.sleep(_BREATH_S)
+                self._socket.get(zmq.EVENTS)
 
     def poll_subscriptions(self) -> None:
         """Takes in what subscribers asked for, and answers those new to the stream info."""
@@ -163,27 +170,28 @@ class Publisher:
         made = self._context.socket(zmq.XPUB)
         made.set(zmq.XPUB_VERBOSER, 1)
         made.set(zmq.MAXMSGSIZE, _SUBSCRIPTION_MAX)
-        made.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        made.set(zmq.HEARTBEAT_TIMEOUT, _PATIENCE_MS)
         made.set(zmq.LINGER, 0)
         return made
 
-    def _bind(self, endpoint: str, insecure: bool) -> None:
-        transport, address = parse_endpoint(endpoint)
+    def _reserve(self, endpoint: str, insecure: bool) -> None:
+        """Takes an endpoint, as far as that goes without listening on it."""
+        transport, _ = parse_endpoint(endpoint)
         if not insecure:
             require_local(endpoint)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
-        self._socket.set(zmq.SNDHWM, _QUEUE[transport])
-        self._socket.set(zmq.IPV6, int("[" in address))
-        before = os.umask(0o177)  # the socket file is the user's alone from its first moment on
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise UserError(_why_not_bound(endpoint, error)) from error
-        finally:
-            os.umask(before)
-        self.endpoints.append(bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode())
+        with zmq.Context() as context, context.socket(zmq.XPUB) as probe:
+            self.endpoints.append(_bind(probe, endpoint))
+
+    def _bind_all(self) -> None:
+        # Only now, because the longest queue depends on the size of the frames and must be set before: libzmq may crash
+        # when it is changed while a subscriber leaves.
+        queue = max(_QUEUE_LEAST, min(_QUEUE_MOST, _QUEUE_BYTES // self._frame_bytes))
+        self._socket.set(zmq.SNDHWM, queue)
+        self._burst = queue // 2
+        for endpoint in self.endpoints:
+            _bind(self._socket, endpoint)
+        self._unbound = False
 
     def _send(self, message: bytes | bytearray) -> None:
         try:
@@ -192,19 +200,14 @@ class Publisher:
             pass
 
     def _send_pixels(self, ring: Ring, slot: int, generation: int) -> None:
-        buffers = self._buffers
-        buffer = buffers.take() if buffers else None
-        if buffers is None or buffer is None:
-            return
         # The copy is made first and sent after the check, so that a torn frame never leaves.
-        np.copyto(buffer, ring.slot(slot)[: buffer.size])
+        pixels = zmq.Frame(ring.slot(slot)[: self._frame_bytes], copy=True)
         if ring.generations[slot] != generation:
             return
         self._pixel_head[TOPIC_SIZE:] = self._header
         try:
             self._socket.send(self._pixel_head, zmq.NOBLOCK | zmq.SNDMORE)
-            pixels = zmq.Frame(buffer, track=True, copy=False)
-            buffers.sent(self._socket.send(pixels, zmq.NOBLOCK, copy=False, track=True))
+            self._socket.send(pixels, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             pass
 
@@ -216,42 +219,20 @@ class Publisher:
         matched = [kind for kind, name in self._topics.items() if name.startswith(prefix) or prefix.startswith(name)]
         for kind in matched:
             self._counts[kind] = max(0, self._counts[kind] + step)
-        if self._buffers and not self._counts["p"]:
-            self._buffers = PixelBuffers(self._buffers.size)  # lets go of the copies
         return step > 0 and "i" in matched
 
 
-class PixelBuffers:
-    """Buffers for the copies of frames that libzmq has under way; each is used again when nobody needs its last one.
-
-    `size` is in bytes. There are as many as fit the budget, made when they are needed.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._most = max(4, _PIXEL_BYTES // max(1, size))
-        self._buffers: list[npt.NDArray[np.uint8]] = []
-        self._under_way: list[zmq.MessageTracker | None] = []
-        self._at = 0
-
-    def take(self) -> npt.NDArray[np.uint8] | None:
-        """A free buffer, uint8 [size]; None when slow subscribers hold them all: they have to do without this frame."""
-        count = len(self._buffers)
-        for at in (*range(self._at + 1, count), *range(min(self._at + 1, count))):
-            tracker = self._under_way[at]
-            if tracker is None or tracker.done:
-                self._at, self._under_way[at] = at, None
-                return self._buffers[at]
-        if count >= self._most:
-            return None
-        self._buffers.append(np.empty(self.size, np.uint8))
-        self._under_way.append(None)
-        self._at = count
-        return self._buffers[count]
-
-    def sent(self, tracker: zmq.MessageTracker | None) -> None:
-        """The buffer taken last is under way."""
-        self._under_way[self._at] = tracker
+def _bind(socket: zmq.Socket, endpoint: str) -> str:
+    """Binds a socket and returns the endpoint with its port. Raises UserError."""
+    socket.set(zmq.IPV6, int("[" in endpoint))
+    before = os.umask(0o177)  # a socket's file is the user's alone from its first moment on
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise UserError(_why_not_bound(endpoint, error)) from error
+    finally:
+        os.umask(before)
+    return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
 
 def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:

@@ -16,7 +16,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"frames cannot be saved to {folder}: {error.strerror.lower()}") from error
+        raise UserError(f"frames cannot be saved to {folder}: {(error.strerror or str(error)).lower()}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"frames cannot be saved to {folder}: it is not writable")
 

@@ -313,7 +313,7 @@ class Subscriber:
         made = self._context.socket(zmq.SUB)
         made.set(zmq.LINGER, 0)
         made.set(zmq.RECONNECT_IVL, 50)
-        made.set(zmq.RECONNECT_IVL_MAX, 1000)
+        made.set(zmq.RECONNECT_IVL_MAX, 250)
         made.set(zmq.MAXMSGSIZE, _LARGE_MESSAGE if kind == "p" else _SMALL_MESSAGE)
         made.set(zmq.IPV6, int("[" in self.endpoint))
         if kind == "d" and self.mode == "newest":

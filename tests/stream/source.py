@@ -85,6 +85,13 @@ class Source:
             self.published += 1
             self.publisher.poll_subscriptions()
 
+    def burst(self, count: int) -> None:
+        """Writes the next `count` frames and then publishes them at once."""
+        first, self.published = self.published, self.published + count
+        for sequence in range(first, self.published):
+            self.write(sequence)
+        self.publisher.publish(first, self.published)
+
     def await_subscribers(self, descriptors: int = 0, pixels: int = 0, timeout_s: float = 20) -> None:
         """Waits for exactly that many subscriptions."""
         deadline = time.monotonic() + timeout_s
@@ -175,19 +182,6 @@ def _run(source: Source, fps: float) -> None:
         source.publish()
 
 
-def _slowest_publish(source: Source, count: int) -> float:
-    """Publishes `count` frames that are written already; seconds that the slowest call took."""
-    slowest = 0.0
-    for _ in range(count):
-        source.write(source.published)
-        start = time.monotonic()
-        source.publisher.publish(source.published, source.published + 1)
-        slowest = max(slowest, time.monotonic() - start)
-        source.published += 1
-        source.publisher.poll_subscriptions()
-    return slowest
-
-
 def main() -> None:
     """Obeys stdin."""
     with Source(**json.loads(sys.argv[1])) as source:
@@ -195,16 +189,15 @@ def main() -> None:
         sys.stdout.flush()
         while line := sys.stdin.readline():
             command, arguments = json.loads(line)
-            answer: dict[str, Any] = {}
             if command == "publish":
                 source.publish(**arguments)
             elif command == "await":
                 source.await_subscribers(**arguments)
             elif command == "run":
                 _run(source, **arguments)
-            elif command == "slowest":
-                answer["slowest_s"] = _slowest_publish(source, **arguments)
-            answer |= {"published": source.published, "subscribers": source.publisher.subscribers}
+            elif command == "burst":
+                source.burst(**arguments)
+            answer = {"published": source.published, "subscribers": source.publisher.subscribers}
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
 

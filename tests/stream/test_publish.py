@@ -21,9 +21,8 @@ import pytest
 import zmq
 
 from ispeed.engines.errors import UserError
-from ispeed.stream import FrameHeader, Publisher, Ring, Subscriber, default_endpoint, endpoint
+from ispeed.stream import FrameHeader, Publisher, Ring, Subscriber, default_endpoint, endpoint, publish
 from ispeed.stream.frame import topic
-from ispeed.stream.publish import PixelBuffers
 
 
 @contextlib.contextmanager
@@ -376,13 +375,11 @@ def test_slow_stopped_and_killed_subscribers_disturb_nobody(runtime_dir: Path, s
         stopped.send_signal(signal.SIGCONT)
 
 
-def test_a_stopped_subscriber_to_pixels_holds_bounded_memory_and_is_let_go(
-    runtime_dir: Path, source: ModuleType
-) -> None:
+def test_a_stopped_subscriber_to_pixels_holds_bounded_memory(runtime_dir: Path, source: ModuleType) -> None:
     with (
         source.RemoteSource(width=640, height=480) as stream,
         consumer("every", "message") as stopped,
-        Subscriber(timeout_ms=100, pixels="message") as other,
+        Subscriber(timeout_ms=10000, pixels="message") as other,
     ):
         stream.do("await", pixels=2)
         stopped.send_signal(signal.SIGSTOP)
@@ -390,37 +387,28 @@ def test_a_stopped_subscriber_to_pixels_holds_bounded_memory_and_is_let_go(
         stream.do("publish", count=400)  # 350 MiB
         grown = psutil.Process(stream.process.pid).memory_info().rss - before
         assert grown < 200 << 20
-        stream.run(fps=50)
-        deadline = time.monotonic() + 60
-        while stream.process.poll() is None and time.monotonic() < deadline:
-            last = other.received
-            with contextlib.suppress(TimeoutError):
-                frame = other.receive()
-                assert source.whole(frame.array, frame.sequence)
-            if other.received > last and psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED:
-                break
-        assert stream.halt()["published"] > 400
-        assert other.received > 0
+        assert other.receive().sequence > 0  # meanwhile it served whoever still listened
 
 
-def test_copies_are_made_again_only_when_nobody_needs_them() -> None:
-    buffers = PixelBuffers(40 << 20)  # three would fit the budget, four are made at least
-    with zmq.Context() as context, context.socket(zmq.PUSH) as push, context.socket(zmq.PULL) as pull:
-        push.bind("inproc://frames")
-        pull.connect("inproc://frames")
-        taken = []
-        for _ in range(4):
-            taken.append(buffers.take())
-            buffers.sent(push.send(zmq.Frame(taken[-1], track=True, copy=False), copy=False, track=True))
-        assert len({id(buffer) for buffer in taken}) == 4
-        assert buffers.take() is None
-        received = pull.recv(copy=False)
-        assert buffers.take() is None, "the receiver still looks at it"
-        del received
-        while (again := buffers.take()) is None:
-            time.sleep(0.001)
-        assert again is taken[0]
-        assert buffers.take() is again, "it was never sent"
+def test_a_burst_after_a_stall_reaches_everybody(
+    runtime_dir: Path, source: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More frames at once than a queue holds, as when the publisher was held up."""
+    monkeypatch.setattr(publish, "_QUEUE_MOST", 64)
+    with source.Source(slots=256) as stream, Subscriber(mode="every", timeout_ms=10000) as frames:
+        stream.await_subscribers(1)
+        stream.burst(250)
+        assert [frames.receive().sequence for _ in range(250)] == list(range(250))
+
+
+def test_subscribers_that_come_and_go_do_no_harm(runtime_dir: Path, source: ModuleType) -> None:
+    with source.RemoteSource() as stream:
+        stream.run(fps=2000)
+        for kind in (b"d/", b"p/", b"i/", b"") * 40:
+            with raw_socket(zmq.SUB, default_endpoint(0)) as other:
+                other.subscribe(kind)
+                assert other.poll(10000)
+        assert stream.halt()["published"] > 0
 
 
 def test_a_smaller_ring_can_take_the_place_of_the_first(runtime_dir: Path, source: ModuleType) -> None:
