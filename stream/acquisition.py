@@ -26,7 +26,7 @@ from .camera.sources import Source, SourceFailed, ZeroCopySource
 from .config import StreamConfig
 from .frame import FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
 from .hold import Hold, HoldOptions
-from .ring import PAGE, Ring
+from .ring import PAGE, Ring, Word
 
 WAIT_MS = 50  # the acquire thread looks this often whether it shall end
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
@@ -156,6 +156,7 @@ class Acquisition:
         """Sets `lost` when the camera is silent though it should not be, or does not answer."""
         if self._acquire_thread is None or self.lost or self._hold is None:
             return
+        self._hold.ring.words[Word.GRAB_ALIVE_NS] = time.monotonic_ns()  # the probes below may hang
         now = time.monotonic()
         if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
             self._heard = now

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..engines.errors import UserError
 
-MAX_MESSAGE = 1 << 16
 MAX_FDS = 16
+_MAX_PACKET = 1 << 15  # bytes; well below what a socket's buffer takes at once
+_IN_MEMFD = b"memfd"  # a packet that says: the message is in the last of the descriptors
 
 
 class ChannelClosed(Exception):
@@ -46,22 +47,42 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """Sends one message, with copies of the descriptors `fds`. Raises ChannelClosed."""
+        """Sends one message, with copies of the descriptors `fds`. Raises ChannelClosed.
+
+        A message that is too long for a packet travels in a memfd.
+        """
+        data = json.dumps(message).encode()
+        carrier = None
+        if len(data) > _MAX_PACKET:
+            carrier = os.memfd_create("ispeed-message", os.MFD_CLOEXEC)
+            os.write(carrier, data)
+            data, fds = _IN_MEMFD, (*fds, carrier)
         try:
-            socket.send_fds(self._socket, [json.dumps(message).encode()], list(fds))
+            socket.send_fds(self._socket, [data], list(fds))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosed from error
+        except OSError as error:
+            if self._socket.fileno() >= 0:
+                raise
+            raise ChannelClosed from error  # this end has been closed
+        finally:
+            if carrier is not None:
+                os.close(carrier)
 
     def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], list[int]] | None:
         """The next message and its descriptors; None after `timeout_s` seconds without one. Raises ChannelClosed."""
         if timeout_s is not None and not select.select([self._socket], [], [], timeout_s)[0]:
             return None
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, MAX_FDS)
+            data, fds, _, _ = socket.recv_fds(self._socket, _MAX_PACKET, MAX_FDS)
         except ConnectionResetError as error:
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
+        if data == _IN_MEMFD and fds:
+            with open(fds.pop(), "rb") as carrier:
+                carrier.seek(0)
+                data = carrier.read()
         return json.loads(data), fds
 
     def call(self, command: str, timeout_s: float, fds: tuple[int, ...] = (), **arguments: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,28 @@ def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]
     given = vars(flags).copy()
     actions = {name: given.pop(name, None) for name in ("config", "list", "check", "set")}
     values: dict[str, Any] = read_yaml(actions["config"]) if actions["config"] else {}
-    features = dict(values.get("features") or {})
+    in_file = values.get("features")
+    features = dict(in_file) if isinstance(in_file, dict) else {}
     for item in actions["set"] or []:
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise UserError(f"--set needs NAME=VALUE, not {item!r}")
-        features[name] = yaml.safe_load(value)
+        features[name] = _scalar(name, value)
     values.update(given)
-    if features:
+    if actions["set"]:
         values["features"] = features
     return make_config(values), argparse.Namespace(list=actions["list"], check=actions["check"])
+
+
+def _scalar(name: str, text: str) -> Any:
+    """A feature's value as YAML reads it: a number, true or false, else the text itself."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if not isinstance(value, (bool, int, float, str)):
+        raise UserError(f"--set {name}: {text!r} is no number, text, true or false")
+    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config, actions = parse(argv)
         if actions.check:
-            return _check()
+            return _check(config)
         if actions.list:
             return _list(config)
         return run(config)
@@ -93,32 +106,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: StreamConfig) -> int:
     """Streams until the end that `config` names, a signal, or a fault. Returns the exit code. Raises UserError."""
+    from .hub import Signals
     from .publish import Publisher, default_endpoint
     from .saver import Saver, make_folder
-    from .supervisor import Supervisor, install_signal_handlers
+    from .supervisor import Supervisor
     from .telemetry import Telemetry
 
+    signals = Signals()
     if config.save:
         make_folder(config.save)
     camera = _camera_index(config)
-    endpoints = config.publish or [default_endpoint(camera)]
-    publisher = Publisher(endpoints, camera, insecure=config.insecure)
-    telemetry, supervisor, code = None, None, 2
-    try:
+    with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
+        publisher = Publisher(config.publish or [default_endpoint(camera)], camera, insecure=config.insecure)
+        stack.callback(publisher.close)
         telemetry = Telemetry(_style(config), config.trace)
-        saver = Saver(endpoints[0], config.save) if config.save else None
-        supervisor = Supervisor(config, publisher, telemetry, saver)
-        install_signal_handlers(supervisor.hub.on_signal)
+        stack.callback(telemetry.close)
+        saver = Saver(publisher.endpoints[0], config.save) if config.save else None
+        supervisor = Supervisor(config, publisher, telemetry, signals, saver)
+        stack.callback(supervisor.release)
         code = supervisor.run()
-        if saver and not config.quiet:
+        if saver and saver.report:
             telemetry.saved(saver.report, config.save)
-    finally:
-        publisher.close()
-        if telemetry:
-            ledger = supervisor.ledger if supervisor else None
-            telemetry.final(ledger.to_json() if ledger and ledger.segments else None, code)
-        if supervisor:
-            supervisor.release()
+        if supervisor.ledger and supervisor.ledger.segments:
+            telemetry.final(supervisor.ledger.to_json(), code)
+        telemetry.write_trace()
     return code
 
 
@@ -153,10 +164,10 @@ def _list(config: StreamConfig) -> int:
     return 0 if cameras else 1
 
 
-def _check() -> int:
+def _check(config: StreamConfig) -> int:
     from .check import report
 
-    findings = report()
+    findings = report(config.cti)
     for finding in findings:
         print(f"{finding.level:4s}  {finding.what}" + (f"\n      mend: {finding.mend}" if finding.mend else ""))
     return 1 if any(finding.level == "fail" for finding in findings) else 0

@@ -23,7 +23,7 @@ class _Confined(BaseModel):
 class Realtime(_Confined):
     """Scheduling of the grab process."""
 
-    cpu: Annotated[int, Field(ge=0)] | None = None
+    cpu: Annotated[int, Field(ge=0, le=4095)] | None = None
     """CPU core that the grab process is bound to; null leaves it to the scheduler"""
     fifo: Annotated[int, Field(ge=0, le=99)] = 0
     """SCHED_FIFO priority of the grab process, 1-99 (needs CAP_SYS_NICE); 0 keeps the normal scheduler"""
@@ -90,7 +90,7 @@ class StreamConfig(_Confined):
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA"""
     insecure: bool = False
     """allow a tcp endpoint that other hosts can reach, unencrypted"""
-    shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
+    shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = None
     """put the sRGB ring into /dev/shm/NAME, for readers in another PID namespace; null keeps it anonymous"""
     frames: Annotated[int, Field(ge=0)] = 0
     """end after this many published frames; 0 runs until stopped"""

@@ -5,6 +5,7 @@ Imports nothing outside the standard library and the errors, because every subsc
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -63,6 +64,32 @@ def require_local(endpoint: str) -> None:
         local = False
     if not local:
         raise UserError(f"endpoint {endpoint!r} can be reached from other hosts: use 127.0.0.1, or --insecure")
+
+
+def find_port(endpoint: str) -> str:
+    """A tcp endpoint, with a free port in the place of `*`. Raises UserError when it could not be bound now.
+
+    It does not listen: nobody can connect to it yet.
+    """
+    host, _, port = parse_endpoint(endpoint)[1].rpartition(":")
+    with socket.socket(socket.AF_INET6 if "[" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as libzmq does
+        try:
+            probe.bind(("" if host == "*" else host.strip("[]"), 0 if port == "*" else int(port)))
+        except socket.gaierror:  # the name of an interface, which only libzmq resolves
+            return endpoint
+        except OSError as error:
+            raise UserError(why_not_bound(endpoint, error.errno)) from error
+        return f"tcp://{host}:{probe.getsockname()[1]}"
+
+
+def why_not_bound(endpoint: str, number: int | None) -> str:
+    """The sentence for an endpoint that cannot be bound because of error `number`."""
+    if number == errno.EADDRINUSE:
+        return f"endpoint {endpoint} is in use by another program: stop it, or choose another one with --publish"
+    if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"endpoint {endpoint} is no address of this machine: use 127.0.0.1, or an address of its own"
+    return f"cannot publish on {endpoint}: {os.strerror(number or 0).lower()}; choose another one with --publish"
 
 
 def boot_id() -> str:

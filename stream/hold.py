@@ -29,7 +29,8 @@ _SEEN, _INCOMPLETE, _SUPERSEDED, _STOPPED, _LATE = (
     int(w) for w in (Word.SEEN, Word.INCOMPLETE, Word.SUPERSEDED, Word.STOPPED_GRAB, Word.LATE)
 )
 _QUEUED, _WAITING, _LAST_ID = int(Word.QUEUED), int(Word.WAITING), int(Word.LAST_FRAME_ID)
-_GRANT_HEAD, _ENGINE_ERROR, _STAGE_DIED = int(Word.GRANT_HEAD), int(Word.ENGINE_ERROR), int(Word.STAGE_DIED)
+_LAST_SEEN_NS = int(Word.LAST_SEEN_NS)
+_GRANT_HEAD, _ENGINE_ERROR, _DIED = int(Word.GRANT_HEAD), int(Word.ENGINE_ERROR), int(Word.DIED_GRANTED)
 _FREE, _IS_QUEUED, _IS_WAITING, _IS_GRANTED, _IS_HISTORY = (int(owner) for owner in Owner)
 _OWNER_MASK = 0xFF
 
@@ -129,6 +130,7 @@ class Hold:
             self._count_missing(gap)
         self._starved = False
         words[_LAST_ID] = frame_id
+        words[_LAST_SEEN_NS] = grabbed_ns
         if arrival.incomplete:
             words[_INCOMPLETE] += 1
             self._give_back(slot)
@@ -222,7 +224,7 @@ class Hold:
 
     def _counted_grants(self) -> int:
         words = self._words
-        return words[_GRANT_HEAD] - words[_ENGINE_ERROR] - words[_STAGE_DIED]
+        return words[_GRANT_HEAD] - words[_ENGINE_ERROR] - words[_DIED]
 
     def _grant(self) -> None:
         """Grants what waits, oldest first, as far as depth, limit and a consumer allow."""

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .channel import ChannelClosed, check
@@ -26,27 +27,41 @@ class StageDied(Exception):
     """The stage ended while a call was under way."""
 
 
+class Signals:
+    """SIGINT and SIGTERM, counted from the moment this is made: the first asks to drain and end, the second forces."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.on_force: Callable[[], None] = lambda: None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the user will not wait."""
+        return self.count > 1
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.count += 1
+        os.eventfd_write(self.wake, 1)
+        if self.forced:
+            self.on_force()
+
+
 class Hub:
     """Starts, calls and ends stages. `on_wake` runs first whenever anything wakes the poll."""
 
-    def __init__(self, fds: tuple[int, ...], on_wake: Callable[[], None]) -> None:
+    def __init__(self, fds: tuple[int, ...], on_wake: Callable[[], None], signals: Signals) -> None:
         self._on_wake = on_wake
+        self.signals = signals
+        signals.on_force = self._kill_all
         self._stages: dict[int, StageProcess] = {}
         self._answers: dict[tuple[int, int], dict[str, Any]] = {}
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
-        for fd in (*fds, self._wake):
+        for fd in (*fds, signals.wake):
             self._poll.register(fd, select.POLLIN)
         self.inbox: deque[tuple[StageProcess, dict[str, Any]]] = deque()
-        self.signals = 0
-
-    def on_signal(self, number: int, frame: Any) -> None:
-        """SIGINT or SIGTERM: the first drains and ends, the second forces."""
-        self.signals += 1
-        os.eventfd_write(self._wake, 1)
-        if self.signals > 1:
-            for stage in self._stages.values():
-                os.kill(stage.pid, signal.SIGKILL)
 
     def pump(self, timeout_s: float, *, stoppable: bool = True) -> None:
         """Waits up to `timeout_s` for anything and takes in messages. Raises Stopping once a signal has come."""
@@ -55,17 +70,16 @@ class Hub:
         for fd, _ in ready:
             if (stage := self._stages.get(fd)) is not None:
                 self._read(stage)
-            elif fd == self._wake:
-                os.eventfd_read(self._wake)
-        if stoppable and self.signals:
+            elif fd == self.signals.wake:
+                os.eventfd_read(fd)
+        if stoppable and self.signals.count:
             raise Stopping
 
     def _read(self, stage: StageProcess) -> None:
         try:
             got = stage.channel.receive(0)
         except ChannelClosed:
-            stage.dead = True
-            self._poll.unregister(stage.channel.fileno())
+            self._ignore(stage)
             self.inbox.append((stage, {"event": "died"}))
             return
         if got is not None and "call" in got[0]:
@@ -105,11 +119,19 @@ class Hub:
 
     def retire(self, stage: StageProcess, grace_s: float = 0.0) -> None:
         """Takes a stage out of the poll and sees its process end, killed after `grace_s`. Harmless when repeated."""
-        fd = stage.channel.fileno()
-        if self._stages.pop(fd, None) is not None and not stage.dead:
-            self._poll.unregister(fd)
+        self._ignore(stage)
+        stage.end(0 if self.signals.forced else grace_s)
+        self._stages = {fd: other for fd, other in self._stages.items() if other is not stage}
+
+    def _ignore(self, stage: StageProcess) -> None:
+        """Its channel has ended, or soon will: the poll looks at it no more."""
         stage.dead = True
-        stage.end(grace_s)
+        with suppress(KeyError, ValueError):
+            self._poll.unregister(stage.channel.fileno())
+
+    def _kill_all(self) -> None:
+        for stage in list(self._stages.values()):
+            stage.kill()
 
     def current(self, stage: StageProcess) -> bool:
         """Whether the stage has not been retired."""

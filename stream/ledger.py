@@ -101,27 +101,37 @@ class FrameLedger:
         """Starts a segment and records the outage before it (`fps`: the camera's rate, Hz). Returns its number."""
         if self._open is not None:
             raise RuntimeError("a segment is open already")
-        if self.segments:
-            start = self.segments[-1].end_ns
-            self.outages.append(Outage(start, now_ns, round((now_ns - start) * 1e-9 * fps)))
+        self.end_outage(now_ns, fps)
         self._open = (now_ns, read_account(self._words))
         self._number += 1
         return self._number
 
+    def end_outage(self, now_ns: int, fps: float) -> None:
+        """Records the time since the last segment, if there was one; also at the end of a run without its camera."""
+        if self.segments and self._open is None:
+            start = self.segments[-1].end_ns
+            self.outages.append(Outage(start, now_ns, round((now_ns - start) * 1e-9 * fps)))
+
     def close_segment(self, now_ns: int, ended_by: str) -> Segment:
-        """Ends the open segment; the pipeline must be drained, or what it held be counted as lost, before."""
+        """Ends the open segment, at its start if `now_ns` lies before that.
+
+        The pipeline must be drained, or what it held be counted as lost, before.
+        """
         if self._open is None:
             raise RuntimeError("no segment is open")
         start_ns, before = self._open
-        segment = Segment(self._number, start_ns, now_ns, ended_by, read_account(self._words).minus(before))
+        segment = Segment(
+            self._number, start_ns, max(start_ns, now_ns), ended_by, read_account(self._words).minus(before)
+        )
         self.segments.append(segment)
         self._open = None
         return segment
 
     @property
     def balanced(self) -> bool:
-        """Whether every closed segment's sums are equal."""
-        return all(segment.account.in_flight == 0 for segment in self.segments)
+        """Whether the sums are equal: of every segment and of the whole. Not before the last segment is closed."""
+        accounts = [segment.account for segment in self.segments] + [read_account(self._words)]
+        return self._open is None and all(account.in_flight == 0 for account in accounts)
 
     def to_json(self) -> dict:
         """The whole account as a JSON-able dict."""

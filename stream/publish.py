@@ -6,7 +6,6 @@ and look into the ring themselves; pixels travel only while somebody subscribes 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -16,12 +15,21 @@ from typing import Any
 import zmq
 
 from ..engines.errors import UserError
-from .endpoint import EndpointLock, boot_id, default_endpoint, parse_endpoint, require_local
+from .endpoint import (
+    EndpointLock,
+    boot_id,
+    default_endpoint,
+    find_port,
+    parse_endpoint,
+    require_local,
+    why_not_bound,
+)
 from .frame import HEADER_SIZE, TOPIC_SIZE, VERSION, patch_published, topic
 from .ring import Ring
 
 __all__ = ["Publisher", "default_endpoint"]
 
+SAVER_TOPIC = b"saver"  # nothing is sent on it: a saver subscribes to it behind the descriptors, to say it is there
 INFO_MAX = 4096  # bytes of stream info
 _QUEUE_BYTES = 128 << 20  # what may wait for one subscriber to pixels before it loses some: so much a stopped one holds
 _QUEUE_LEAST, _QUEUE_MOST = 16, 1024  # the same in messages; a descriptor has 264 bytes
@@ -60,6 +68,7 @@ class Publisher:
         self._pixel_head = bytearray(self._topics["p"].ljust(TOPIC_SIZE + HEADER_SIZE, b"\0"))
         self._locks: list[EndpointLock] = []
         self.endpoints: list[str] = []
+        self.saver_ready = False
         self.lapped = 0  # frames that were overwritten before they could be published; each is a gap in `sequence`
         self._unbound = True
         self._context = zmq.Context()
@@ -180,8 +189,9 @@ class Publisher:
             require_local(endpoint)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
-        with zmq.Context() as context, context.socket(zmq.XPUB) as probe:
-            self.endpoints.append(_bind(probe, endpoint))
+            self.endpoints.append(endpoint)
+        else:
+            self.endpoints.append(find_port(endpoint))
 
     def _bind_all(self) -> None:
         # Only now, because the longest queue depends on the size of the frames and must be set before: libzmq may crash
@@ -189,8 +199,7 @@ class Publisher:
         queue = max(_QUEUE_LEAST, min(_QUEUE_MOST, _QUEUE_BYTES // self._frame_bytes))
         self._socket.set(zmq.SNDHWM, queue)
         self._burst = queue // 2
-        for endpoint in self.endpoints:
-            _bind(self._socket, endpoint)
+        self.endpoints = [_bind(self._socket, endpoint) for endpoint in self.endpoints]
         self._unbound = False
 
     def _send(self, message: bytes | bytearray) -> None:
@@ -215,6 +224,9 @@ class Publisher:
         """Counts a subscription or its end. Returns whether it is a new one to the stream info."""
         if not message or message[0] > 1:
             return False
+        if message[1:] == SAVER_TOPIC:
+            self.saver_ready = True
+            return False
         prefix, step = message[1:], 1 if message[0] else -1
         matched = [kind for kind, name in self._topics.items() if name.startswith(prefix) or prefix.startswith(name)]
         for kind in matched:
@@ -229,15 +241,7 @@ def _bind(socket: zmq.Socket, endpoint: str) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise UserError(_why_not_bound(endpoint, error)) from error
+        raise UserError(why_not_bound(endpoint, error.errno)) from error
     finally:
         os.umask(before)
     return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
-
-
-def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"endpoint {endpoint} is in use by another program: stop it, or choose another one with --publish"
-    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
-        return f"endpoint {endpoint} is no address of this machine: use 127.0.0.1, or an address of its own"
-    return f"cannot publish on {endpoint}: {error.strerror.lower()}; choose another one with --publish"

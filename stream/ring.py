@@ -54,6 +54,8 @@ class Word(IntEnum):
     RETURN_TAIL = 9
     WAITING = 10  # gauge: frames that wait in grab
     LAST_FRAME_ID = 11
+    GRAB_ALIVE_NS = 12  # CLOCK_MONOTONIC of grab's last look around, while an acquisition runs; 0 otherwise
+    LAST_SEEN_NS = 13  # CLOCK_MONOTONIC when the last of the seen came
     # develop
     GRANT_TAIL = 16
     RETURN_HEAD = 17
@@ -64,6 +66,7 @@ class Word(IntEnum):
     PUBLISHED = 24
     STAGE_DIED = 25
     STOPPED_MAIN = 26
+    DIED_GRANTED = 27  # the part of STAGE_DIED that had been granted
 
 
 class Owner(IntEnum):
@@ -277,9 +280,12 @@ def _open_named(path: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UserError(f"shared memory {path} is in use: choose another --shm-name") from error
-    # A file that nobody locks was left by a killed run: its readers keep the old memory, we start a new one.
-    if os.fstat(fd).st_size:
-        path.unlink(missing_ok=True)
-        os.close(fd)
-        return _open_named(path)
-    return fd
+    if not os.fstat(fd).st_size:
+        return fd
+    # A ring that nobody locks was left by a killed run: its readers keep the old memory, we start a new one.
+    is_ring = os.pread(fd, len(RING_MAGIC), 0) == RING_MAGIC
+    os.close(fd)
+    if not is_ring:
+        raise UserError(f"shared memory {path} belongs to another program: choose another --shm-name")
+    path.unlink(missing_ok=True)
+    return _open_named(path)

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engines.errors import UserError
+from .publish import SAVER_TOPIC
 from .reader import Frame, FrameOverwritten, StreamError, StreamTimeout
 from .subscribe import Subscriber
 
@@ -197,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         with Stop(watched=0) as stop, Subscriber(options.endpoint, mode="every") as subscriber:
+            subscriber.announce(SAVER_TOPIC)
             report = save_frames(subscriber, options.folder, frames=options.frames, stop=stop)
     except UserError as error:
         sys.stderr.write(f"save: error: {error}\n")

@@ -6,9 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ..engines.errors import UserError
+from .hub import Signals
+
+_FINISH_S = 120.0
 
 
 def make_folder(folder: Path) -> None:
@@ -34,22 +38,33 @@ class Saver:
             text=True,
             start_new_session=True,
         )
-        self._folder = folder
-        self.report: dict[str, int] = {}
+        self.report: dict[str, int] = {}  # {"saved": n, "missed": m} in the end, unless it failed
+        self.failure = ""
 
-    def check(self) -> None:
-        """Raises UserError with the process's own sentence when it has ended already."""
-        if self._process.poll() is not None:
-            text = (self._process.stderr.read() if self._process.stderr else "").strip()
-            raise UserError(text.split("error: ")[-1] or f"frames cannot be saved to {self._folder}")
+    def poll(self) -> str:
+        """Why it has ended before its time, in its own sentence; empty while it runs."""
+        if not self.failure and self._process.poll() is not None:
+            self._note_failure(self._process.stderr.read() if self._process.stderr else "")
+        return self.failure
 
-    def finish(self, at_once: bool) -> None:
-        """Lets it write what it has (at most two minutes), then keeps its report {"saved": n, "missed": m}."""
-        if at_once:
-            self._process.kill()
-        try:
-            out, _ = self._process.communicate(timeout=120)  # closes its stdin, by which it knows the end
-            self.report = json.loads(out.splitlines()[-1]) if out.strip() else {}
-        except (subprocess.TimeoutExpired, json.JSONDecodeError):
-            self._process.kill()
-            self._process.communicate()
+    def finish(self, signals: Signals) -> None:
+        """Lets it write what it has, at most two minutes or until a second signal, and keeps its report."""
+        if self._process.stdin:
+            self._process.stdin.close()  # by which it knows the end
+            self._process.stdin = None
+        deadline = time.monotonic() + _FINISH_S
+        while True:
+            try:
+                out, errors = self._process.communicate(timeout=0.1)
+                break
+            except subprocess.TimeoutExpired:
+                if signals.forced or time.monotonic() > deadline:
+                    self._process.kill()
+        if out.strip() and self._process.returncode == 0:
+            self.report = json.loads(out.splitlines()[-1])
+        else:
+            self._note_failure(errors)
+
+    def _note_failure(self, errors: str) -> None:
+        sentence = errors.strip().split("error: ")[-1]
+        self.failure = self.failure or sentence or "its process ended; files written until then are whole"

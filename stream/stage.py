@@ -61,14 +61,25 @@ class StageProcess:
     def post(self, command: str, fds: tuple[int, ...] = (), **arguments: Any) -> int:
         """Sends a command and returns the number that its answer will carry. A dead stage is noticed elsewhere."""
         self._calls += 1
+        if self.dead:
+            return self._calls
         try:
             self.channel.send({"cmd": command, "call": self._calls, **arguments}, fds)
         except ChannelClosed:
             self.dead = True
         return self._calls
 
+    def kill(self) -> None:
+        """Kills the process, if it has not ended."""
+        self._process.kill()
+
+    def kill_and_wait(self) -> None:
+        """Kills the process and returns when it is no more; its channel then reads as ended."""
+        self._process.kill()
+        self._process.wait()
+
     def end(self, grace_s: float) -> None:
-        """Waits up to `grace_s` seconds for the process to end by itself, then kills it."""
+        """Waits up to `grace_s` seconds for the process to end by itself, then kills it. Harmless when repeated."""
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:

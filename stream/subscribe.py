@@ -141,6 +141,10 @@ class Subscriber:
                 await self._readable(self._wait_ms(deadline))
         return frame
 
+    def announce(self, topic: bytes) -> None:
+        """Subscribes to a topic on which nothing comes. The publisher sees it after the subscription to frames."""
+        self._frames.subscribe(topic)
+
     def close(self) -> None:
         """Ends the subscription. Arrays of frames stay readable. Harmless when called twice."""
         self._infos.close()

@@ -6,15 +6,15 @@ It runs in the main process, in one thread and one poll (`hub.py`): publishing c
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..engines import RawFormat
 from ..engines.errors import UserError
 from .config import StreamConfig
-from .hub import Hub, StageDied, Stopping
+from .custody import Custody
+from .hub import Hub, Signals, StageDied, Stopping
 from .ledger import FrameLedger, read_account
 from .publish import Publisher
 from .ring import Ring, Word
@@ -26,6 +26,7 @@ RESERVE = 4  # slots that the queue policy keeps queued at the producer
 SLACK_S = 0.1  # default length of a ring
 OPEN_TIMEOUT_S = 60.0  # a cold compile of the engine is the slowest answer there is
 DRAIN_TIMEOUT_S = 6.0
+STAGE_TIMEOUT_S = 10.0  # without a sign of life
 _BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
 _MOST_RESTARTS = 5  # of a stage, without a published frame in between
 
@@ -38,7 +39,12 @@ class Supervisor:
     """One camera, from start to the final ledger."""
 
     def __init__(
-        self, config: StreamConfig, publisher: Publisher, telemetry: Telemetry, saver: Saver | None = None
+        self,
+        config: StreamConfig,
+        publisher: Publisher,
+        telemetry: Telemetry,
+        signals: Signals,
+        saver: Saver | None = None,
     ) -> None:
         self._config, self._publisher, self._telemetry, self._saver = config, publisher, telemetry, saver
         self.stream_id = int.from_bytes(os.urandom(8), "little")
@@ -51,14 +57,17 @@ class Supervisor:
         self._srgb: Ring | None = None
         self._events = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(3)]  # granted, returned, developed
         os.set_blocking(self._events[2], False)
-        self.hub = Hub((self._events[2], publisher.fileno()), self._publish)
+        self.hub = Hub((self._events[2], publisher.fileno()), self._on_wake, signals)
         self._settings = config.model_dump(mode="json")
         self._epoch = self._depth = 0
         self._consuming = False  # whether develop is ready and grab grants to it
-        self._died_waiting = self._died_granted = 0
+        self._custody: Custody | None = None
         self._reopen_at: float | None = None
-        self._failures = 0
-        self._published_at_failure = -1
+        self._tries = 0  # to open the camera again, since it was lost
+        self._told = ""
+        self._deaths: dict[str, tuple[int, int]] = {}  # by stage: how many, and the frames published at the last one
+        self._progress = self._progress_ns = 0
+        self._saver_told = False
         self._ends_at = float("inf")
 
     # -- the run ------------------------------------------------------------------------------------------------
@@ -77,6 +86,9 @@ class Supervisor:
             code = 1
         finally:
             self._shut_down(drain=code == 0)
+        if self._saver and self._saver.failure:
+            self._tell_saver_failed()
+            code = 1
         return code
 
     def _start(self) -> None:
@@ -98,11 +110,18 @@ class Supervisor:
     def _await_saver(self) -> None:
         """Lets the saver subscribe before the first frame, so that it has every one."""
         deadline = time.monotonic() + 10
-        while not self._publisher.subscribers["descriptors"]:
-            self._require(self._saver).check()
+        while not self._publisher.saver_ready:
+            if failure := self._require(self._saver).poll():
+                raise UserError(failure)
             if time.monotonic() > deadline:
                 raise StageFault("the process that saves frames did not subscribe within 10 s")
             self.hub.pump(0.02)
+
+    def _tell_saver_failed(self) -> None:
+        saver = self._require(self._saver)
+        if not self._saver_told:
+            self._saver_told = True
+            self._telemetry.fault(f"saving ended: {saver.failure}", event="saver_failed")
 
     def _turn(self) -> None:
         due_at = min(self._ends_at, self._reopen_at or float("inf")) - time.monotonic()
@@ -111,12 +130,13 @@ class Supervisor:
             self._handle(*self.hub.inbox.popleft())
         if self._reopen_at is not None and time.monotonic() >= self._reopen_at:
             self._reopen_camera()
-        if self._telemetry.due_in_s() <= 0:
-            self._telemetry.tick(self.words, self._publisher.subscribers)
+        self._watch()
+        if self._saver and self._saver.poll():
+            self._tell_saver_failed()
 
     def _finished(self) -> bool:
         done = bool(self._config.frames) and self.words[Word.PUBLISHED] >= self._config.frames
-        return done or bool(self.hub.signals) or time.monotonic() >= self._ends_at
+        return done or bool(self.hub.signals.count) or time.monotonic() >= self._ends_at
 
     @property
     def words(self) -> memoryview:
@@ -156,7 +176,7 @@ class Supervisor:
         self._srgb = Ring.create(
             "srgb", slots, raw_format.width * raw_format.height * 3, self.stream_id, config.shm_name
         )
-        self.ledger = FrameLedger(self._raw.words)
+        self.ledger, self._custody = FrameLedger(self._raw.words), Custody(self._raw)
 
     def _raw_format(self) -> RawFormat:
         g = self.geometry
@@ -191,7 +211,7 @@ class Supervisor:
             limit=config.frames,
             timeout_ms=config.timeout_ms,
         )
-        # Develop holds nothing now, so whatever the table still says is granted was held by a dead process.
+        # Nobody is granted anything now, so whatever the table still says so was held by a dead process.
         self.hub.call(self._require(self._grab), "consumer_lost", 5)
         self.hub.call(self._require(self._grab), "consumer", 5, epoch=self._epoch)
         self._consuming = True
@@ -215,18 +235,20 @@ class Supervisor:
     # -- faults -------------------------------------------------------------------------------------------------
 
     def _handle(self, stage: StageProcess, message: dict[str, Any]) -> None:
-        if not self.hub.current(stage) and message["event"] != "died":
-            return  # an event of a process that has been replaced since
+        event = message["event"]
+        if not self.hub.current(stage):
+            return  # of a process that has been replaced since
         try:
-            if message["event"] == "warning":
+            if event == "warning":
                 self._telemetry.warning(message["text"])
-            elif message["event"] == "camera_lost":
+            elif event == "camera_lost":
                 self._telemetry.fault(f"camera lost: {message['why']}", event="camera_lost")
                 self._close_camera(f"camera lost: {message['why']}", alive=True)
-            elif message["event"] == "died" and stage is self._grab:
+            elif event == "died" and stage is self._grab:
                 self._report_death("grab")
                 self._close_camera("the grab process died", alive=False)
-            elif message["event"] == "died" and stage is self._develop:
+                self._count_death("grab")
+            elif event == "died" and stage is self._develop:
                 self._report_death("develop")
                 self._restart_develop()
         except StageDied:
@@ -239,64 +261,46 @@ class Supervisor:
         """Ends the segment with every frame accounted for, ends grab, and plans the next try."""
         grab = self._require(self._grab)
         if alive:
-            try:
-                self.hub.call(grab, "stop", DRAIN_TIMEOUT_S, drain=True)
-            except (TimeoutError, StageDied):
-                pass
-        self.hub.retire(grab)
+            with suppress(TimeoutError, StageDied):
+                self.hub.call(grab, "stop", DRAIN_TIMEOUT_S, drain=self._consuming)
+            grab.post("close")  # a camera that is silent but there must not stay claimed
+        self._end_grab(why, grace_s=2.0 if alive else 0.0)
+        self._plan_reopening()
+
+    def _end_grab(self, why: str, grace_s: float = 0.0) -> None:
+        """Sees grab end, counts what it held, and closes the segment."""
+        self.hub.retire(self._require(self._grab), grace_s)
         self._grab = None
-        self._settle()
-        if self._require(self.ledger).segment_open:
-            self._require(self.ledger).close_segment(time.monotonic_ns(), why)
-        self._count_failure(give_up=not alive)
-        self._reopen_at = time.monotonic() + _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S)) - 1]
-
-    def _settle(self) -> None:
-        """Waits for what develop still holds, then counts what a dead grab held. Only when no grab is running."""
         self._wait_drained()
-        waiting = self._waiting() - self._died_waiting
-        self._died_waiting += waiting
-        self.words[Word.STAGE_DIED] += waiting
-
-    def _waiting(self) -> int:
-        w = self.words
-        gone = (Word.INCOMPLETE, Word.SUPERSEDED, Word.STOPPED_GRAB, Word.GRANT_HEAD)
-        return w[Word.SEEN] - sum(w[word] for word in gone)
-
-    def _held(self) -> int:
-        """Frames granted and not yet developed, failed, or counted as lost with a dead develop process."""
-        w = self.words
-        return w[Word.GRANT_HEAD] - w[Word.DEVELOPED] - w[Word.ENGINE_ERROR] - self._died_granted
-
-    def _busy(self) -> bool:
-        """Whether a living develop process has frames, or has not yet given back the last slot."""
-        w = self.words
-        return bool(self._develop and not self._develop.dead) and w[Word.GRANT_TAIL] != w[Word.GRANT_HEAD]
+        self._require(self._custody).grab_died()
+        if self._require(self.ledger).segment_open:
+            # It ended with its last frame: the silence until that was noticed belongs to the outage.
+            self._require(self.ledger).close_segment(self.words[Word.LAST_SEEN_NS], why)
 
     def _wait_drained(self) -> None:
-        """Publishes until develop holds nothing more; a develop process that hangs or died loses what it held."""
+        """Publishes until develop holds nothing more; one that hangs or died loses what it held. No grab is running."""
+        os.eventfd_write(self._events[0], 1)  # a grab that died between a hand-over and its wake-up
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
-        while self._busy() and time.monotonic() < deadline:
+        while self._develop_alive and self._require(self._custody).busy and time.monotonic() < deadline:
             self.hub.pump(0.02, stoppable=False)
-        if self._held() and self._develop:
+        if self._develop and self._require(self._custody).busy:
             if not self._develop.dead:
-                self.hub.inbox.append((self._develop, {"event": "died"}))
-            self.hub.retire(self._develop)
-            self._count_held()
+                self._develop.kill_and_wait()  # the poll will notice, and have it started again
+            self._publish()
+            self._require(self._custody).develop_died()
         self._publish()
 
-    def _count_held(self) -> None:
-        self._publish()
-        lost = self._held()
-        self._died_granted += lost
-        self.words[Word.STAGE_DIED] += lost
+    @property
+    def _develop_alive(self) -> bool:
+        return self._develop is not None and not self._develop.dead
 
     def _restart_develop(self) -> None:
         self._consuming = False
         self.hub.retire(self._require(self._develop))
         self._tell_grab("consumer_lost")
-        self._count_held()
-        self._count_failure(give_up=True)
+        self._publish()
+        self._require(self._custody).develop_died()
+        self._count_death("develop")
         self._develop = self.hub.spawn("develop")
         self.hub.call(self._develop, "open", OPEN_TIMEOUT_S, config=self._settings)
         self._prepare_develop()
@@ -304,16 +308,14 @@ class Supervisor:
 
     def _tell_grab(self, command: str, **arguments: Any) -> bool:
         """A command to grab, if there is one; one that died meanwhile is told when it is attached again."""
-        try:
+        with suppress(StageDied):
             if self._grab:
                 self.hub.call(self._grab, command, 5, **arguments)
                 return True
-        except StageDied:
-            pass
         return False
 
     def _reopen_camera(self) -> None:
-        if self._require(self._develop).dead:
+        if not self._develop_alive:
             return  # its restart, which is in the inbox, comes first
         self._reopen_at = None
         self._grab = self.hub.spawn("grab")
@@ -323,48 +325,72 @@ class Supervisor:
                 raise StageFault(f"the camera came back with other frames ({_frame_key(geometry)}, was {wanted})")
             self._attach_grab()
             self._start_acquisition()
-        except (UserError, StageDied, TimeoutError):
-            # Not there yet, or busy: the last line of the account says that it is awaited.
-            self.hub.retire(self._require(self._grab))
-            self._grab = None
-            self._failures = min(self._failures + 1, len(_BACK_OFF_S))
-            self._reopen_at = time.monotonic() + _BACK_OFF_S[self._failures - 1]
+        except (UserError, StageDied, TimeoutError) as error:  # not there yet, busy, or gone again
+            self._end_grab(f"the camera could not be started: {error}")
+            if str(error) != self._told:
+                self._told = str(error)
+                self._telemetry.warning(f"still waiting for the camera: {error}", event="waiting")
+            self._plan_reopening()
             return
+        self._tries, self._told = 0, ""
         self._telemetry.warning(f"camera {geometry['serial']} is back", event="outage", **_last(self.ledger))
 
-    def _count_failure(self, *, give_up: bool) -> None:
+    def _plan_reopening(self) -> None:
+        self._reopen_at = time.monotonic() + _BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)]
+        self._tries += 1
+
+    def _count_death(self, name: str) -> None:
+        """Raises StageFault when a process dies again and again without a frame being published in between."""
         published = self.words[Word.PUBLISHED]
-        self._failures = 1 if published > self._published_at_failure else self._failures + 1
-        self._published_at_failure = published
-        if give_up and self._failures > _MOST_RESTARTS:
-            raise StageFault(f"gave up after {_MOST_RESTARTS} restarts without a frame")
+        deaths, before = self._deaths.get(name, (0, -1))
+        deaths = deaths + 1 if published == before else 1
+        self._deaths[name] = (deaths, published)
+        if deaths > _MOST_RESTARTS:
+            raise StageFault(f"the {name} process died {deaths} times without a frame: gave up")
+
+    def _watch(self) -> None:
+        """Kills a stage that neither ends nor goes on; the poll then notices its death."""
+        now_ns, custody = time.monotonic_ns(), self._require(self._custody)
+        if custody.progress != self._progress or not custody.held:
+            self._progress, self._progress_ns = custody.progress, now_ns
+        if self._develop_alive and self._consuming and now_ns - self._progress_ns > STAGE_TIMEOUT_S * 1e9:
+            self._hung(self._require(self._develop))
+            self._progress_ns = now_ns
+        alive_ns = self.words[Word.GRAB_ALIVE_NS]
+        if self._grab and not self._grab.dead and alive_ns and now_ns - alive_ns > STAGE_TIMEOUT_S * 1e9:
+            self._hung(self._grab)
+            self.words[Word.GRAB_ALIVE_NS] = 0
+
+    def _hung(self, stage: StageProcess) -> None:
+        self._telemetry.fault(f"the {stage.name} process hangs: killed", event="stage_hung", stage=stage.name)
+        stage.kill()
 
     # -- ending -------------------------------------------------------------------------------------------------
 
     def _shut_down(self, *, drain: bool) -> None:
-        ledger = self.ledger
-        if self._grab and ledger and ledger.segment_open:
-            try:
-                drain = drain and self._consuming
+        ledger, custody = self.ledger, self._custody
+        if self._grab and not self._grab.dead and ledger and custody and ledger.segment_open:
+            drain = drain and self._consuming and self._develop_alive
+            with suppress(TimeoutError, StageDied, UserError):
                 self.hub.call(self._grab, "stop", DRAIN_TIMEOUT_S, stoppable=False, drain=drain)
-            except (TimeoutError, StageDied, UserError):
-                pass
             deadline = time.monotonic() + DRAIN_TIMEOUT_S
-            while self._busy() and time.monotonic() < deadline:
+            while custody.busy and self._develop_alive and time.monotonic() < deadline and not self.hub.signals.forced:
                 self.hub.pump(0.02, stoppable=False)
         for stage, command in ((self._grab, "close"), (self._develop, "stop")):
-            if stage:
+            if stage and not stage.dead:
                 stage.post(command)
         for stage in (self._develop, self._grab):
             if stage:
-                self.hub.retire(stage, grace_s=0 if self.hub.signals > 1 else 5)
+                self.hub.retire(stage, grace_s=5)
         if ledger:
             self._publish()
-            self.words[Word.STOPPED_MAIN] += read_account(self.words).in_flight
+            self.words[Word.STOPPED_MAIN] += max(0, read_account(self.words).in_flight)
             if ledger.segment_open:
                 ledger.close_segment(time.monotonic_ns(), "stopped")
+            else:
+                ledger.end_outage(time.monotonic_ns(), self.geometry["fps"] or 0)
         if self._saver:
-            self._saver.finish(self.hub.signals > 1)
+            self._saver.finish(self.hub.signals)
         self._publisher.close()
 
     def release(self) -> None:
@@ -373,9 +399,14 @@ class Supervisor:
             if ring:
                 ring.unlink()
 
+    def _on_wake(self) -> None:
+        self._publish()
+        self._publisher.poll_subscriptions()
+        if self._telemetry.due_in_s() <= 0:
+            self._telemetry.tick(self.words, self._publisher.subscribers)
+
     def _publish(self) -> None:
         if self._raw is None:
-            self._publisher.poll_subscriptions()
             return
         try:
             os.eventfd_read(self._events[2])
@@ -384,9 +415,10 @@ class Supervisor:
         first, last = self.words[Word.PUBLISHED], self.words[Word.DEVELOPED]
         if last > first:  # first of all, whatever else woke the poll
             self._publisher.publish(first, last)
-            self.words[Word.PUBLISHED] = last
             self._telemetry.frames(self._require(self._srgb), first, last)
-        self._publisher.poll_subscriptions()
+            if self._publisher.lapped:
+                raise RuntimeError("a frame was overwritten before it was published: develop must wait for PUBLISHED")
+            self.words[Word.PUBLISHED] = last  # only now may develop use these slots again
 
     @staticmethod
     def _require(part: Any) -> Any:
@@ -407,9 +439,3 @@ def _last(ledger: FrameLedger | None) -> dict[str, Any]:
         "duration_s": round((outage.end_ns - outage.start_ns) * 1e-9, 3),
         "estimated_frames": outage.estimated_frames,
     }
-
-
-def install_signal_handlers(handler: Callable[[int, Any], None]) -> None:
-    """Routes SIGINT and SIGTERM to `handler`."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)

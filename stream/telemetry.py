@@ -14,66 +14,22 @@ import struct
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..engines.errors import UserError
 from .frame import OFFSETS
 from .histogram import LatencyHistogram
 from .ledger import read_account
 from .ring import Ring, Word
+from .trace import Trace
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
 Style = Literal["live", "plain", "json", "quiet"]
 _INTERVAL_S = 1.0
-_STAMPS = struct.Struct("<Qqqqq")  # device, grabbed, develop start, developed, published: neighbours in the header
-_MAX_TRACE = 200_000
-
-
-class Trace:
-    """The five stamps of the last 200,000 frames, kept for `--trace` and written as Chrome-trace JSON at the end."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file = path.open("w")
-        except OSError as error:
-            raise UserError(f"cannot write the trace {path}: {error.strerror}") from error
-        self._row = struct.Struct("<q5q")
-        self._data = bytearray(self._row.size * _MAX_TRACE)
-        self._count = 0
-
-    def add(self, sequence: int, stamps: tuple[int, ...]) -> None:
-        """Keeps one frame."""
-        self._row.pack_into(self._data, self._count % _MAX_TRACE * self._row.size, sequence, *stamps)
-        self._count += 1
-
-    def write(self, device_clock_is_host: bool) -> None:
-        """Writes the file: one row (tid) a stage, one complete event ("X") a frame and stage, in microseconds."""
-        names = ("camera to grab", "wait for develop", "develop", "wait for publish")
-        rows = sorted(self._row.iter_unpack(self._data[: min(self._count, _MAX_TRACE) * self._row.size]))
-        with self._file as out:
-            out.write('{"displayTimeUnit":"ms","traceEvents":[\n')
-            for tid, name in enumerate(names):
-                meta = {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": name}}
-                out.write(json.dumps(meta) + (",\n" if rows or tid + 1 < len(names) else "\n"))
-            for number, (sequence, *stamps) in enumerate(rows):
-                events = [
-                    {
-                        "ph": "X",
-                        "pid": 1,
-                        "tid": tid,
-                        "name": f"{names[tid]} {sequence}",
-                        "ts": a / 1e3,
-                        "dur": (b - a) / 1e3,
-                    }
-                    for tid, (a, b) in enumerate(pairwise(stamps))
-                    if tid or device_clock_is_host
-                ]
-                out.write(",\n".join(map(json.dumps, events)) + (",\n" if number + 1 < len(rows) else "\n"))
-            out.write("]}\n")
+_STAMPS = struct.Struct("<5q")  # device, grabbed, develop start, developed, published: neighbours in the header
 
 
 class Telemetry:
@@ -135,7 +91,7 @@ class Telemetry:
     def tick(self, words: memoryview, subscribers: dict[str, int]) -> None:
         """Shows a status of the interval since the last one."""
         now, counts = time.monotonic(), list(words)
-        self._next_s = max(self._next_s + _INTERVAL_S, now)
+        self._next_s = max(self._next_s, now - _INTERVAL_S) + _INTERVAL_S  # a late one is not made up for
         before_s, before = self._before or (self._start_s, [0] * len(counts))
         self._before = (now, counts)
         delta, elapsed = [b - a for a, b in zip(before, counts, strict=True)], now - before_s
@@ -179,25 +135,30 @@ class Telemetry:
         text = f"saved {report.get('saved', 0)} frames to {folder}, missed {report.get('missed', 0)}"
         self._show({"event": "saved", "text": text, **report}, wait=True)
 
-    def final(self, ledger: dict[str, Any] | None, code: int) -> None:
-        """The last word: the ledger, the latency of the whole run, and the exit code. Ends the viewer and the trace."""
+    def final(self, ledger: dict[str, Any], code: int) -> None:
+        """The last word: the ledger, the latency of the whole run, and the exit code."""
         self._total.merge(self._interval)
-        if ledger is not None:
-            self._show(
-                {"event": "final", "ledger": ledger, "latency_ms": self._latency(self._total), "exit": code}, wait=True
-            )
-        if self._viewer and self._viewer.stdin:
-            try:
-                self._viewer.stdin.close()
-            except OSError:  # what was still buffered for a viewer that is gone
-                pass
-            try:
-                self._viewer.wait(3)
-            except subprocess.TimeoutExpired:
-                self._viewer.kill()
-                self._viewer.wait()
+        latency = self._latency(self._total)
+        self._show({"event": "final", "ledger": ledger, "latency_ms": latency, "exit": code}, wait=True)
+
+    def write_trace(self) -> None:
+        """Writes the trace, if one is kept. Raises UserError where that fails."""
         if self._trace:
             self._trace.write(self._device_clock)
+
+    def close(self) -> None:
+        """Lets the viewer show what it has, and end."""
+        viewer, self._viewer = self._viewer, None
+        if viewer is None:
+            return
+        if viewer.stdin:
+            with suppress(OSError):  # what was still buffered for a viewer that is gone
+                viewer.stdin.close()
+        try:
+            viewer.wait(3)
+        except subprocess.TimeoutExpired:
+            viewer.kill()
+            viewer.wait()
 
     # -- inside -------------------------------------------------------------------------------------------------
 

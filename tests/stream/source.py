@@ -182,12 +182,19 @@ def _run(source: Source, fps: float) -> None:
         source.publish()
 
 
+def _next_line(source: Source) -> str:
+    """The next order; meanwhile new subscribers are answered."""
+    while not select.select([sys.stdin], [], [], 0.02)[0]:
+        source.publisher.poll_subscriptions()
+    return sys.stdin.readline()
+
+
 def main() -> None:
     """Obeys stdin."""
     with Source(**json.loads(sys.argv[1])) as source:
         sys.stdout.write(json.dumps({"endpoints": source.publisher.endpoints}) + "\n")
         sys.stdout.flush()
-        while line := sys.stdin.readline():
+        while line := _next_line(source):
             command, arguments = json.loads(line)
             if command == "publish":
                 source.publish(**arguments)

@@ -241,7 +241,7 @@ def test_limit_makes_up_for_frames_that_the_engine_refused(bench):
     for _ in range(3):
         made.frame()
     made.words[Word.ENGINE_ERROR] = 1
-    made.words[Word.STAGE_DIED] = 1
+    made.words[Word.DIED_GRANTED] = 1
     for _ in range(3):
         made.frame()
     assert made.words[Word.GRANT_HEAD] == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -62,18 +63,18 @@ def mode_of(path: Path) -> int:
 # -- endpoints --------------------------------------------------------------------------------------------------
 
 
-def test_the_default_endpoint_is_the_users_alone(runtime_dir: Path) -> None:
+def test_the_default_endpoint_is_the_users_alone(runtime_dir: Path, source: ModuleType) -> None:
     folder = runtime_dir / "ispeed"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
-    with Publisher([], 3) as publisher:
-        assert publisher.endpoints == [default_endpoint(3)] == [f"ipc://{folder}/3"]
+    with source.Source(camera=3) as stream:
+        assert stream.publisher.endpoints == [default_endpoint(3)] == [f"ipc://{folder}/3"]
         assert mode_of(folder) == 0o700
         assert mode_of(folder / "3") == 0o600
         assert mode_of(folder / "3.lock") == 0o600
         assert (folder / "3.lock").read_text().strip() == str(os.getpid())
     assert list(folder.iterdir()) == []
-    publisher.close()
+    stream.publisher.close()
 
 
 def test_without_a_runtime_folder_it_lies_in_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +131,22 @@ def test_endpoints_that_cannot_be_are_refused_in_a_sentence(address: str, words:
         Publisher([address], 0)
 
 
-def test_the_longest_path_is_taken(runtime_dir: Path) -> None:
+def test_the_longest_path_is_taken(runtime_dir: Path, source: ModuleType) -> None:
     path = str(runtime_dir / "x").ljust(endpoint.IPC_PATH_MAX, "x")
-    with Publisher([f"ipc://{path}"], 0):
+    with source.Source([f"ipc://{path}"]):
         assert Path(path).is_socket()
+
+
+def test_a_port_that_is_taken_meanwhile_is_named(source: ModuleType) -> None:
+    with Publisher(["tcp://127.0.0.1:*"], 0) as publisher:
+        port = publisher.endpoints[0].rpartition(":")[2]
+        ring = Ring.create("srgb", 2, 100, 1)
+        with (
+            socket.create_server(("127.0.0.1", int(port))),
+            pytest.raises(UserError, match="in use by another program"),
+        ):
+            publisher.attach(ring, {"stride": 3, "height": 1})
+        ring.close()
 
 
 def test_insecure_allows_a_public_address_of_this_machine_only() -> None:
@@ -142,6 +155,12 @@ def test_insecure_allows_a_public_address_of_this_machine_only() -> None:
         assert not publisher.endpoints[0].endswith("*")
     with pytest.raises(UserError, match="no address of this machine"):
         Publisher(["tcp://192.0.2.1:5555"], 0, insecure=True)  # an address reserved for documentation
+
+
+def test_any_other_reason_is_told() -> None:
+    assert endpoint.why_not_bound("tcp://127.0.0.1:80", errno.EACCES) == (
+        "cannot publish on tcp://127.0.0.1:80: permission denied; choose another one with --publish"
+    )
 
 
 def test_a_tcp_port_in_use_is_named() -> None:
@@ -395,6 +414,7 @@ def test_a_burst_after_a_stall_reaches_everybody(
 ) -> None:
     """More frames at once than a queue holds, as when the publisher was held up."""
     monkeypatch.setattr(publish, "_QUEUE_MOST", 64)
+    monkeypatch.setattr(publish, "_BREATH_S", 0.05)  # enough for a machine with much else to do
     with source.Source(slots=256) as stream, Subscriber(mode="every", timeout_ms=10000) as frames:
         stream.await_subscribers(1)
         stream.burst(250)
