@@ -24,6 +24,9 @@ from .queues import GrantQueue, ReturnQueue
 from .ring import Ring, Word
 from .stage import answer_user_error, run_stage
 
+_DEVELOPED, _PUBLISHED = int(Word.DEVELOPED), int(Word.PUBLISHED)
+_ENGINE_ERROR, _BUSY_NS = int(Word.ENGINE_ERROR), int(Word.DEVELOP_BUSY_NS)
+
 
 class Developer:
     """The loop between the two rings. One batch at a time; nothing is allocated per frame but small Python objects."""
@@ -45,9 +48,9 @@ class Developer:
         self._realtime_offset = time.time_ns() - time.monotonic_ns()
         self._running = True
         engine.prepare(self._format, self._batch, self._raw, self._srgb)
-        if self._words[Word.DEVELOPED]:
+        if self._words[_DEVELOPED]:
             last = FrameHeader.unpack(
-                self._srgb.memory, self._srgb.header_offset((self._words[Word.DEVELOPED] - 1) % self._srgb.slots)
+                self._srgb.memory, self._srgb.header_offset((self._words[_DEVELOPED] - 1) % self._srgb.slots)
             )
             engine.resume((last.wb_r, last.wb_g, last.wb_b))
 
@@ -59,7 +62,7 @@ class Developer:
     def run(self) -> None:
         """Develops until stopped. An engine's failure is counted for its frames and then raised."""
         while self._running:
-            room = self._srgb.slots - 1 - (self._words[Word.DEVELOPED] - self._words[Word.PUBLISHED])
+            room = self._srgb.slots - 1 - (self._words[_DEVELOPED] - self._words[_PUBLISHED])
             if room <= 0:  # the publisher was descheduled for a whole ring: its frames must not be lapped
                 time.sleep(0.0005)
                 continue
@@ -74,7 +77,7 @@ class Developer:
 
     def _develop(self, records: list[FrameRecord]) -> None:
         words, srgb, count = self._words, self._srgb, len(records)
-        first = words[Word.DEVELOPED]
+        first = words[_DEVELOPED]
         slots = [(first + i) % srgb.slots for i in range(count)]
         for i, slot in enumerate(slots):
             srgb.begin_write(slot, first + i)
@@ -86,15 +89,15 @@ class Developer:
             ticket = self._engine.develop([r.slot for r in records], slots, self._params[:count])
             ticket.wait()
         except Exception:
-            words[Word.ENGINE_ERROR] += count
+            words[_ENGINE_ERROR] += count
             raise
         done_ns = time.monotonic_ns()
         losses, gains = read_losses(words), ticket.white_balance
         for i, record in enumerate(records):
             self._write_header(record, first + i, slots[i], start_ns, done_ns, gains[i], losses)
             srgb.end_write(slots[i], first + i)
-        words[Word.DEVELOPED] = first + count
-        words[Word.DEVELOP_BUSY_NS] += done_ns - start_ns
+        words[_DEVELOPED] = first + count
+        words[_BUSY_NS] += done_ns - start_ns
         os.eventfd_write(self._done_event, 1)
 
     def _give_back(self, records: list[FrameRecord]) -> None:

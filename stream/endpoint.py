@@ -32,6 +32,10 @@ def default_endpoint(camera: int) -> str:
 
 def parse_endpoint(endpoint: str) -> tuple[str, str]:
     """(transport, address) of an endpoint. Raises UserError for one that no stream can have."""
+    try:
+        endpoint.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"endpoint {endpoint!r} is no valid text: write it in UTF-8") from error
     transport, found, address = endpoint.partition("://")
     if not found or transport not in ("ipc", "tcp"):
         raise UserError(

@@ -18,6 +18,22 @@ from .frame import LOSS_REASONS
 from .ring import Word
 
 
+# Plain ints: an IntEnum member costs a call each time it indexes, and develop reads these for every frame.
+_LOSS_WORDS = tuple(
+    int(word)
+    for word in (
+        Word.CAMERA_GAP,
+        Word.INCOMPLETE,
+        Word.NO_FREE_BUFFER,
+        Word.SUPERSEDED,
+        Word.ENGINE_ERROR,
+        Word.STAGE_DIED,
+        Word.STOPPED_GRAB,
+        Word.STOPPED_MAIN,
+    )
+)
+
+
 @dataclass
 class Account:
     """Counts of frames over some span. `missing` are ids that never came; `lost` is by reason, see LOSS_REASONS."""
@@ -64,14 +80,15 @@ class Outage:
 
 def read_losses(words: Sequence[int]) -> tuple[int, ...]:
     """Frames lost so far, in the order of LOSS_REASONS, from a ring's words."""
+    gap, incomplete, no_buffer, superseded, engine_error, died, stopped_grab, stopped_main = _LOSS_WORDS
     return (
-        words[Word.CAMERA_GAP],
-        words[Word.INCOMPLETE],
-        words[Word.NO_FREE_BUFFER],
-        words[Word.SUPERSEDED],
-        words[Word.ENGINE_ERROR],
-        words[Word.STAGE_DIED],
-        words[Word.STOPPED_GRAB] + words[Word.STOPPED_MAIN],
+        words[gap],
+        words[incomplete],
+        words[no_buffer],
+        words[superseded],
+        words[engine_error],
+        words[died],
+        words[stopped_grab] + words[stopped_main],
     )
 
 

@@ -11,7 +11,8 @@ from .frame import RECORD_SIZE, FrameRecord, pack_record, unpack_record
 from .ring import Ring, Word
 
 # Plain ints: an IntEnum member costs a call each time it indexes.
-_GRANT_HEAD, _RETURN_TAIL, _RETURN_HEAD = int(Word.GRANT_HEAD), int(Word.RETURN_TAIL), int(Word.RETURN_HEAD)
+_GRANT_HEAD, _GRANT_TAIL = int(Word.GRANT_HEAD), int(Word.GRANT_TAIL)
+_RETURN_HEAD, _RETURN_TAIL = int(Word.RETURN_HEAD), int(Word.RETURN_TAIL)
 
 
 class GrantQueue:
@@ -46,16 +47,16 @@ class GrantQueue:
 
     def peek(self, limit: int) -> list[FrameRecord]:
         """Up to `limit` records, oldest first, not yet taken (develop only)."""
-        tail = self._words[Word.GRANT_TAIL]
-        count = min(limit, self._words[Word.GRANT_HEAD] - tail)
+        tail = self._words[_GRANT_TAIL]
+        count = min(limit, self._words[_GRANT_HEAD] - tail)
         return [unpack_record(self._memory, self._base + ((tail + i) & self._mask) * RECORD_SIZE) for i in range(count)]
 
     def take(self, count: int) -> None:
         """Removes the `count` oldest records (develop only; grab after develop has died)."""
-        self._words[Word.GRANT_TAIL] += count
+        self._words[_GRANT_TAIL] += count
 
     def __len__(self) -> int:
-        return self._words[Word.GRANT_HEAD] - self._words[Word.GRANT_TAIL]
+        return self._words[_GRANT_HEAD] - self._words[_GRANT_TAIL]
 
 
 class ReturnQueue:

@@ -12,6 +12,9 @@ import pytest
         (["--policy", "some"], ["policy", "every"]),
         (["--config", "/nowhere/x.yaml"], ["/nowhere/x.yaml"]),
         (["--set", "Width"], ["--set", "NAME=VALUE"]),
+        (["--set", "Gain=[1, 2]"], ["Gain", "number"]),
+        (["--shm-name", ".."], ["shm_name"]),
+        (["--publish", "ipc:///tmp/\udcff"], ["ipc:///tmp/"]),
         (["--camera", "7"], ["camera", "7", "SIM0001"]),
         (["--camera", "NOPE"], ["NOPE", "SIM0001"]),
         (["--cti", "/nowhere/a.cti"], ["/nowhere/a.cti"]),
@@ -37,6 +40,12 @@ def test_one_sentence(isp_stream_fails, arguments, parts):
     sentence = isp_stream_fails(*arguments)
     for part in parts:
         assert part.lower() in sentence.lower()
+
+
+@pytest.mark.parametrize("text", ["features: 5", "features: [a, b]", "realtime: {cpu: 99999999999999}", "fps: [1]"])
+def test_a_file_with_the_wrong_kind_of_value(isp_stream_fails, tmp_path, text):
+    (tmp_path / "cam.yaml").write_text(text + "\n")
+    assert text.split(":")[0] in isp_stream_fails("--config", str(tmp_path / "cam.yaml"))
 
 
 def test_a_truncated_scene(isp_stream_fails, tmp_path):
