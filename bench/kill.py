@@ -189,7 +189,7 @@ class Drill:
         return problems
 
 
-_FAULTS = ("fault", "stage_died", "camera_lost")
+_FAULTS = ("fault", "stage_died", "stage_hung", "camera_lost")
 
 SCENARIOS: dict[str, Callable[[Drill], tuple[float, list[str]]]] = {
     "subscriber": Drill.kill_subscriber,

