@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -121,9 +122,11 @@ def test_a_write_that_fails_ends_it_with_a_sentence(runtime_dir: Path, tmp_path:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
+    # Coverage too would fail to write its file, and say so.
+    uncovered = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     with (
         source.RemoteSource(width=640, height=480) as stream,
-        saving(tmp_path, preexec_fn=small_files_only) as saver,
+        saving(tmp_path, preexec_fn=small_files_only, env=uncovered) as saver,
     ):
         stream.do("await", descriptors=1)
         stream.run(fps=50)
