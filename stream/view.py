@@ -20,6 +20,7 @@ from .subscribe import Subscriber
 
 _LOOK_MS = 50  # longest time that the window's own events wait
 _TITLE_S = 0.5
+_LARGEST = 1280  # pixels of a window's longer side at first
 _NO_WINDOW = "use --save DIR, or install ispeed[view] on a machine with a display"
 
 
@@ -57,12 +58,16 @@ class Window:
         self._name = name
         self._bgr: npt.NDArray[np.uint8] | None = None
         try:
-            cv2.namedWindow(name, cv2.WINDOW_NORMAL)
+            cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:  # the headless build of OpenCV has no windows
             raise UserError(f"this OpenCV cannot open a window: {_NO_WINDOW}") from error
 
     def show(self, image: npt.NDArray[np.uint8]) -> None:
         """See Screen."""
+        if self._bgr is None:  # a window of its own choice of size would shrink the first picture
+            height, width = image.shape[:2]
+            scale = min(1.0, _LARGEST / max(width, height))
+            self._cv2.resizeWindow(self._name, round(width * scale), round(height * scale))
         self._bgr = self._cv2.cvtColor(image, self._cv2.COLOR_RGB2BGR, self._bgr)
         self._cv2.imshow(self._name, self._bgr)
 
