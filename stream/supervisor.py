@@ -16,6 +16,7 @@ from .config import StreamConfig
 from .custody import Custody
 from .hub import Hub, Signals, StageDied, Stopping
 from .ledger import FrameLedger, read_account
+from .liveness import Liveness
 from .publish import Publisher
 from .ring import Ring, Word
 from .saver import Saver
@@ -27,7 +28,6 @@ SLACK_S = 0.1  # default length of a ring
 OPEN_TIMEOUT_S = 60.0  # a cold compile of the engine is the slowest answer there is
 DRAIN_TIMEOUT_S = 6.0
 _BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
-_MOST_RESTARTS = 5  # of a stage, without a published frame in between
 
 
 class StageFault(Exception):
@@ -64,8 +64,7 @@ class Supervisor:
         self._reopen_at: float | None = None
         self._tries = 0  # to open the camera again, since it was lost
         self._told = ""
-        self._deaths: dict[str, tuple[int, int]] = {}  # by stage: how many, and the frames published at the last one
-        self._progress, self._progress_ns = -1, 0  # of develop, and when it was last seen to change
+        self._liveness: Liveness | None = None
         self._saver_told = False
         self._ends_at = float("inf")
 
@@ -176,6 +175,7 @@ class Supervisor:
             "srgb", slots, raw_format.width * raw_format.height * 3, self.stream_id, config.shm_name
         )
         self.ledger, self._custody = FrameLedger(self._raw.words), Custody(self._raw)
+        self._liveness = Liveness(self._raw, self._custody, config.stage_timeout_ms)
 
     def _raw_format(self) -> RawFormat:
         g = self.geometry
@@ -213,7 +213,8 @@ class Supervisor:
         # Nobody is granted anything now, so whatever the table still says so was held by a dead process.
         self.hub.call(self._require(self._grab), "consumer_lost", 5)
         self.hub.call(self._require(self._grab), "consumer", 5, epoch=self._epoch)
-        self._consuming, self._progress = True, -1
+        self._consuming = True
+        self._require(self._liveness).develop_starts()
 
     def _start_acquisition(self) -> None:
         segment = self._require(self.ledger).open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
@@ -271,7 +272,7 @@ class Supervisor:
         """Sees grab end, counts what it held, and closes the segment."""
         self.hub.retire(self._require(self._grab), grace_s)
         self._grab = None
-        self.words[Word.GRAB_ALIVE_NS] = 0
+        self._require(self._liveness).grab_ended()
         self._wait_drained()
         self._require(self._custody).grab_died()
         if self._require(self.ledger).segment_open:
@@ -306,7 +307,7 @@ class Supervisor:
         self.hub.call(self._develop, "open", OPEN_TIMEOUT_S, config=self._settings)
         self._prepare_develop()
         self._consuming = self._tell_grab("consumer", epoch=self._epoch)
-        self._progress = -1  # its time starts now
+        self._require(self._liveness).develop_starts()
 
     def _tell_grab(self, command: str, **arguments: Any) -> bool:
         """A command to grab, if there is one; one that died meanwhile is told when it is attached again."""
@@ -342,26 +343,18 @@ class Supervisor:
         self._tries += 1
 
     def _count_death(self, name: str) -> None:
-        """Raises StageFault when a process dies again and again without a frame being published in between."""
-        published = self.words[Word.PUBLISHED]
-        deaths, before = self._deaths.get(name, (0, -1))
-        deaths = deaths + 1 if published == before else 1
-        self._deaths[name] = (deaths, published)
-        if deaths > _MOST_RESTARTS:
-            raise StageFault(f"the {name} process died {deaths} times without a frame: gave up")
+        if self._require(self._liveness).died_too_often(name):
+            raise StageFault(f"the {name} process died again and again without a frame: gave up")
 
     def _watch(self) -> None:
         """Kills a stage that neither ends nor goes on; the poll then notices its death."""
-        now_ns, custody = time.monotonic_ns(), self._require(self._custody)
-        if custody.progress != self._progress or not custody.held:
-            self._progress, self._progress_ns = custody.progress, now_ns
-        if self._develop_alive and self._consuming and now_ns - self._progress_ns > self._config.stage_timeout_ms * 1e6:
+        liveness = self._require(self._liveness)
+        if self._develop_alive and self._consuming and liveness.develop_hangs():
             self._hung(self._require(self._develop))
-            self._progress = -1
-        alive_ns = self.words[Word.GRAB_ALIVE_NS]
-        if self._grab and not self._grab.dead and alive_ns and now_ns - alive_ns > self._config.stage_timeout_ms * 1e6:
+            liveness.develop_starts()
+        if self._grab and not self._grab.dead and liveness.grab_hangs():
             self._hung(self._grab)
-            self.words[Word.GRAB_ALIVE_NS] = 0
+            liveness.grab_ended()
 
     def _hung(self, stage: StageProcess) -> None:
         self._telemetry.fault(f"the {stage.name} process hangs: killed", event="stage_hung", stage=stage.name)
