@@ -323,7 +323,9 @@ class Supervisor:
         self._reopen_at = None
         self._grab = self.hub.spawn("grab")
         try:
-            geometry = self.hub.call(self._grab, "open", OPEN_TIMEOUT_S, config=self._settings)["geometry"]
+            # By its serial number: while it is away, its index may be another camera's.
+            settings = {**self._settings, "camera": self.geometry["serial"] or self._config.camera}
+            geometry = self.hub.call(self._grab, "open", OPEN_TIMEOUT_S, config=settings)["geometry"]
             if (wanted := _frame_key(self.geometry)) != _frame_key(geometry):
                 raise StageFault(f"the camera came back with other frames ({_frame_key(geometry)}, was {wanted})")
             self._attach_grab()
