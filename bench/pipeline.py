@@ -180,5 +180,5 @@ class Pipeline:
         code = self._process.wait()
         why = self.stderr[-1].strip() if self.stderr else "it said nothing on stderr"
         if code == 2:
-            raise UserError(why.removeprefix("isp-stream: "))
+            raise UserError(why.removeprefix("isp-stream: error: "))
         raise PipelineError(f"isp-stream ended with exit code {code} before it reported {event!r}: {why}")

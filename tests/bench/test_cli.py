@@ -89,3 +89,9 @@ def test_ctrl_c_in_mid_run_ends_everything_quietly():
         os.killpg(bench.pid, signal.SIGINT)
         _, said = bench.communicate(timeout=40)
     assert (bench.returncode, said) == (130, "")
+
+
+def test_what_isp_stream_refuses_is_its_own_sentence(runtime_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--engine", "none.plan", "--seconds", "1"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence == "isp-bench: error: engine file none.plan does not exist; give the path of a file, or classic\n"
