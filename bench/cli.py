@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engines.bayer import RawFormat
 from ..engines.errors import UserError
 from .pipeline import PipelineError, Settings
 
@@ -28,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_memory(_command(commands, "memory", "does memory grow, and does anything allocate a frame per frame?"))
     _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
     _add_max(_command(commands, "max", "the highest rate held without loss"))
+    _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
     return parser
 
 
@@ -90,6 +92,27 @@ def _add_max(parser: argparse.ArgumentParser) -> None:
         "--confirm", type=_positive, default=15.0, metavar="S", help="seconds of the last run (default %(default)g)"
     )
     _add_warm_up(parser)
+    _add_out(parser)
+
+
+def _add_engines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="X",
+        help="as in isp-stream (may be repeated; default: classic and every model that ships)",
+    )
+    parser.add_argument("--camera", default="0", help="whose frames: index or serial number (default %(default)s)")
+    parser.add_argument("--width", type=_count, default=640, help="pixels (default %(default)s)")
+    parser.add_argument("--height", type=_count, default=480, help="pixels (default %(default)s)")
+    parser.add_argument("--pixel-format", default="BayerRG8", help="PFNC name (default %(default)s)")
+    parser.add_argument("--threads", type=_count, default=None, help="engine threads (default: the engine's choice)")
+    parser.add_argument("--repeat", type=_count, default=5, help="rounds over all engines (default %(default)s)")
+    parser.add_argument(
+        "--seconds", type=_positive, default=2.0, help="length of one measurement (default %(default)g)"
+    )
+    parser.add_argument("--plot", type=Path, default=None, metavar="FILE", help="draw the rates into a PNG file")
     _add_out(parser)
 
 
@@ -191,4 +214,16 @@ def _max(options: argparse.Namespace) -> int:
     return run_max(_settings(options), options.seconds, options.confirm, options.warm_up, options.out)
 
 
-_COMMANDS = {None: _run, "compare": _compare, "memory": _memory, "kill": _kill, "max": _max}
+def _engines(options: argparse.Namespace) -> int:
+    from .engines import run_engines
+
+    fmt = RawFormat(options.width, options.height, options.pixel_format)
+    if options.plot is not None and not options.plot.absolute().parent.is_dir():
+        raise UserError(f"cannot write {options.plot}: there is no folder {options.plot.absolute().parent}")
+    if fmt.cfa == "MONO":
+        raise UserError(f"{options.pixel_format} has no colours to compare; use a Bayer format")
+    limits = (options.threads, options.repeat, options.seconds)
+    return run_engines(options.engine, fmt, options.camera, *limits, options.out, options.plot)
+
+
+_COMMANDS = {None: _run, "compare": _compare, "memory": _memory, "kill": _kill, "max": _max, "engines": _engines}

@@ -15,26 +15,13 @@ import numpy.typing as npt
 
 from ..engines import RawFormat, UserError, open_engine, pack, unpack
 from ..engines.reference import classic_reference, srgb_curve
+from ..engines.slots import Slots
 
 FRAMES = 8
 """Different frames and places in memory that both sides go through, as in a ring: more than a cache holds."""
 
 WHITE_BALANCE = (1.8, 1.0, 1.5)
 COLOUR_MATRIX = ((1.6, -0.4, -0.2), (-0.3, 1.5, -0.2), (-0.1, -0.5, 1.6))
-
-
-class _Slots:
-    """A ring without a pipeline: slots of page-aligned memory."""
-
-    def __init__(self, slots: int, size: int) -> None:
-        self.slots = slots
-        pitch = -(-size // 4096) * 4096
-        memory = np.zeros(slots * pitch + 4096, np.uint8)
-        start = -memory.ctypes.data % 4096
-        self._views = [memory[start + k * pitch :][:size] for k in range(slots)]
-
-    def slot(self, index: int) -> npt.NDArray[np.uint8]:
-        return self._views[index]
 
 
 def compare_engine(
@@ -72,7 +59,7 @@ def compare_engine(
     fmt = RawFormat(width, height, pixel_format)
     if fmt.cfa == "MONO":
         raise UserError(f"{pixel_format} has no colours to compare; use a Bayer format")
-    raw, srgb = _Slots(FRAMES, fmt.payload_size), _Slots(FRAMES, width * height * 3)
+    raw, srgb = Slots(FRAMES, fmt.payload_size), Slots(FRAMES, width * height * 3)
     mosaics = _fill(raw, fmt)
 
     opencv_threads = cv2.getNumThreads()
@@ -116,7 +103,7 @@ def compare_engine(
     }
 
 
-def _fill(raw: _Slots, fmt: RawFormat) -> list[npt.NDArray[np.uint16]]:
+def _fill(raw: Slots, fmt: RawFormat) -> list[npt.NDArray[np.uint16]]:
     """Smooth shapes with noise in every slot, and the samples of each."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[0 : fmt.height, 0 : fmt.width]

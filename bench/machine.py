@@ -10,7 +10,10 @@ from typing import Any
 
 import psutil
 
-_PACKAGES = ("ispeed", "numpy", "numba", "pyzmq", "harvesters", "genicam", "opencv-python-headless", "imagezmq")
+_PACKAGES = (
+    *("ispeed", "numpy", "numba", "pyzmq", "harvesters", "genicam", "opencv-python-headless", "imagezmq"),
+    *("openvino", "onnx", "onnxruntime", "torch", "tensorrt", "tensorrt-rtx", "pycuda"),
+)
 
 
 def describe() -> dict[str, Any]:

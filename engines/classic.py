@@ -17,12 +17,12 @@ import numpy.typing as npt
 from . import _kernels as kernels
 from ._threads import StripePool
 from .bayer import RawFormat
+from .colour import checked_matrix, checked_tone
 from .defects import tables
 from .engine import EngineInfo, SlotArray, WhiteBalance
 from .errors import UserError
-from .white_balance import SMOOTHING_FRAMES, GreyWorld, camera_gains, checked_gains
-
-Samples = npt.NDArray[np.uint8 | np.uint16]
+from .ticket import FinishedTicket
+from .white_balance import COLUMNS, SMOOTHING_FRAMES, Samples, WhiteBalancer, samples_of
 
 MAX_BATCH = 4
 """Frames per call: a few save calls when frames have piled up; more would only keep the first one waiting."""
@@ -32,11 +32,6 @@ PIXELS_PER_THREAD = 400_000
 
 STRIPES_PER_THREAD = 4
 ROWS_PER_STRIPE = 32
-CLIPPED = 0.98
-"""Samples above this part of the white level say nothing about colour."""
-
-# Quads that the grey world looks at, per frame, in each direction: enough for a mean, at some 20 microseconds.
-GRID_ROWS, GRID_COLUMNS = 32, 128
 
 # The sRGB curve in codes as a quartic of the square root of linear light, plus 2^23 (see `_kernels._tone`), then slope
 # and end of its straight part. The absolute term is a whole number, because there are no others at 2^23; with that,
@@ -48,23 +43,10 @@ _TONES = {
 }
 
 
-class _Done:
-    """The ticket of a batch that was finished before it was handed out."""
-
-    def __init__(self, white_balance: npt.NDArray[np.float32]) -> None:
-        self.white_balance = white_balance
-
-    def wait(self) -> None:
-        pass
-
-
 class ClassicEngine:
-    """Develops on the CPU, finished when `develop` returns.
+    """Develops on the CPU, finished when `develop` returns. White balance of a frame: see `WhiteBalancer`."""
 
-    White balance of a frame: the gains the user gave; else those in `params` (wb_r, wb_g, wb_b; red or blue of 0 or
-    NaN means that the camera gave none, green of 0 or NaN means 1); else the grey world, which starts from the first
-    frame and follows with a time constant of `smoothing_frames`. Gains are relative to green, from 0.25 to 8.
-    """
+    completion_fd = None
 
     def __init__(
         self,
@@ -84,22 +66,19 @@ class ClassicEngine:
         """
         if threads is not None and threads < 1:
             raise UserError(f"threads is {threads}; use 1 or more, or leave it out")
-        if tone not in _TONES:
-            raise UserError(f"tone {tone!r} is unknown; use one of {', '.join(_TONES)}")
         self._threads = threads
-        self._fixed_gains = None if white_balance == "auto" else checked_gains(white_balance)
-        matrix = _checked_matrix(colour_matrix)
+        self._balancer = WhiteBalancer(white_balance, smoothing_frames)
+        matrix = checked_matrix(colour_matrix)
         self._matrices = np.stack([matrix.reshape(-1), matrix[::-1, ::-1].reshape(-1)])
-        self._tone = np.array(_TONES[tone], np.float32)
+        self._tone = np.array(_TONES[checked_tone(tone)], np.float32)
         self._defects = tuple(defects)
         self._clamp = clamp_outliers
-        self._grey_world = GreyWorld(smoothing_frames)
         self._pool: StripePool | None = None
         self.info = EngineInfo(
             name="classic",
             backend="numba",
             precision="fp32",
-            inputs=("wb_r", "wb_g", "wb_b"),
+            inputs=COLUMNS,
             max_batch=MAX_BATCH,
         )
 
@@ -113,12 +92,12 @@ class ClassicEngine:
         self.close()
         self._format = raw_format
         self._defect_rows, self._defect_table = tables(self._defects, raw_format)
-        self._raw = [_samples(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
+        self._balancer.prepare(raw_format, raw_ring)
+        self._raw = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
         self._srgb = [_pixels(srgb_ring.slot(k), raw_format) for k in range(srgb_ring.slots)]
         self._gains = np.ones((batch, 3), np.float32)
-        self._tickets = [_Done(self._gains[: count + 1]) for count in range(batch)]
+        self._tickets = [FinishedTicket(self._gains[: count + 1]) for count in range(batch)]
         self._scales = np.zeros((batch, 3, 2), np.float32)
-        self._sums = np.zeros(4, np.float64)
         pixels = raw_format.width * raw_format.height
         threads = self._threads or max(1, min(_processors(), pixels // PIXELS_PER_THREAD))
         if threads > 1:
@@ -130,15 +109,17 @@ class ClassicEngine:
             self._prepare_bayer(threads)
         self._warm_up()
 
-    def develop(self, raw_slots: Sequence[int], srgb_slots: Sequence[int], params: npt.NDArray[np.float32]) -> _Done:
+    def develop(
+        self, raw_slots: Sequence[int], srgb_slots: Sequence[int], params: npt.NDArray[np.float32]
+    ) -> FinishedTicket:
         """See `Engine.develop`. Slots are those of the rings given to `prepare`."""
         count = len(raw_slots)
         if not 1 <= count <= len(self._tickets) or len(srgb_slots) != count:
             raise ValueError(f"a batch holds 1 to {len(self._tickets)} raw slots and as many sRGB slots")
         self._batch_raw = [self._raw[k] for k in raw_slots]
         self._batch_srgb = [self._srgb[k] for k in srgb_slots]
-        for index in range(count):
-            self._balance(index, params)
+        for index, slot in enumerate(raw_slots):
+            self._balance(index, slot, params)
         pieces = count * self._stripes
         if self._pool is None:
             for number in range(pieces):
@@ -149,13 +130,14 @@ class ClassicEngine:
 
     def resume(self, white_balance: tuple[float, float, float]) -> None:
         """See `Engine.resume`; without effect where the user or the camera gives the gains."""
-        self._grey_world.resume(checked_gains(white_balance))
+        self._balancer.resume(white_balance)
 
     def close(self) -> None:
         """See `Engine.close`; the views of the rings are let go as well."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+        self._balancer.close()
         self._raw, self._srgb, self._batch_raw, self._batch_srgb = [], [], [], []
 
     def _plan_stripes(self, threads: int) -> None:
@@ -174,25 +156,11 @@ class ClassicEngine:
         self._shape = (fmt.width, fmt.height, fmt.bits_per_pixel, pitch, x_phase, y_phase)
         self._pads = _pads(fmt.width, x_phase, pitch)
         self._work = [_work_buffers(pitch) for _ in range(threads)]
-        self._row_step = max(2, fmt.height // GRID_ROWS // 2 * 2)
-        self._column_step = max(2, fmt.width // GRID_COLUMNS // 2 * 2)
-        grid = len(range(0, fmt.height - 1, self._row_step)) * len(range(0, fmt.width - 1, self._column_step))
-        self._fewest_quads = min(16, grid)
-        self._limit = int(np.ceil(fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)))
 
-    def _balance(self, index: int, params: npt.NDArray[np.float32]) -> None:
+    def _balance(self, index: int, raw_slot: int, params: npt.NDArray[np.float32]) -> None:
         """Settle the gains of frame `index` of the batch, and the scale of its samples."""
         gains, fmt = self._gains[index], self._format
-        if fmt.cfa == "MONO":
-            gains[:] = 1.0
-        elif self._fixed_gains is not None:
-            gains[:] = self._fixed_gains
-        elif not camera_gains(params[index], gains):
-            kernels.colour_sums(
-                self._batch_raw[index], self._shape, self._row_step, self._column_step, self._limit, self._sums
-            )
-            self._grey_world.update(self._sums, fmt.black_level, self._fewest_quads)
-            gains[:] = self._grey_world.gains
+        self._balancer.settle(raw_slot, params[index], gains)
         scale = self._scales[index]
         np.multiply(gains, 1.0 / (fmt.white_level - fmt.black_level), out=scale[:, 0])
         np.multiply(scale[:, 0], -fmt.black_level, out=scale[:, 1])
@@ -246,34 +214,12 @@ class ClassicEngine:
         raw = np.zeros(fmt.payload_size // self._raw[0].itemsize, self._raw[0].dtype)
         raw.flags.writeable = self._raw[0].flags.writeable
         srgb = np.zeros(fmt.width * fmt.height * 3, np.uint8)
-        if fmt.cfa != "MONO":
-            kernels.colour_sums(raw, self._shape, self._row_step, self._column_step, self._limit, self._sums)
         for thread in range(len(self._work)):
             self._run_kernel(raw, srgb, (0, fmt.height), 0, thread)
 
 
-def _checked_matrix(colour_matrix: npt.ArrayLike | None) -> npt.NDArray[np.float32]:
-    if colour_matrix is None:
-        return np.eye(3, dtype=np.float32)
-    try:
-        matrix = np.asarray(colour_matrix, np.float32)
-    except (TypeError, ValueError):
-        matrix = np.empty(0, np.float32)
-    if matrix.size != 9 or not np.all(np.isfinite(matrix)):
-        raise UserError("the colour matrix is not usable; give nine finite numbers, three rows of three")
-    return matrix.reshape(3, 3)
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _samples(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> Samples:
-    """A view of a raw slot in the unit that the kernel reads: bytes, or 16-bit words."""
-    if slot.size < fmt.payload_size or (fmt.bits_per_pixel == 16 and not slot.ctypes.data % 2 == 0):
-        raise ValueError(f"a raw slot needs {fmt.payload_size} bytes at an even address")
-    payload = slot[: fmt.payload_size]
-    return payload.view("<u2") if fmt.bits_per_pixel == 16 else payload
 
 
 def _pixels(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> npt.NDArray[np.uint8]:

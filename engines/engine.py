@@ -1,4 +1,4 @@
-"""The contract of everything that develops raw frames to sRGB, and the door to open one by name.
+"""The contract of everything that develops raw frames to sRGB. `opening.open_engine` opens one by name.
 
 An engine reads frames from slots of one ring and writes sRGB into slots of another. It knows nothing of processes or
 sockets; rings reach it as `SlotArray`.
@@ -9,17 +9,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from .bayer import RawFormat
-from .errors import UserError
 
 WhiteBalance = Literal["auto"] | tuple[float, float, float]
 """Gains of R, G, B, or "auto": the engine estimates them from the frames."""
+
+Mode = Literal["throughput", "latency"]
+"""What an engine is set up for: the most frames a second, or each frame as soon as may be."""
+
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 class SlotArray(Protocol):
@@ -70,6 +73,11 @@ class EngineInfo:
 class Ticket(Protocol):
     """A batch under way."""
 
+    @property
+    def done(self) -> bool:
+        """Whether `wait` would return, or raise, at once."""
+        ...
+
     def wait(self) -> None:
         """Return when every frame of the batch lies in its sRGB slot.
 
@@ -79,16 +87,29 @@ class Ticket(Protocol):
 
     @property
     def white_balance(self) -> npt.NDArray[np.float32]:
-        """Gains that were applied: float32 [B, 3] of R, G, B, green 1. Valid after `wait`, until the next batch."""
+        """Gains that were applied: float32 [B, 3] of R, G, B, green 1. Valid after `wait`, until `info.lanes` more
+        batches have been handed in."""
         ...
 
 
 class Engine(Protocol):
-    """Develops raw frames to sRGB. One thread calls it."""
+    """Develops raw frames to sRGB. One thread calls it.
+
+    Up to `info.lanes` batches may be in flight: handed to `develop` and not yet waited for. They are waited for in the
+    order in which they were handed in.
+    """
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is."""
+        """What this engine is. `sizes`, `lanes` and `max_batch` may change in `prepare`."""
+        ...
+
+    @property
+    def completion_fd(self) -> int | None:
+        """An eventfd that becomes readable when a batch may be done, to poll beside other things.
+
+        None: every batch is done when `develop` returns.
+        """
         ...
 
     def prepare(self, raw_format: RawFormat, batch: int, raw_ring: SlotArray, srgb_ring: SlotArray) -> None:
@@ -122,44 +143,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """End threads and free memory. Harmless when called twice."""
         ...
-
-
-def open_engine(
-    spec: str,
-    *,
-    threads: int | None = None,
-    white_balance: WhiteBalance = "auto",
-    colour_matrix: npt.ArrayLike | None = None,
-    tone: str = "srgb",
-    defects: Sequence[tuple[int, int]] = (),
-    clamp_outliers: bool = False,
-) -> Engine:
-    """The engine that `spec` names.
-
-    Args:
-        spec: "classic", "auto" (a learned engine that fits this machine, else classic) or the path of a model.
-        threads: Threads to develop with; None lets the engine choose by frame size and processors.
-        white_balance: "auto", or gains of R, G, B from 0.25 to 8.
-        colour_matrix: 3x3, camera RGB to linear sRGB, applied after white balance; None is the identity.
-        tone: "srgb" (the sRGB curve) or "linear" (none).
-        defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
-        clamp_outliers: Also limit every sample to the range of its neighbours of the same colour.
-
-    Raises:
-        UserError: Nothing of that name or path can be opened, or an option is out of range.
-    """
-    if spec not in ("auto", "classic"):
-        raise UserError(_why_not(spec))
-    from .classic import ClassicEngine  # here, because Numba takes a quarter of a second to import
-
-    options: dict[str, Any] = {"white_balance": white_balance, "colour_matrix": colour_matrix, "tone": tone}
-    return ClassicEngine(threads=threads, defects=defects, clamp_outliers=clamp_outliers, **options)
-
-
-def _why_not(spec: str) -> str:
-    path = Path(spec)
-    if path.suffix.lower() in (".plan", ".engine", ".onnx"):
-        if not path.is_file():
-            return f"engine file {spec} does not exist; give the path of a file, or classic"
-        return f"{spec} cannot be opened, because this version runs only the classic engine; use --engine classic"
-    return f"there is no engine {spec!r}; use classic or auto"

@@ -30,6 +30,16 @@ def srgb_curve(linear: npt.ArrayLike) -> Floats:
     return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
+def levelled(raw: npt.NDArray[np.uint8], fmt: RawFormat, defects: Sequence[tuple[int, int]] = ()) -> Floats:
+    """The samples of a frame, uint8 [N], with black at 0 and white at 1 and its defects replaced: float64 [H, W]."""
+    samples = unpack(raw, fmt).astype(np.float64)
+    mended = samples.copy()
+    for (x, y), near in zip(defects, neighbours(defects, fmt), strict=True):
+        if near:
+            mended[y, x] = np.mean([samples[v, u] for u, v in near])
+    return (mended - fmt.black_level) / (fmt.white_level - fmt.black_level)
+
+
 def demosaic(mosaic: Floats, cfa: str) -> Floats:
     """Gradient-corrected linear demosaic of [H, W] samples to [H, W, 3], reflected at the borders."""
     height, width = mosaic.shape
@@ -84,12 +94,7 @@ def classic_reference(
         uint8 [H, W, 3], RGB.
     """
     mono = fmt.cfa == "MONO"
-    samples = unpack(raw, fmt).astype(np.float64)
-    mended = samples.copy()
-    for (x, y), near in zip(defects, neighbours(defects, fmt), strict=True):
-        if near:
-            mended[y, x] = np.mean([samples[v, u] for u, v in near])
-    light = (mended - fmt.black_level) / (fmt.white_level - fmt.black_level)
+    light = levelled(raw, fmt, defects)
     if mono:
         rgb = np.repeat(light[..., None], 3, axis=2)
     else:

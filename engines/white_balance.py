@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from .bayer import RawFormat
+from .engine import SlotArray, WhiteBalance
 from .errors import UserError
+
+Samples = npt.NDArray[np.uint8 | np.uint16]
+
+COLUMNS = ("wb_r", "wb_g", "wb_b")
+"""Names of the white-balance gains among the run-time inputs of an engine or a core."""
+
+CLIPPED = 0.98
+"""Samples above this part of the white level say nothing about colour."""
+
+# Quads that the grey world looks at, per frame, in each direction: enough for a mean, at some 20 microseconds.
+GRID_ROWS, GRID_COLUMNS = 32, 128
 
 LOWEST_GAIN, HIGHEST_GAIN = 0.25, 8.0
 SMOOTHING_FRAMES = 200.0
@@ -87,6 +101,154 @@ class GreyWorld:
         self.gains[0] += rate * (_limited(green / red) - self.gains[0])
         self.gains[2] += rate * (_limited(green / blue) - self.gains[2])
         self._settled = True
+
+
+class WhiteBalancer:
+    """Settles the gains of every frame, for whatever engine develops it.
+
+    The gains that the user gave; else those that came with the frame (wb_r, wb_g, wb_b; red or blue of 0 or NaN means
+    that the camera gave none, green of 0 or NaN means 1); else the grey world, seen in the samples of the raw slot,
+    which starts from the first frame and follows with a time constant of `smoothing_frames`. Gains are relative to
+    green, from 0.25 to 8. Mono frames have gains of 1.
+    """
+
+    def __init__(self, white_balance: WhiteBalance = "auto", smoothing_frames: float = SMOOTHING_FRAMES) -> None:
+        """Raises UserError where `white_balance` is neither "auto" nor three usable gains."""
+        self._fixed = None if white_balance == "auto" else checked_gains(white_balance)
+        self._grey_world = GreyWorld(smoothing_frames)
+        self._slots: list[Samples] = []
+
+    def prepare(self, raw_format: RawFormat, raw_ring: SlotArray) -> None:
+        """Make views of the slots of `raw_ring`, and compile the kernel for exactly that kind of array.
+
+        Raises:
+            ValueError: A slot is too small for the format, or its 16-bit samples lie at an odd address.
+        """
+        self._mono = raw_format.cfa == "MONO"
+        self._slots = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
+        if not self._mono:
+            self._sum_colours = _colour_sums(raw_format, self._slots[0])
+            self._black_level = raw_format.black_level
+            self._sums = np.zeros(4, np.float64)
+
+    def settle(self, raw_slot: int, given: npt.NDArray[np.float32], gains: npt.NDArray[np.float32]) -> None:
+        """Put the gains of the next frame into `gains`.
+
+        Args:
+            raw_slot: Where it lies. Read only if nobody gave gains.
+            given: float32 [3], what came with it: wb_r, wb_g, wb_b.
+            gains: float32 [3], written: R, G, B, green 1.
+        """
+        if self._mono:
+            gains[:] = 1.0
+        elif self._fixed is not None:
+            gains[:] = self._fixed
+        elif not camera_gains(given, gains):
+            fewest_quads = self._sum_colours(self._slots[raw_slot], self._sums)
+            self._grey_world.update(self._sums, self._black_level, fewest_quads)
+            gains[:] = self._grey_world.gains
+
+    def resume(self, gains: tuple[float, float, float]) -> None:
+        """Go on from these gains; without effect where the user or the camera gives them."""
+        self._grey_world.resume(checked_gains(gains))
+
+    def close(self) -> None:
+        """Let go of the slots. Harmless when called twice."""
+        self._slots = []
+
+
+class CoreInputs:
+    """Fills the run-time inputs of a model core from what came with the frames.
+
+    The white-balance columns get the gains that the balancer settles on. Others are passed on as they came; NaN, "not
+    given", becomes 0, because networks cannot take NaN: no gain in decibels, and an exposure that is not known.
+    """
+
+    def __init__(self, inputs: Sequence[str], white_balance: WhiteBalance = "auto") -> None:
+        """Of a core whose `CoreInfo.inputs` these are.
+
+        Raises:
+            UserError: `white_balance` is not usable, or the core takes no gains but the user gave some.
+        """
+        self._columns = [inputs.index(name) for name in COLUMNS] if set(COLUMNS) <= set(inputs) else []
+        self._others = [k for k in range(len(inputs)) if k not in self._columns]
+        if white_balance != "auto" and not self._columns:
+            raise UserError("this model takes no white-balance gains; leave the white balance at auto")
+        self._balancer = WhiteBalancer(white_balance)
+        self._given = np.full(3, np.nan, np.float32)
+        self.resume = self._balancer.resume
+        self.close = self._balancer.close
+
+    def prepare(self, raw_format: RawFormat, raw_ring: SlotArray) -> None:
+        """See `WhiteBalancer.prepare`."""
+        if self._columns:
+            self._balancer.prepare(raw_format, raw_ring)
+
+    def fill(
+        self,
+        raw_slots: Sequence[int],
+        given: npt.NDArray[np.float32],
+        params: npt.NDArray[np.float32],
+        gains: npt.NDArray[np.float32],
+    ) -> None:
+        """Settle a batch of B frames.
+
+        Args:
+            raw_slots: Where they lie, B of them.
+            given: float32 [B, K], what came with them.
+            params: float32 [at least B, K], written: what the core gets.
+            gains: float32 [at least B, 3], written: gains that the core applies, all 1 for a core that takes none.
+        """
+        for index, slot in enumerate(raw_slots):
+            row = params[index]
+            for k in self._others:
+                value = given[index, k]
+                row[k] = value if value == value else 0.0
+            if not self._columns:
+                gains[index] = 1.0
+                continue
+            for k, column in enumerate(self._columns):
+                self._given[k] = given[index, column]
+            self._balancer.settle(slot, self._given, gains[index])
+            for k, column in enumerate(self._columns):
+                row[column] = gains[index, k]
+
+
+def samples_of(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> Samples:
+    """A view of a raw slot in the unit that the kernels read: bytes, or 16-bit words.
+
+    Raises:
+        ValueError: The slot is too small, or its 16-bit samples lie at an odd address.
+    """
+    if slot.size < fmt.payload_size or (fmt.bits_per_pixel == 16 and not slot.ctypes.data % 2 == 0):
+        raise ValueError(f"a raw slot needs {fmt.payload_size} bytes at an even address")
+    payload = slot[: fmt.payload_size]
+    return payload.view("<u2") if fmt.bits_per_pixel == 16 else payload
+
+
+def _colour_sums(fmt: RawFormat, like: Samples) -> Callable[[Samples, npt.NDArray[np.float64]], int]:
+    """What sums the colours of a frame for `GreyWorld.update`, and returns how many quads it needs; already warm.
+
+    like: samples whose kind of array (writable or not) the kernel is compiled for; their values are not read.
+    """
+    from ._kernels import colour_sums  # here, because Numba takes a quarter of a second to import
+
+    x_phase, y_phase = {"RGGB": (0, 0), "GRBG": (1, 0), "GBRG": (0, 1), "BGGR": (1, 1)}[fmt.cfa]
+    shape = (fmt.width, fmt.height, fmt.bits_per_pixel, 0, x_phase, y_phase)
+    row_step = max(2, fmt.height // GRID_ROWS // 2 * 2)
+    column_step = max(2, fmt.width // GRID_COLUMNS // 2 * 2)
+    grid = len(range(0, fmt.height - 1, row_step)) * len(range(0, fmt.width - 1, column_step))
+    fewest_quads = min(16, grid)
+    limit = int(np.ceil(fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)))
+
+    def sum_colours(samples: Samples, sums: npt.NDArray[np.float64]) -> int:
+        colour_sums(samples, shape, row_step, column_step, limit, sums)
+        return fewest_quads
+
+    warm = np.zeros(like.shape, like.dtype)
+    warm.flags.writeable = like.flags.writeable
+    sum_colours(warm, np.zeros(4, np.float64))
+    return sum_colours
 
 
 def _limited(gain: float) -> float:

@@ -6,7 +6,6 @@ this one. Nothing here changes anything.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ..engines.cuda.driver import Gpu, NoGpu, gpus
 from ..engines.errors import UserError
 from .camera.discovery import PRODUCER_PATH, CameraInfo, Discovery, import_harvesters
 from .camera.simcam import producer_path
@@ -30,6 +30,14 @@ MEMLOCK = 64 * MIB
 OPEN_FILES = 1024
 FREE_MEMORY = 512 * MIB
 _CAP_SYS_NICE = 23
+_OPTIONAL = {
+    "cv2": ("isp-view in a window", "pip install 'ispeed[view]'"),
+    "onnxruntime": ("isp-build, and the processor where openvino has no wheel", "pip install 'ispeed[onnxruntime]'"),
+    "tensorrt": ("plans (.plan) for any NVIDIA GPU, data-centre ones too", "pip install 'ispeed[tensorrt]'"),
+    "tensorrt_rtx": ("plans (.plan) for RTX GPUs, built without one", "pip install 'ispeed[rtx]'"),
+    "pycuda": ("running plans on an NVIDIA GPU", "pip install pycuda"),
+    "torch": ("exported models (.pt2) on an NVIDIA GPU, and for training", "pip install 'ispeed[train]'"),
+}
 _LIMITS_FILE = "/etc/security/limits.d/ispeed.conf"
 
 
@@ -59,7 +67,7 @@ def report(cti: Sequence[Path | str] = ()) -> list[Finding]:
         *check_mtu(root),
         *check_usb(root),
         *check_governor(root),
-        *check_gpu(count_gpus),
+        *check_gpu(gpus),
         *check_packages(lambda name: find_spec(name) is not None),
     ]
 
@@ -218,49 +226,33 @@ def check_governor(root: Path) -> Iterator[Finding]:
         yield Finding("warn", what, "sudo cpupower frequency-set -g performance")
 
 
-def count_gpus() -> int:
-    """CUDA devices that the NVIDIA driver sees; -1 without a driver. Raises UserError when the driver fails.
-
-    Asks the driver itself: TensorRT crashes the process where there is none.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return -1
-    count = ctypes.c_int()
-    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if code == 100:  # CUDA_ERROR_NO_DEVICE
-        return 0
-    if code:
-        raise UserError(f"the NVIDIA driver is installed and does not work (CUDA error {code})")
-    return count.value
-
-
-def check_gpu(count: Callable[[], int]) -> Iterator[Finding]:
+def check_gpu(find: Callable[[], Sequence[Gpu]]) -> Iterator[Finding]:
     """The GPU and its driver."""
     try:
-        gpus = count()
+        found = find()
+        what = f"{found[0].name}, compute capability {found[0].compute_capability}, with CUDA {found[0].driver}"
+        yield Finding("ok", f"{len(found)} NVIDIA GPU{'s' if len(found) > 1 else ''} with a working driver: {what}")
+    except NoGpu as error:
+        yield Finding("ok", f"{error}")
     except UserError as error:
         yield Finding("warn", str(error), "nvidia-smi")
-        return
-    if gpus > 0:
-        yield Finding("ok", f"{gpus} NVIDIA GPU{'s' if gpus > 1 else ''} with a working driver")
-    else:
-        yield Finding("ok", f"no NVIDIA {'driver' if gpus < 0 else 'GPU'}: frames are developed on the processor")
 
 
 def check_packages(installed: Callable[[str], bool]) -> Iterator[Finding]:
-    """Optional packages; none is imported."""
-    purposes = {
-        "cv2": ("isp-view in a window", "pip install 'ispeed[view]'"),
-        "tensorrt": ("engines on an NVIDIA GPU", "pip install 'ispeed[tensorrt]'"),
-        "openvino": ("learned engines on the processor", "pip install openvino"),
-    }
-    for name, (purpose, mend) in purposes.items():
+    """What engines run on, and other optional packages; none is imported."""
+    if installed("openvino"):
+        yield Finding("ok", "openvino is installed, for learned engines on the processor")
+    else:
+        what = "openvino is not installed: learned engines do not run on the processor, or slowly on onnxruntime"
+        yield Finding("warn", what, "pip install openvino")
+    for name, (purpose, mend) in _OPTIONAL.items():
         if installed(name):
             yield Finding("ok", f"{name} is installed, for {purpose}")
         else:
             yield Finding("ok", f"{name} is not installed: needed only for {purpose}", mend)
+    for name, mend in (("tensorrt", "pip install 'ispeed[tensorrt]'"), ("tensorrt_rtx", "pip install 'ispeed[rtx]'")):
+        if installed(name) and not installed("pycuda"):
+            yield Finding("warn", f"{name} builds plans here, but without pycuda none can run", mend)
 
 
 def _read(path: Path) -> str:

@@ -33,6 +33,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the cameras that are there, and end")
     parser.add_argument("--check", action="store_true", help="look over this machine, say what to mend, and end")
     parser.add_argument(
+        "--snap",
+        type=Path,
+        metavar="FILE.npy",
+        help="save --frames raw frames (default 16) as the camera sends them, undeveloped, as uint16 [frames, height, "
+        "width] with FILE.npy.yaml beside it, for --scene and isp-build, and end",
+    )
+    parser.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="set a camera feature by its name (may be repeated)"
     )
     for name, field in StreamConfig.model_fields.items():
@@ -57,14 +64,15 @@ def _help(text: str, default: Any) -> str:
 
 
 def _metavar(name: str) -> str:
-    return {"policy": "{every,latest,block}", "acquisition": "{auto,zero-copy,copy}"}.get(name, name.upper())
+    choices = {"policy": "{every,latest,block}", "acquisition": "{auto,zero-copy,copy}"}
+    return {**choices, "engine_mode": "{throughput,latency}"}.get(name, name.upper())
 
 
 def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]:
     """Flags over YAML over defaults. Raises UserError."""
     flags = make_parser().parse_args(argv)
     given = vars(flags).copy()
-    actions = {name: given.pop(name, None) for name in ("config", "list", "check", "set")}
+    actions = {name: given.pop(name, None) for name in ("config", "list", "check", "snap", "set")}
     values: dict[str, Any] = read_yaml(actions["config"]) if actions["config"] else {}
     in_file = values.get("features")
     features = dict(in_file) if isinstance(in_file, dict) else {}
@@ -76,7 +84,7 @@ def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]
     values.update(given)
     if actions["set"]:
         values["features"] = features
-    return make_config(values), argparse.Namespace(list=actions["list"], check=actions["check"])
+    return make_config(values), argparse.Namespace(**{name: actions[name] for name in ("list", "check", "snap")})
 
 
 def _scalar(name: str, text: str) -> Any:
@@ -98,6 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(config)
         if actions.list:
             return _list(config)
+        if actions.snap:
+            from .snap import snap
+
+            return snap(config, actions.snap)
         return run(config)
     except UserError as error:
         sys.stderr.write(f"isp-stream: error: {error}\n")
@@ -119,7 +131,7 @@ def run(config: StreamConfig) -> int:
     with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
         publisher = Publisher(config.publish or [default_endpoint(camera)], camera, insecure=config.insecure)
         stack.callback(publisher.close)
-        telemetry = Telemetry(_style(config), config.trace)
+        telemetry = Telemetry(_style(config), config.trace, config.policy)
         stack.callback(telemetry.close)
         saver = Saver(publisher.endpoints[0], config.save) if config.save else None
         supervisor = Supervisor(config, publisher, telemetry, signals, saver)

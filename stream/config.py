@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..engines.engine import Mode
 from ..engines.errors import UserError
 
 Scalar = bool | int | float | str
@@ -37,8 +38,12 @@ class StreamConfig(_Confined):
     cti: list[Path] = []
     """GenTL producer file(s) (.cti) to load before those on GENICAM_GENTL64_PATH and the shipped simulated camera"""
     engine: str = "auto"
-    """what develops the frames: auto (a plan that fits this machine's GPU, else classic), classic, or the path of an
-    engine file"""
+    """what develops the frames: classic (no network); auto (a built plan that fits this machine's GPU and the camera's
+    format, else classic); a learned model by its name, on the processor: lwisp, lwisp-s, lwisp-xs; or the path of a
+    model core (.onnx), a TensorRT plan that isp-build made (.plan), or an exported torch model (.pt2)"""
+    engine_mode: Mode = "throughput"
+    """what a learned engine is set up for: throughput (most frames a second, several in flight), latency (each frame
+    as soon as may be)"""
     fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """AcquisitionFrameRate in Hz; null leaves the camera's own"""
     width: Annotated[int, Field(gt=0, le=65535)] | None = None
@@ -80,7 +85,7 @@ class StreamConfig(_Confined):
     history: Annotated[int, Field(ge=0, le=4096)] = 0
     """developed raw frames that stay readable in the ring, in addition to the slots"""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """threads of the engine; null chooses by frame size and cores"""
+    """threads of an engine on the processor; null chooses by frame size and cores"""
     timeout_ms: Annotated[int, Field(ge=50)] = 2000
     """silence after which a free-running camera counts as lost and is re-opened"""
     stage_timeout_ms: Annotated[int, Field(ge=500)] = 10_000
@@ -95,7 +100,7 @@ class StreamConfig(_Confined):
     shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = None
     """put the sRGB ring into /dev/shm/NAME, for readers in another PID namespace; null keeps it anonymous"""
     frames: Annotated[int, Field(ge=0)] = 0
-    """end after this many published frames; 0 runs until stopped"""
+    """end after this many published frames; 0 runs until stopped (with --snap: 16)"""
     seconds: Annotated[float, Field(ge=0)] = 0
     """end after this many seconds; 0 runs until stopped"""
     scene: str | None = None

@@ -1,21 +1,25 @@
 """The develop stage: takes granted raw frames, runs the engine, writes sRGB and headers, gives the raw slots back.
 
 Started as `python -m ispeed.stream.develop CHANNEL_FD`. Commands: `open` (find the engine), `prepare` (map the rings,
-compile), `stop`. Frames are developed strictly in the order they were granted, so the counts of granted, developed and
-failed frames are all that is needed to know which a dead develop process still held.
+compile), `stop`. Several batches may be in flight in the engine, but frames are finished strictly in the order they
+were granted, so the counts of granted, developed and failed frames are all that is needed to know which a dead develop
+process still held.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ..engines import RawFormat, open_engine
-from ..engines.engine import Engine
+from ..engines.engine import Engine, Ticket
 from ..engines.errors import UserError
 from .channel import Channel, ChannelClosed
 from .frame import FLAG_WHITE_BALANCE_GIVEN, FrameHeader, FrameRecord
@@ -26,10 +30,29 @@ from .stage import answer_user_error, run_stage
 
 _DEVELOPED, _PUBLISHED = int(Word.DEVELOPED), int(Word.PUBLISHED)
 _ENGINE_ERROR, _BUSY_NS = int(Word.ENGINE_ERROR), int(Word.DEVELOP_BUSY_NS)
+_PUBLISHER_MS = 1  # how often to look whether a publisher that is a whole ring behind has gone on
+
+
+class _Flight:
+    """A batch that was handed to the engine, and what is needed to finish it."""
+
+    __slots__ = ("first", "records", "slots", "start_ns", "ticket")
+
+    def __init__(self, records: list[FrameRecord], first: int, slots: list[int], start_ns: int) -> None:
+        self.records, self.first, self.slots, self.start_ns = records, first, slots, start_ns
+        self.ticket: Ticket | None = None  # until the engine has taken it
 
 
 class Developer:
-    """The loop between the two rings. One batch at a time; nothing is allocated per frame but small Python objects."""
+    """The loop between the two rings: up to `lanes` batches in flight, finished in the order of their handing in.
+
+    Nothing is allocated per frame but small Python objects. With nothing to do it sleeps: on the grants, on the
+    engine's completions, or on both where a lane is free.
+
+    Attributes:
+        lanes: Batches that may be in flight at once.
+        batch: Most frames per batch.
+    """
 
     def __init__(self, engine: Engine, settings: dict[str, Any], fds: list[int]) -> None:
         raw_fd, srgb_fd, self._grant_event, self._return_event, self._done_event = fds
@@ -40,14 +63,22 @@ class Developer:
         self._grants, self._returns = GrantQueue(self._raw), ReturnQueue(self._raw)
         self._geometry = settings["geometry"]
         self._format = RawFormat.from_json(settings["format"])
-        self._batch = engine.info.max_batch
-        self._stream = (settings["stream_id"], self._geometry["camera"], engine.info.engine_id)
-        self._params = np.full((self._batch, len(engine.info.inputs)), np.nan, np.float32)
         self._gains_given = settings["white_balance"] is not None
-        self._columns = [_COLUMNS.get(name) for name in engine.info.inputs]
         self._realtime_offset = time.time_ns() - time.monotonic_ns()
-        self._running = True
-        engine.prepare(self._format, self._batch, self._raw, self._srgb)
+        self._running, self._closed = True, False
+        engine.prepare(self._format, engine.info.max_batch, self._raw, self._srgb)
+        info = engine.info  # only now: preparing may have settled how much is in flight
+        self.lanes, self.batch = info.lanes, info.max_batch
+        self._stream = (settings["stream_id"], self._geometry["camera"], info.engine_id)
+        # One buffer per lane, because an engine may read its batch's until that is done.
+        self._params = [np.full((self.batch, len(info.inputs)), np.nan, np.float32) for _ in range(self.lanes)]
+        self._columns = [(k, _COLUMNS[name]) for k, name in enumerate(info.inputs) if name in _COLUMNS]
+        self._flights: deque[_Flight] = deque()
+        self._in_flight = 0  # frames of all flights
+        self._batches = 0  # handed in so far
+        self._busy_from_ns = 0  # since when the engine has been busy, as far as that is not counted yet
+        self._completion_fd = engine.completion_fd
+        self._watch_events()
         if self._words[_DEVELOPED]:
             last = FrameHeader.unpack(
                 self._srgb.memory, self._srgb.header_offset((self._words[_DEVELOPED] - 1) % self._srgb.slots)
@@ -55,50 +86,115 @@ class Developer:
             engine.resume((last.wb_r, last.wb_g, last.wb_b))
 
     def stop(self) -> None:
-        """Makes `run` return after the batch in hand (called from the control thread)."""
+        """Makes `run` return after the batches in flight (called from the control thread)."""
         self._running = False
         os.eventfd_write(self._grant_event, 1)
 
     def run(self) -> None:
-        """Develops until stopped. An engine's failure is counted for its frames and then raised."""
-        while self._running:
-            room = self._srgb.slots - 1 - (self._words[_DEVELOPED] - self._words[_PUBLISHED])
-            if room <= 0:  # the publisher was descheduled for a whole ring: its frames must not be lapped
-                time.sleep(0.0005)
-                continue
-            records = self._grants.peek(min(room, self._batch))
-            if not records:
-                os.eventfd_read(self._grant_event)
-                continue
-            try:
-                self._develop(records)
-            finally:
-                self._give_back(records)
+        """Develops until stopped. An engine's failure is counted for every frame in flight and then raised."""
+        try:
+            while self._running or self._flights:
+                self._finish_what_is_done()
+                if not (self._running and self._hand_in()):
+                    self._wait()
+        except Exception:
+            self._give_up()
+            raise
 
-    def _develop(self, records: list[FrameRecord]) -> None:
-        words, srgb, count = self._words, self._srgb, len(records)
-        first = words[_DEVELOPED]
+    def close(self) -> None:
+        """Ends the engine and gives up the rings. Harmless when called twice."""
+        self._engine.close()
+        if not self._closed:
+            self._closed = True
+            del self._returns, self._grants  # their views would keep the memory
+            self._raw.close()
+            self._srgb.close()
+
+    def _watch_events(self) -> None:
+        self._completions, self._anything = select.poll(), select.poll()
+        self._anything.register(self._grant_event, select.POLLIN)
+        if self._completion_fd is not None:
+            self._completions.register(self._completion_fd, select.POLLIN)
+            self._anything.register(self._completion_fd, select.POLLIN)
+
+    def _room(self) -> int:
+        """Frames that may be begun without lapping one that is not published yet."""
+        words = self._words
+        return self._srgb.slots - 1 - self._in_flight - (words[_DEVELOPED] - words[_PUBLISHED])
+
+    def _wait(self) -> None:
+        """Returns when something can have changed: a grant for a free lane, a batch that is done, or the publisher."""
+        room = self._room() > 0
+        if not self._flights:
+            if not self._running:
+                return
+            if room:
+                os.eventfd_read(self._grant_event)
+            else:  # the publisher was descheduled for a whole ring: its frames must not be lapped
+                time.sleep(_PUBLISHER_MS / 1e3)
+            return
+        free = self._running and len(self._flights) < self.lanes
+        poll = self._anything if free and room else self._completions
+        for fd, _ in poll.poll(_PUBLISHER_MS if free and not room else None):
+            os.eventfd_read(fd)  # does not wait: nobody else reads it
+
+    def _hand_in(self) -> bool:
+        """Hands the oldest frames that wait to a free lane; whether there was anything to hand in, and a lane."""
+        if len(self._flights) >= self.lanes or (room := self._room()) <= 0:
+            return False
+        records = self._grants.peek(min(room, self.batch), self._in_flight)
+        if not records:
+            return False
+        srgb, count = self._srgb, len(records)
+        first = self._words[_DEVELOPED] + self._in_flight
         slots = [(first + i) % srgb.slots for i in range(count)]
+        params = self._params[self._batches % self.lanes]
         for i, slot in enumerate(slots):
             srgb.begin_write(slot, first + i)
-            for column, field in enumerate(self._columns):
-                if field is not None:
-                    self._params[i, column] = records[i][field]
-        start_ns = time.monotonic_ns()
-        try:
-            ticket = self._engine.develop([r.slot for r in records], slots, self._params[:count])
+            for column, field in self._columns:
+                params[i, column] = records[i][field]
+        flight = _Flight(records, first, slots, time.monotonic_ns())
+        if not self._flights:
+            self._busy_from_ns = flight.start_ns
+        self._flights.append(flight)
+        self._in_flight += count
+        self._batches += 1
+        flight.ticket = self._engine.develop([r.slot for r in records], slots, params[:count])
+        return True
+
+    def _finish_what_is_done(self) -> None:
+        """Finishes the oldest batches as far as they are done. Raises what went wrong with one."""
+        flights = self._flights
+        while flights:
+            ticket = flights[0].ticket
+            if ticket is None or not (self._completion_fd is None or ticket.done):
+                return
             ticket.wait()
-        except Exception:
-            words[_ENGINE_ERROR] += count
-            raise
+            self._finish(flights[0], ticket)
+
+    def _finish(self, flight: _Flight, ticket: Ticket) -> None:
+        words, srgb, count = self._words, self._srgb, len(flight.records)
         done_ns = time.monotonic_ns()
         losses, gains = read_losses(words), ticket.white_balance
-        for i, record in enumerate(records):
-            self._write_header(record, first + i, slots[i], start_ns, done_ns, gains[i], losses)
-            srgb.end_write(slots[i], first + i)
-        words[_DEVELOPED] = first + count
-        words[_BUSY_NS] += done_ns - start_ns
+        for i, record in enumerate(flight.records):
+            sequence, slot = flight.first + i, flight.slots[i]
+            self._write_header(record, sequence, slot, flight.start_ns, done_ns, gains[i], losses)
+            srgb.end_write(slot, sequence)
+        self._flights.popleft()
+        self._in_flight -= count
+        words[_DEVELOPED] = flight.first + count
+        # Lanes overlap: what is counted is the time in which any of them was busy.
+        words[_BUSY_NS] += done_ns - self._busy_from_ns
+        self._busy_from_ns = done_ns
         os.eventfd_write(self._done_event, 1)
+        self._give_back(flight.records)
+
+    def _give_up(self) -> None:
+        """Counts every frame in flight as failed and gives its slot back, in order."""
+        self._words[_ENGINE_ERROR] += self._in_flight
+        self._in_flight = 0
+        while self._flights:
+            self._give_back(self._flights.popleft().records)
 
     def _give_back(self, records: list[FrameRecord]) -> None:
         for record in records:
@@ -164,10 +260,12 @@ _COLUMNS = {
 }
 
 
-def _open(settings: dict[str, Any]) -> Engine:
+def _open(settings: dict[str, Any], raw_format: RawFormat | None = None) -> Engine:
     white_balance = settings["white_balance"]
     return open_engine(
         settings["engine"],
+        raw_format=raw_format,
+        mode=settings["engine_mode"],
         threads=settings["threads"],
         white_balance="auto" if white_balance is None else tuple(white_balance),
         colour_matrix=settings["colour_matrix"],
@@ -190,6 +288,9 @@ def _set_up(channel: Channel) -> Developer:
                 engine = _open(config)
                 channel.answer(request)
             elif request["cmd"] == "prepare" and engine is not None:
+                if config["engine"] == "auto":  # the format, which a plan must fit, is known only now
+                    engine.close()
+                    engine = _open(config, RawFormat.from_json(request["format"]))
                 developer = Developer(engine, {**config, **request}, fds)
                 info = engine.info
                 channel.answer(
@@ -201,7 +302,8 @@ def _set_up(channel: Channel) -> Developer:
                         "engine_id": info.engine_id,
                         "weights_sha256": info.weights_sha256,
                     },
-                    depth=info.max_batch * info.lanes + 1,
+                    depth=developer.batch * developer.lanes + 1,
+                    lanes=developer.lanes,
                 )
                 return developer
             else:
@@ -223,7 +325,13 @@ def _obey(channel: Channel, developer: Developer) -> None:
 def _body(channel: Channel) -> None:
     developer = _set_up(channel)
     threading.Thread(target=_obey, args=(channel, developer), daemon=True).start()
-    developer.run()
+    try:
+        developer.run()
+    except Exception:
+        with suppress(Exception):  # of an engine that has failed already: the first failure is the one to tell
+            developer.close()
+        raise
+    developer.close()
 
 
 if __name__ == "__main__":

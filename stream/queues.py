@@ -45,9 +45,9 @@ class GrantQueue:
         # The first lap finds zeros where nothing was written yet; a real record has a time stamp.
         return record.slot if record.grant == head and record.grabbed_ns else -1
 
-    def peek(self, limit: int) -> list[FrameRecord]:
-        """Up to `limit` records, oldest first, not yet taken (develop only)."""
-        tail = self._words[_GRANT_TAIL]
+    def peek(self, limit: int, skip: int = 0) -> list[FrameRecord]:
+        """Up to `limit` records not yet taken, oldest first, without the `skip` oldest (develop only)."""
+        tail = self._words[_GRANT_TAIL] + skip
         count = min(limit, self._words[_GRANT_HEAD] - tail)
         return [unpack_record(self._memory, self._base + ((tail + i) & self._mask) * RECORD_SIZE) for i in range(count)]
 
@@ -71,9 +71,9 @@ class ReturnQueue:
 
     def put(self, slot: int, epoch: int) -> None:
         """Gives a slot back (develop only)."""
-        head = self._words[Word.RETURN_HEAD]
+        head = self._words[_RETURN_HEAD]
         self._entries[head & self._mask] = epoch << 32 | slot
-        self._words[Word.RETURN_HEAD] = head + 1
+        self._words[_RETURN_HEAD] = head + 1
 
     def peek_all(self) -> list[tuple[int, int]]:
         """All (slot, epoch) given back and not yet dropped, oldest first (grab only)."""

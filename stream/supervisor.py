@@ -58,7 +58,7 @@ class Supervisor:
         os.set_blocking(self._events[2], False)
         self.hub = Hub((self._events[2], publisher.fileno()), self._on_wake, signals)
         self._settings = config.model_dump(mode="json")
-        self._epoch = self._depth = 0
+        self._epoch = self._depth = self._lanes = 0
         self._consuming = False  # whether develop is ready and grab grants to it
         self._custody: Custody | None = None
         self._reopen_at: float | None = None
@@ -194,7 +194,9 @@ class Supervisor:
             stream_id=self.stream_id,
             epoch=self._epoch,
         )
-        self.engine, self._depth = answer["engine"], answer["depth"]
+        self.engine, self._lanes = answer["engine"], answer["lanes"]
+        # What the engine could take in a ring with few slots must leave the camera its own.
+        self._depth = max(1, min(answer["depth"], raw.slots - self._config.history - RESERVE))
 
     def _attach_grab(self) -> None:
         config = self._config
@@ -206,7 +208,8 @@ class Supervisor:
             policy=config.policy,
             reserve=RESERVE,
             history=config.history,
-            depth=self._depth if config.policy != "latest" else 1,
+            # Frames that wait in develop are the newest no more: one for each lane, and none to wait.
+            depth=self._depth if config.policy != "latest" else min(self._depth, self._lanes),
             limit=config.frames,
             timeout_ms=config.timeout_ms,
         )

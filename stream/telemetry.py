@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .frame import OFFSETS
 from .histogram import LatencyHistogram
 from .ledger import read_account
+from .pace import Pace
 from .ring import Ring, Word
 from .trace import Trace
 
@@ -35,8 +36,9 @@ _STAMPS = struct.Struct("<5q")  # device, grabbed, develop start, developed, pub
 class Telemetry:
     """What the main process tells its user."""
 
-    def __init__(self, style: Style, trace: Path | None = None) -> None:
+    def __init__(self, style: Style, trace: Path | None = None, policy: str = "every") -> None:
         self._style = style
+        self._pace, self._engine = Pace(policy), ""
         self._trace = Trace(trace) if trace else None
         self._viewer: subprocess.Popen[bytes] | None = None
         self._total, self._interval = LatencyHistogram(), LatencyHistogram()
@@ -58,6 +60,7 @@ class Telemetry:
         geometry = supervisor.geometry
         self._device_clock = geometry["device_clock_is_host"]
         self._camera_fps = geometry["fps"] or 0.0
+        self._engine = supervisor.engine["name"]
         self._start_s = time.monotonic()
         self._next_s = self._start_s + _INTERVAL_S
         self._before = None
@@ -121,6 +124,8 @@ class Telemetry:
             }
         )
         self._interval.clear()
+        if sentence := self._pace.look(delta, elapsed, self._engine):
+            self.warning(sentence, event="engine_behind")
 
     def fault(self, text: str, event: str = "fault", **details: Any) -> None:
         """Something failed; the user must see it even where the status is not shown."""
@@ -187,7 +192,7 @@ class Telemetry:
 
 def _bottleneck(delta: list[int], counts: list[int], elapsed: float, camera_fps: float) -> str:
     """Which stage limits the rate, in a word, with the figure that says so."""
-    busy = delta[Word.DEVELOP_BUSY_NS] * 1e-9 / elapsed
+    busy = min(1.0, delta[Word.DEVELOP_BUSY_NS] * 1e-9 / elapsed)  # counted when a batch ends, so it may run over
     lost = delta[Word.SUPERSEDED] + delta[Word.NO_FREE_BUFFER]
     if lost and busy > 0.85:
         return f"engine ({busy:.0%} busy)"

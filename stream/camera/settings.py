@@ -97,7 +97,7 @@ def exposure_and_gain(features: Features) -> tuple[float, float]:
 def levels(features: Features, config: StreamConfig, scene: Any, raw: RawFormat, warnings: list[str]) -> RawFormat:
     """`raw` with the levels of the config, else of the scene's file, else of the camera."""
     black, white = config.black_level, config.white_level
-    if scene is not None and scene.samples is not None and scene.pixel_format == raw.pixel_format:
+    if scene is not None and scene.samples is not None and scene.pixel_format == raw.pixel_format.rstrip("p"):
         black = scene.black_level if black is None else black
         white = scene.white_level if white is None else white
     if black is None:

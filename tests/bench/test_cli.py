@@ -13,7 +13,7 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"])
+COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

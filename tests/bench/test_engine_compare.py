@@ -28,7 +28,7 @@ def test_report_says_under_which_conditions_it_was_measured(name: str):
 @pytest.mark.parametrize("name", ["BayerRG8", "BayerGR12", "BayerGB16", "BayerBG10"])
 def test_opencv_develops_the_same_picture(name: str):
     fmt = RawFormat(96, 64, name)
-    raw = engine_compare._Slots(1, fmt.payload_size)
+    raw = engine_compare.Slots(1, fmt.payload_size)
     mosaics = engine_compare._fill(raw, fmt)
     shown = np.asarray(engine_compare._opencv_chain(mosaics, fmt)(0))
     ours = classic_reference(raw.slot(0), fmt, engine_compare.WHITE_BALANCE, engine_compare.COLOUR_MATRIX)

@@ -1,14 +1,20 @@
-"""Slots without a pipeline, and frames to develop."""
+"""Slots without a pipeline, frames to develop, and a small model core."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from ispeed.engines import RawFormat, pack
+from ispeed.engines.core import Core, CoreInfo, read_core, write_core
 
 
 class Slots:
@@ -38,3 +44,75 @@ def rings() -> Callable[[RawFormat, list[npt.NDArray[np.integer]]], tuple[Slots,
         return raw, Slots(len(frames), fmt.width * fmt.height * 3)
 
     return make
+
+
+@dataclass(frozen=True, eq=False)
+class SmallCore:
+    """A model core that NumPy can compute as well.
+
+    Attributes:
+        path: Its file.
+        core: The file, read.
+        run: The same in NumPy: planes [4, h, w] and params [K] to rgb [3, 2h, 2w], float64.
+    """
+
+    path: Path
+    core: Core
+    run: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+
+def small_core(folder: Path, *, output: Literal["srgb", "linear"] = "srgb", multiple: int = 4) -> SmallCore:
+    """Gains and their limit, a 3x3 convolution, plus a mix of the picture's means, and a pixel shuffle.
+
+    It has behaviour in space and over the whole picture, and gives values a little outside [0, 1] as well.
+    """
+    rng = np.random.default_rng(11)
+    weight = rng.normal(0, 0.15, (12, 4, 3, 3)).astype(np.float32)
+    # so that each of the twelve is above all one colour: R, half of both G, or B
+    for channel, planes in enumerate([(0,)] * 4 + [(1, 2)] * 4 + [(3,)] * 4):
+        weight[channel, planes, 1, 1] += 0.9 / len(planes)
+    mix = rng.normal(0, 0.1, (12, 4, 1, 1)).astype(np.float32)
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        small (float[B, 4, h, w] raw, float[B, 3] params) => (float[B, 3, H, W] rgb)
+        {
+            order = Constant <value = int64[4] {0, 1, 1, 2}> ()
+            shape = Constant <value = int64[4] {0, 4, 1, 1}> ()
+            one = Constant <value = float {1.0}> ()
+            four = Gather <axis = 1> (params, order)
+            gains = Reshape (four, shape)
+            bright = Mul (raw, gains)
+            light = Min (bright, one)
+            local = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (light, weight)
+            means = ReduceMean <axes = [2, 3]> (light)
+            mixed = Conv <kernel_shape = [1, 1]> (means, mix)
+            all = Add (local, mixed)
+            rgb = DepthToSpace <blocksize = 2, mode = "CRD"> (all)
+        }
+    """
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in (("weight", weight), ("mix", mix))
+    )
+    path = folder / f"small-{output}-{multiple}.onnx"
+    write_core(path, model, CoreInfo("small", 12, output, multiple, ("wb_r", "wb_g", "wb_b")))
+
+    def run(planes: npt.NDArray[np.float64], params: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        light = np.minimum(planes * params[[0, 1, 1, 2]][:, None, None], 1.0)
+        _, height, width = light.shape
+        padded = np.pad(light, ((0, 0), (1, 1), (1, 1)))
+        total = np.zeros((12, height, width))
+        for dy in range(3):
+            for dx in range(3):
+                total += np.einsum("oc,chw->ohw", weight[:, :, dy, dx], padded[:, dy : dy + height, dx : dx + width])
+        total += np.einsum("oc,c->o", mix[:, :, 0, 0], light.mean((1, 2)))[:, None, None]
+        shuffled = total.reshape(3, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
+        return shuffled.reshape(3, 2 * height, 2 * width)
+
+    return SmallCore(path, read_core(path), run)
+
+
+@pytest.fixture
+def make_core(tmp_path: Path) -> Callable[..., SmallCore]:
+    """Makes a `small_core` in the folder of the test; takes its keywords."""
+    return functools.partial(small_core, tmp_path)

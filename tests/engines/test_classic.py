@@ -17,7 +17,7 @@ from ispeed.engines.reference import classic_reference, demosaic, srgb_curve
 BAYER = [name for name in PIXEL_FORMATS if name != "Mono8"]
 MATRIX = ((1.6, -0.4, -0.2), (-0.3, 1.5, -0.2), (-0.1, -0.5, 1.6))
 GAINS = (1.8, 1.0, 1.4)
-NOTHING_GIVEN = np.zeros((64, 3), np.float32)
+NOTHING_GIVEN = np.zeros((1024, 3), np.float32)
 
 
 def noise(fmt: RawFormat, count: int, seed: int = 1) -> list[npt.NDArray[np.integer]]:

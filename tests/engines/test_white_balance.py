@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from ispeed.engines.white_balance import GreyWorld, camera_gains, checked_gains
+from ispeed.engines import PIXEL_FORMATS, RawFormat, UserError
+from ispeed.engines.white_balance import (
+    CoreInputs,
+    GreyWorld,
+    WhiteBalancer,
+    camera_gains,
+    checked_gains,
+    samples_of,
+)
 
 
 def sums(red: float, green: float, blue: float, quads: int = 100, black: float = 0.0) -> np.ndarray:
@@ -77,3 +85,80 @@ def test_gains_are_limited():
     world = GreyWorld(100)
     world.update(sums(1, 100, 100), 0, 1)
     assert world.gains.tolist() == [8, 1, 1]
+
+
+NOTHING = np.full(3, np.nan, np.float32)
+
+
+@pytest.mark.parametrize("name", [name for name in PIXEL_FORMATS if name != "Mono8"])
+def test_balancer_sees_the_grey_world_in_every_format(rings, name: str):
+    fmt = RawFormat(24, 16, name, black_level=10)
+    colours = {"R": 40, "G": 70, "B": 25}  # over black: 30, 60, 15
+    place = np.array([colours[colour] for colour in fmt.cfa]).reshape(2, 2)
+    raw, _ = rings(fmt, [np.tile(place, (8, 12))])
+    balancer, gains = WhiteBalancer(), np.zeros(3, np.float32)
+    balancer.prepare(fmt, raw)
+    balancer.settle(0, NOTHING, gains)
+    np.testing.assert_allclose(gains, [2, 1, 4], rtol=1e-5)
+
+
+def test_balancer_takes_the_users_gains_before_the_cameras_before_its_own(rings):
+    fmt = RawFormat(8, 8, "BayerRG8")
+    raw, _ = rings(fmt, [np.full((8, 8), 100)])
+    given, gains = np.array([2, 1, 3], np.float32), np.zeros(3, np.float32)
+    for white_balance, came, expected in [
+        ((4.0, 2.0, 1.0), given, [2, 1, 0.5]),
+        ("auto", given, [2, 1, 3]),
+        ("auto", NOTHING, [1, 1, 1]),
+    ]:
+        balancer = WhiteBalancer(white_balance)
+        balancer.prepare(fmt, raw)
+        balancer.settle(0, came, gains)
+        assert gains.tolist() == expected
+
+
+def test_mono_frames_have_no_gains(rings):
+    fmt = RawFormat(8, 8, "Mono8")
+    raw, _ = rings(fmt, [np.full((8, 8), 100)])
+    balancer, gains = WhiteBalancer((2, 1, 3)), np.zeros(3, np.float32)
+    balancer.prepare(fmt, raw)
+    balancer.settle(0, NOTHING, gains)
+    assert gains.tolist() == [1, 1, 1]
+
+
+def test_balancer_reads_read_only_slots(rings):
+    fmt = RawFormat(8, 8, "BayerGR12")
+    raw, _ = rings(fmt, [np.full((8, 8), 100)])
+    raw.memory.flags.writeable = False
+    balancer, gains = WhiteBalancer(), np.zeros(3, np.float32)
+    balancer.prepare(fmt, raw)
+    balancer.settle(0, NOTHING, gains)
+    assert gains.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("size", "offset"), [(190, 0), (193, 1)])
+def test_slots_too_small_or_at_an_odd_address_are_refused(size: int, offset: int):
+    memory = np.zeros(256, np.uint16).view(np.uint8)
+    with pytest.raises(ValueError, match="needs 192 bytes at an even address"):
+        samples_of(memory[offset : offset + size], RawFormat(12, 8, "BayerRG12"))
+
+
+def test_core_inputs_put_every_frame_of_a_batch_where_the_core_wants_it(rings):
+    fmt = RawFormat(8, 8, "BayerRG8")
+    raw, _ = rings(fmt, [np.full((8, 8), 100)] * 2)
+    inputs = CoreInputs(("exposure_us", "wb_b", "wb_r", "gain_db", "wb_g"))
+    inputs.prepare(fmt, raw)
+    given = np.array([[250, 3, 2, np.nan, 1], [np.nan, np.nan, np.nan, 6, np.nan]], np.float32)
+    params, gains = np.full((3, 5), 9, np.float32), np.full((3, 3), 9, np.float32)
+    inputs.fill([1, 0], given, params, gains)
+    assert params.tolist() == [[250, 3, 2, 0, 1], [0, 1, 1, 6, 1], [9] * 5]
+    assert gains.tolist() == [[2, 1, 3], [1, 1, 1], [9] * 3]
+
+
+def test_a_core_without_gains_takes_none():
+    inputs = CoreInputs(("gain_db",))
+    params, gains = np.zeros((1, 1), np.float32), np.zeros((1, 3), np.float32)
+    inputs.fill([0], np.array([[3]], np.float32), params, gains)
+    assert (params.tolist(), gains.tolist()) == ([[3]], [[1, 1, 1]])
+    with pytest.raises(UserError, match="takes no white-balance gains"):
+        CoreInputs(("gain_db",), (2, 1, 2))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ISP_STREAM = [sys.executable, "-m", "ispeed.stream"]
@@ -100,3 +101,42 @@ def isp_stream_fails(runtime_dir: Path) -> Callable[..., str]:
         return lines[0].removeprefix("isp-stream: error: ")
 
     return fails
+
+
+@pytest.fixture
+def core_file(tmp_path: Path) -> Path:
+    """tiny.onnx: a model core without any learning. Each 2x2 block shows its own R, mean G and B, times the gains."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from ispeed.engines.core import CoreInfo, write_core
+
+    mix = np.array([[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], np.float32)  # R, Gr, Gb, B to R, G, B
+    weights = {
+        "mix": np.repeat(mix, 4, axis=0).reshape(12, 4, 1, 1),
+        "axes": np.array([2, 3]),
+        "zero": np.float32(0),
+        "one": np.float32(1),
+    }
+    nodes = [
+        helper.make_node("Conv", ["raw", "mix"], ["blocks"]),
+        helper.make_node("DepthToSpace", ["blocks"], ["pixels"], blocksize=2, mode="CRD"),
+        helper.make_node("Unsqueeze", ["params", "axes"], ["gains"]),
+        helper.make_node("Mul", ["pixels", "gains"], ["balanced"]),
+        helper.make_node("Clip", ["balanced", "zero", "one"], ["rgb"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [
+            helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["B", 4, "h", "w"]),
+            helper.make_tensor_value_info("params", TensorProto.FLOAT, ["B", 3]),
+        ],
+        [helper.make_tensor_value_info("rgb", TensorProto.FLOAT, ["B", 3, "H", "W"])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path = tmp_path / "tiny.onnx"
+    write_core(path, model, CoreInfo("tiny", 4, "srgb", 2, ("wb_r", "wb_g", "wb_b")))
+    return path

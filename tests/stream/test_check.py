@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from ispeed.engines.cuda.driver import Gpu, NoGpu
 from ispeed.engines.errors import UserError
 from ispeed.stream import check
 from ispeed.stream.camera import CameraInfo
 
 GENEROUS = {"rtprio": 99, "memlock": -1, "nofile": 4096}
+GPU = Gpu("Test GPU", "8.6", 24 << 30, "12.4")
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_a_machine_in_good_order_has_nothing_to_mend(machine):
         *check.check_governor(root),
         *check.check_memory(root),
         *check.check_limits(GENEROUS, fifo=False),
-        *check.check_gpu(lambda: 2),
+        *check.check_gpu(lambda: (GPU, GPU)),
         *check.check_machine("x86_64"),
     ]
     assert len(findings) == 10
@@ -117,10 +119,18 @@ def test_cap_sys_nice_makes_up_for_the_rtprio_limit():
     assert next(iter(check.check_limits({**GENEROUS, "rtprio": 0}, fifo=True))).level == "ok"
 
 
-@pytest.mark.parametrize(("gpus", "says"), [(-1, "no NVIDIA driver"), (0, "no NVIDIA GPU"), (1, "1 NVIDIA GPU with")])
-def test_gpu_is_counted_by_the_driver(gpus, says):
-    finding = only(check.check_gpu(lambda: gpus))
+@pytest.mark.parametrize(("number", "says"), [(1, "1 NVIDIA GPU with"), (2, "2 NVIDIA GPUs with")])
+def test_gpus_are_those_of_the_driver(number, says):
+    finding = only(check.check_gpu(lambda: (GPU,) * number))
     assert (finding.level, finding.what.startswith(says)) == ("ok", True)
+    assert "Test GPU, compute capability 8.6" in finding.what
+
+
+def test_a_machine_without_a_gpu_is_fine():
+    def none() -> tuple[Gpu, ...]:
+        raise NoGpu("no NVIDIA driver")
+
+    assert only(check.check_gpu(none)) == check.Finding("ok", "no NVIDIA driver")
 
 
 def test_a_broken_driver_is_a_warning():
@@ -151,6 +161,15 @@ def test_other_processors_fail():
 
 def test_optional_packages_say_what_they_are_for():
     absent = list(check.check_packages(lambda name: False))
-    assert [finding.level for finding in absent] == ["ok"] * 3
+    assert [finding.level for finding in absent] == ["warn"] + ["ok"] * (len(absent) - 1)  # openvino comes with ispeed
     assert all(finding.mend.startswith("pip install") for finding in absent)
+    assert {finding.what.split()[0] for finding in absent} >= {"openvino", "cv2", "tensorrt", "tensorrt_rtx", "torch"}
     assert all(not finding.mend for finding in check.check_packages(lambda name: True))
+
+
+@pytest.mark.parametrize("module", ["tensorrt", "tensorrt_rtx"])
+def test_a_tensorrt_without_pycuda_is_a_warning(module):
+    findings = check.check_packages(lambda name: name in ("openvino", module))
+    warnings = [finding for finding in findings if finding.level == "warn"]
+    assert [finding.what.split()[0] for finding in warnings] == [module]
+    assert "pycuda" in warnings[0].what

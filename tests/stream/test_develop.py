@@ -42,6 +42,7 @@ class Bench:
         self.epoch += 1
         config = {
             "engine": engine,
+            "engine_mode": "throughput",
             "threads": 1,
             "white_balance": self.white_balance,
             "colour_matrix": None,
@@ -70,6 +71,13 @@ class Bench:
         while self.raw.words[Word.DEVELOPED] < count:
             assert select.select([self.events[2]], [], [], 20)[0], "nothing was developed"
             os.eventfd_read(self.events[2])
+
+    def wait_returned(self):
+        """Until every slot is given back, which comes after the frame is announced."""
+        deadline = time.monotonic() + 20
+        while len(self.grants):
+            assert time.monotonic() < deadline, "slots were not given back"
+            time.sleep(0.001)
 
     def header(self, sequence):
         return FrameHeader.unpack(self.srgb.memory, self.srgb.header_offset(sequence % SLOTS))
@@ -120,6 +128,7 @@ def test_frames_are_developed_in_order_with_their_own_headers(bench):
         assert header.grabbed_ns <= header.develop_start_ns <= header.developed_ns
         expected = classic_reference(pack(frame(n), FORMAT), FORMAT, (1.5, 1.0, 2.0))
         assert np.abs(bench.picture(n).astype(int) - expected).max() <= 2
+    bench.wait_returned()
     assert bench.returns.take_all() == [((n * 3) % SLOTS, 1) for n in range(5)]
     assert len(bench.grants) == 0
 

@@ -102,8 +102,8 @@ def test_a_question_mark_may_be_in_a_name(tmp_path: Path) -> None:
         ("?width=twenty&height=6&format=BayerRG12", "width 'twenty': it must be a whole number"),
         ("?width=-20&height=6&format=BayerRG12", "it must be a whole number"),
         ("?nonsense", "unknown key 'nonsense'"),
-        ("?width=20&height=6&format=BayerRG12p", "'BayerRG12p', which cannot be played"),
-        ("?width=20&height=6&format=RGB8", "'RGB8', which cannot be played"),
+        ("?width=20&height=6&format=BayerRG12p", "'BayerRG12p', which it cannot have"),
+        ("?width=20&height=6&format=RGB8", "'RGB8', which it cannot have"),
         ("?width=20&height=6&format=BayerRG10", "which BayerRG10 cannot hold: correct the format"),
         ("?width=20&height=6&format=BayerRG12&black=4000&white=100", "0 <= black < white <= 4095"),
         ("?width=8&height=6&format=BayerRG12", "5 frames of 8x6: the camera plays one or more of 16x2 to 8192x8192"),
@@ -118,8 +118,8 @@ def test_wrong_words_are_one_sentence(query: str, message: str, raw: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("absent.raw", None, "there is no scene"),
-        ("photo.jpg", b"x", "cannot be played: a scene is a file with one of the endings .raw"),
+        ("absent.raw", None, "there is no file"),
+        ("photo.jpg", b"x", "is no file of raw frames: those have one of the endings .raw"),
         ("broken.png", b"x", "broken.png cannot be read"),
         ("broken.npy", b"x", "broken.npy is no .npy file"),
         ("empty.raw", b"", "has 0 bytes"),
@@ -134,7 +134,7 @@ def test_wrong_files_are_one_sentence(name: str, content: bytes | None, message:
 
 def test_arrays_and_pictures_of_another_kind_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "real.npy", np.zeros((6, 20)))
-    with pytest.raises(UserError, match=r"holds float64 \[6, 20\]: a scene is uint8 or uint16"):
+    with pytest.raises(UserError, match=r"holds float64 \[6, 20\]: raw frames are uint8 or uint16"):
         load_scene(f"{tmp_path}/real.npy?format=BayerRG8")
     Image.new("RGB", (20, 6)).save(tmp_path / "colour.png")
     with pytest.raises(UserError, match="a picture of mode RGB: a mosaic is a grey PNG"):

@@ -1,0 +1,351 @@
+"""What a TensorRT plan is for: the sidecar beside it, the cache of plans, and why a plan does not run here.
+
+A plan is tied to the module and version that built it, to GPUs by compute capability, and to one raw format. None of
+that can be read from the plan itself without the GPU, so `lwisp.plan` has a `lwisp.plan.json` beside it. A plan is
+code that runs on the GPU and the host: open only your own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .bayer import RawFormat
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .core import CoreInfo
+    from .cuda.driver import Gpu
+
+Backend = Literal["tensorrt", "tensorrt_rtx"]
+BACKENDS: tuple[Backend, ...] = ("tensorrt", "tensorrt_rtx")
+
+_VERSION = 1
+_PACKAGES = {"tensorrt": "ispeed[tensorrt]", "tensorrt_rtx": "ispeed[rtx]"}
+_CHUNK = 1 << 20
+_NOT_RTX = ("9.0", "10.0", "10.3")
+"""GPUs of data centres, which `tensorrt_rtx` does not build for."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a plan: its name, "input" or "output", element type such as "uint8", shape (-1: batch)."""
+
+    name: str
+    mode: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """What the sidecar of a plan says.
+
+    Attributes:
+        name: Of the model: what `--engine auto` and messages call it.
+        core: `CoreInfo.to_json` of the core inside, in the precision of the plan.
+        backend: Module that built it and runs it.
+        version: That module's version.
+        precision: "fp32", "fp16", "int8" or "fp8".
+        raw_format: `RawFormat.to_json` of the frames that it develops.
+        batches: Fewest, usual and most frames per run.
+        compute_capabilities: GPUs that it was built for, such as "8.6".
+        flags: Builder settings that a run depends on.
+        tensors: Its inputs and outputs.
+        plan_sha256, plan_bytes: Of the plan file.
+        onnx_sha256: Of the grafted graph that it was built from.
+        quality: Figures of the quality gate in dB (see `quality.Score.to_json`), None where it was not measured.
+        measured: How `quality` was measured, one phrase; empty where it was not.
+        command: The command line that made it.
+    """
+
+    name: str
+    core: Mapping[str, Any]
+    backend: Backend
+    version: str
+    precision: str
+    raw_format: Mapping[str, Any]
+    batches: tuple[int, int, int]
+    compute_capabilities: tuple[str, ...]
+    flags: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+    plan_sha256: str
+    plan_bytes: int
+    onnx_sha256: str
+    quality: Mapping[str, float] | None = None
+    measured: str = ""
+    command: str = ""
+
+    @property
+    def format(self) -> RawFormat:
+        """The frames that it develops."""
+        return RawFormat.from_json(self.raw_format)
+
+    @property
+    def core_info(self) -> CoreInfo:
+        """Metadata of the core inside. Imports `onnx`."""
+        from .core import CoreInfo
+
+        return CoreInfo.from_json(dict(self.core))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values."""
+        return {"ispeed.plan": _VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PlanInfo:
+        """What `to_json` made. Raises ValueError, KeyError, TypeError or UserError where it is something else."""
+        if values["ispeed.plan"] != _VERSION:
+            raise ValueError(f"version {values['ispeed.plan']} is none that this release knows")
+        kept = {field.name: values[field.name] for field in fields(cls)}
+        for name in ("batches", "compute_capabilities", "flags"):
+            kept[name] = tuple(kept[name])
+        kept["tensors"] = tuple(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in kept["tensors"])
+        info = cls(**kept)
+        if info.backend not in BACKENDS or len(info.batches) != 3 or not isinstance(info.plan_sha256, str):
+            raise ValueError("its values are none that isp-build writes")
+        RawFormat.from_json(info.raw_format)
+        return info
+
+
+def sidecar(path: Path) -> Path:
+    """The file that says what the plan `path` is for."""
+    return path.with_name(path.name + ".json")
+
+
+def read_plan_info(path: Path, *, check: bool = True) -> PlanInfo:
+    """What the plan `path` is for.
+
+    Args:
+        path: The plan; its sidecar lies beside it.
+        check: Also read the plan through and compare its checksum, which takes some milliseconds.
+
+    Raises:
+        UserError: Either file is missing, damaged or cut off, or one does not belong to the other.
+    """
+    again = "build it again with isp-build"
+    if not path.is_file():
+        raise UserError(f"plan {path} does not exist; give the path of a plan that isp-build wrote")
+    try:
+        info = PlanInfo.from_json(json.loads(sidecar(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{sidecar(path)}, which says what {path.name} is for, is missing; copy both, or {again}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        raise UserError(f"{sidecar(path)} is damaged ({_brief(error)}); {again}") from error
+    size = path.stat().st_size
+    if size != info.plan_bytes:
+        what = "is cut off" if size < info.plan_bytes else "is not the plan of its sidecar"
+        raise UserError(f"plan {path} {what}: it has {size} bytes instead of {info.plan_bytes}; {again}")
+    if check and file_sha256(path) != info.plan_sha256:
+        raise UserError(f"plan {path} is damaged: its checksum is not that of its sidecar; {again}")
+    return info
+
+
+def write_plan_info(path: Path, info: PlanInfo) -> None:
+    """Write the sidecar of the plan `path`, atomically. Raises UserError where it cannot be written."""
+    text = json.dumps(info.to_json(), indent=2) + "\n"
+    write_file(sidecar(path), text.encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises UserError where it cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _brief(error: Exception) -> str:
+    return (
+        f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    )
+
+
+# ---- does it run here? ---------------------------------------------------------------------------------------
+
+
+def module_version(backend: str) -> str | None:
+    """Version of `tensorrt` or `tensorrt_rtx` in this environment, None where it is not installed."""
+    try:
+        return str(importlib.import_module(backend).__version__)
+    except (ImportError, AttributeError, OSError):  # a broken installation counts as none
+        return None
+
+
+def why_not(
+    info: PlanInfo,
+    gpu: Gpu | None,
+    fmt: RawFormat | None = None,
+    version: Callable[[str], str | None] = module_version,
+    *,
+    file: str = "the plan",
+) -> str | None:
+    """Why a plan does not run here, None if it does.
+
+    Args:
+        info: Of the plan.
+        gpu: The GPU here, None without one.
+        fmt: Format of the frames to develop; None leaves that open.
+        version: Tells the version of a module that is installed here.
+        file: What to call the plan.
+
+    Returns:
+        One sentence: what the plan needs, what is here, and what to do about it.
+    """
+    if fmt is not None and fmt != info.format:
+        command = rebuild(info, fmt, gpu)
+        return (
+            f"{file} develops {_words(info.format, fmt)}, and the frames are {_words(fmt, info.format)}; run: {command}"
+        )
+    *others, last = info.compute_capabilities
+    needs = f"{', '.join(others)} or {last}" if others else last
+    if gpu is None:
+        return (
+            f"{file} needs an NVIDIA GPU of compute capability {needs}, and this machine has none that works; "
+            f"use --engine {_core(info)}, which runs on the processor, or classic"
+        )
+    if gpu.compute_capability not in info.compute_capabilities:
+        return (
+            f"{file} was built for GPUs of compute capability {needs}, and the {gpu.name} here has "
+            f"{gpu.compute_capability}; run: {rebuild(info, fmt, gpu)}"
+        )
+    here = version(info.backend)
+    if here is None:
+        package = _PACKAGES[info.backend]
+        return f"{file} needs {info.backend} {info.version}, which is not installed; run: pip install '{package}'"
+    if here != info.version:
+        command = rebuild(info, fmt, gpu)
+        return f"{file} was built by {info.backend} {info.version}, and {here} is installed here; run: {command}"
+    return None
+
+
+def rebuild(info: PlanInfo, fmt: RawFormat | None = None, gpu: Gpu | None = None) -> str:
+    """The isp-build line that makes such a plan for this format and GPU."""
+    fmt = info.format if fmt is None else fmt
+    backend = info.backend
+    if gpu is not None and gpu.compute_capability in _NOT_RTX:
+        backend = "tensorrt"
+    words = ["isp-build", _core(info), "--backend", backend, "--precision", info.precision]
+    words += ["--pixel-format", fmt.pixel_format, "--size", f"{fmt.width}x{fmt.height}"]
+    full_scale = (1 << fmt.depth) - 1
+    words += ["--black-level", f"{fmt.black_level:g}"] if fmt.black_level else []
+    words += ["--white-level", f"{fmt.white_level:g}"] if fmt.white_level != full_scale else []
+    words += ["--batch", ",".join(map(str, info.batches))] if info.batches != (1, 1, 1) else []
+    if backend == "tensorrt_rtx" and gpu is not None:
+        words += ["--compute-capability", gpu.compute_capability]
+    return " ".join([*words, "-o", f"{info.name}.plan"])
+
+
+def _core(info: PlanInfo) -> str:
+    """What to call the core on a command line: the name of a model that ships, or of a file."""
+    from .zoo.catalogue import names
+
+    return info.name if info.name in names() else f"{info.name}.onnx"
+
+
+def _words(fmt: RawFormat, other: RawFormat) -> str:
+    """A format in words; the levels only where they are all that differs from the other."""
+    words = f"{fmt.width}x{fmt.height} {fmt.pixel_format}"
+    if (fmt.width, fmt.height, fmt.pixel_format) == (other.width, other.height, other.pixel_format):
+        words += f" with black level {fmt.black_level:g} and white level {fmt.white_level:g}"
+    return words
+
+
+# ---- the cache -----------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where built plans are kept: ispeed/plans under XDG_CACHE_HOME, which is ~/.cache unless set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ispeed" / "plans"
+
+
+def cache_key(
+    onnx_sha256: str,
+    backend: str,
+    version: str,
+    compute_capabilities: tuple[str, ...],
+    flags: tuple[str, ...],
+    batches: tuple[int, int, int],
+) -> str:
+    """The name of a plan in the cache: a hex digest of all that decides what the builder makes."""
+    parts = [onnx_sha256, backend, version, list(compute_capabilities), list(flags), list(batches)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def cached_plan(key: str) -> Path | None:
+    """The plan of that key, if the cache has it whole."""
+    path = cache_folder() / f"{key}.plan"
+    try:
+        read_plan_info(path)
+    except UserError:
+        return None
+    return path
+
+
+def store_plan(key: str, plan: bytes, info: PlanInfo) -> None:
+    """Keep a plan in the cache. A cache that cannot be written is none; nothing is said."""
+    path = cache_folder() / f"{key}.plan"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(path, plan)
+        write_plan_info(path, info)
+    except (OSError, UserError):
+        with suppress(OSError):
+            path.unlink()
+
+
+def find_plan(name: str | None, fmt: RawFormat, gpu: Gpu) -> Path | None:
+    """A plan from the cache that runs on this GPU and develops this format; the newest if there are several.
+
+    Args:
+        name: Of the model; None takes any.
+        fmt: Format of the frames.
+        gpu: The GPU here.
+
+    Only plans that the quality gate has passed are found.
+    """
+    versions: dict[str, str | None] = {}
+
+    def version(backend: str) -> str | None:
+        if backend not in versions:
+            versions[backend] = module_version(backend)
+        return versions[backend]
+
+    for path in sorted(cache_folder().glob("*.plan"), key=_modified, reverse=True):
+        try:
+            info = read_plan_info(path, check=False)
+        except UserError:
+            continue
+        if name in (None, info.name) and info.measured and why_not(info, gpu, fmt, version) is None:
+            return path
+    return None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

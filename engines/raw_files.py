@@ -1,0 +1,174 @@
+"""Raw frames in files: what the simulated camera plays, and what isp-build calibrates and measures with.
+
+A file is a headerless raw file (``.raw``, ``.bin``: u8, or u16 little-endian, frame after frame), a grey PNG that holds
+a mosaic, or a ``.npy`` array. What its samples mean stands beside it in ``FILE.yaml``, or behind it in the way of a
+URL: ``FILE?width=512&height=512&format=BayerRG12&black=0&white=4095``.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from .bayer import PIXEL_FORMATS, RawFormat
+from .errors import UserError
+
+_KEYS = ("width", "height", "format", "black", "white")
+_EXAMPLE = {"width": 512, "height": 512, "format": "BayerRG12", "black": 0, "white": 4095}
+_FORMATS = tuple(name for name in PIXEL_FORMATS if not name.endswith("p"))
+_SUFFIXES = (".raw", ".bin", ".png", ".npy")
+
+
+@dataclass(frozen=True, eq=False)
+class RawFrames:
+    """Frames of one format.
+
+    Attributes:
+        samples: Whole numbers [frames, height, width], DN of the pixel format; at least one frame.
+        raw_format: Their format, without packing.
+        path: The file.
+    """
+
+    samples: npt.NDArray[Any]
+    raw_format: RawFormat
+    path: Path
+
+
+def load_raw(spec: str) -> RawFrames:
+    """The frames of a file with a sidecar or a query (see the module).
+
+    Keys are width and height (in pixels; PNG and .npy know them), format (PFNC name; the filter array and depth of the
+    samples), black and white (levels in DN; 0 and the largest sample unless said).
+
+    Raises:
+        UserError: No such file, one that cannot be read as what it is said to be, or keys that are missing or unknown.
+    """
+    path, keys = _split(spec)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: give the path of a file with raw frames")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{path} is no file of raw frames: those have one of the endings {', '.join(_SUFFIXES)}")
+    values = {**_read_sidecar(path), **keys}
+    format_name = _format(path, values)
+    reader = {".png": _read_png, ".npy": _read_npy}.get(path.suffix.lower(), _read_raw)
+    try:
+        samples = reader(path, values, format_name)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return _make(path, samples, values, format_name)
+
+
+def _make(path: Path, samples: npt.NDArray[Any], values: dict[str, Any], format_name: str) -> RawFrames:
+    frames, height, width = samples.shape
+    for name, size in (("width", width), ("height", height)):
+        if values.get(name, size) != size:
+            raise UserError(f"{path} has a {name} of {size}, but {values[name]} was said: correct the {name}")
+    if not frames:
+        raise UserError(f"{path} holds no frames: give a file with one or more")
+    raw_format = RawFormat(width, height, format_name, values.get("black", 0), values.get("white"))
+    if samples.max() >= 1 << raw_format.depth:
+        raise UserError(
+            f"{path} has samples up to {samples.max()}, which {format_name} cannot hold: correct the format "
+            f"(for 14 bits say {format_name.rstrip('0123456789')}16 and white: 16383)"
+        )
+    return RawFrames(samples, raw_format, path)
+
+
+# ---- what was said about the file --------------------------------------------------------------------------
+
+
+def _split(spec: str) -> tuple[Path, dict[str, Any]]:
+    path, mark, query = spec.rpartition("?")
+    if not mark or Path(spec).exists():
+        return Path(spec), {}
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    return Path(path), _checked(dict(pairs), f"the query behind {path}")
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    sidecar = path.with_name(path.name + ".yaml")
+    if not sidecar.is_file():
+        return {}
+    try:
+        values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{sidecar} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{sidecar} holds no keys: write {_lines()}")
+    return _checked(values, str(sidecar))
+
+
+def _checked(values: dict[Any, Any], where: str) -> dict[str, Any]:
+    for key, value in values.items():
+        if key not in _KEYS:
+            raise UserError(f"{where} has an unknown key {key!r}: the keys are {', '.join(_KEYS)}")
+        if key != "format":
+            if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
+                raise UserError(f"{where} has {key} {value!r}: it must be a whole number, 0 or more")
+            values[key] = int(value)
+    return values
+
+
+def _format(path: Path, values: dict[str, Any]) -> str:
+    name = values.get("format")
+    if name is None:
+        query = urllib.parse.urlencode(_EXAMPLE)
+        raise UserError(
+            f"{path} does not say what its samples are: write {path.name}.yaml beside it ({_lines()}), "
+            f"or append ?{query} to its path"
+        )
+    if name not in _FORMATS:
+        raise UserError(
+            f"{path} has the format {name!r}, which it cannot have (samples take whole bytes, those of 14 bits are "
+            f"16 bits with white: 16383): choose one of {', '.join(_FORMATS)}"
+        )
+    return name
+
+
+def _lines() -> str:
+    return ", ".join(f"{key}: {value}" for key, value in _EXAMPLE.items())
+
+
+# ---- reading: each gives whole numbers [frames, height, width] ---------------------------------------------
+
+
+def _read_raw(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+    if "width" not in values or "height" not in values:
+        raise UserError(f"{path} has no header, so its size must be said: add width and height ({_lines()})")
+    width, height = values["width"], values["height"]
+    dtype = np.dtype("u1" if format_name.endswith("8") else "<u2")
+    frame, size = width * height * dtype.itemsize, path.stat().st_size
+    if not frame or not size or size % frame:
+        raise UserError(
+            f"{path} has {size} bytes, which is no multiple of the {frame} bytes of a {width}x{height} frame of "
+            f"{format_name} ({dtype.itemsize} a sample): correct width, height or format"
+        )
+    return np.fromfile(path, dtype).reshape(-1, height, width)
+
+
+def _read_png(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+    import PIL.Image
+
+    with PIL.Image.open(path) as image:
+        if image.mode not in ("L", "I", "I;16", "I;16B"):
+            raise UserError(f"{path} is a picture of mode {image.mode}: a mosaic is a grey PNG of 8 or 16 bits")
+        return np.asarray(image).astype(np.uint16)[np.newaxis]
+
+
+def _read_npy(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is no .npy file: {error}") from error
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2 or array.ndim not in (2, 3):
+        raise UserError(
+            f"{path} holds {array.dtype} {list(array.shape)}: raw frames are uint8 or uint16, height x width or "
+            "frames x height x width"
+        )
+    return array.reshape(-1, *array.shape[-2:])

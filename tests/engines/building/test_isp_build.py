@@ -1,0 +1,279 @@
+"""isp-build as it is typed: real builds by TensorRT-RTX, which needs no GPU, and everything it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from ispeed.engines.build_cli import main
+from ispeed.engines.core import read_core
+from ispeed.engines.plan import read_plan_info
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt_rtx: pip install 'ispeed[rtx]'"
+)
+MATRIX = ["1.3972", "-0.4002", "0.0030", "-0.2267", "1.4838", "-0.2571", "0.0181", "-0.4987", "1.4806"]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs isp-build in an empty folder with a cache of its own; gives exit code, stdout and stderr."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def rtx(core_file: Path, frames_file: Path, reference_file: Path) -> list[object]:
+    """Words that build the small core for two kinds of GPU."""
+    words: list[object] = [core_file, "--backend", "tensorrt_rtx", "--pixel-format", "BayerRG12p"]
+    return [*words, "--frames", frames_file, "--reference", reference_file, "--compute-capability", "8.9,12.0"]
+
+
+@needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "fp8"])
+def test_a_real_plan_for_two_gpus(precision: str, run: Run, rtx: list[object]) -> None:
+    import tensorrt_rtx
+
+    allowed = (
+        ["--max-drop", "1"] if precision == "fp8" else []
+    )  # three bits of mantissa, and few channels to average them out
+    code, out, err = run(*rtx, "--precision", precision, *allowed, "-o", "small.plan")
+    assert code == 0, err
+    info = read_plan_info(Path("small.plan"))
+    assert (info.name, info.precision, info.backend) == ("small", precision, "tensorrt_rtx")
+    assert info.version == tensorrt_rtx.__version__
+    assert info.compute_capabilities == ("8.9", "12.0")
+    assert info.flags == ("REQUIRE_USER_ALLOCATION",)
+    assert [(t.mode, t.name, t.dtype, t.shape) for t in info.tensors] == [
+        ("input", "raw", "uint8", (1, 32, 72)),
+        ("input", "params", "float32", (1, 3)),
+        ("output", "srgb", "uint8", (1, 32, 48, 3)),
+    ]
+    assert info.format.pixel_format == "BayerRG12p"
+    assert info.format.black_level == 64, "from the frames"
+    assert info.plan_bytes == Path("small.plan").stat().st_size > 10_000
+    assert info.core["precision"] == precision
+    assert info.quality is not None
+    assert info.quality["drop_db"] <= info.quality["max_drop_db"]
+    assert info.quality["frames"] == (3 if precision in ("int8", "fp8") else 6)
+    assert "ONNX Runtime" in info.measured
+    assert info.command.startswith("isp-build ")
+    assert "small.plan\n" in out
+    assert sorted(path.name for path in Path().iterdir()) == ["small.plan", "small.plan.json"]
+
+
+@needs_rtx
+def test_batch_profile_cache_and_inspection(run: Run, rtx: list[object]) -> None:
+    assert run(*rtx, "--batch", "1,2,4", "-o", "a.plan")[0] == 0
+    info = read_plan_info(Path("a.plan"))
+    assert info.batches == (1, 2, 4)
+    assert [t.shape[0] for t in info.tensors] == [-1, -1, -1]
+    code, out, err = run(*rtx, "--batch", "1,2,4", "-o", "b.plan")
+    assert (code, out.splitlines()[0]) == (0, "b.plan (from the cache of plans)")
+    assert "building with" not in err
+    assert Path("b.plan").read_bytes() == Path("a.plan").read_bytes()
+    assert "building with" in run(*rtx, "--batch", "1,2,4", "--no-cache", "-o", "b.plan")[2]
+    code, out, _ = run("--inspect", "a.plan")
+    assert code == 0
+    assert "a.plan: whole, checksum right" in out
+    assert "48x32 BayerRG12p, black 64, white 4095, batches 1 to 4, best 2" in out
+    assert "runs here: " in out
+    values = json.loads(run("--inspect", "a.plan", "--json")[1])
+    assert values["onnx_sha256"] == info.onnx_sha256
+    Path("a.plan").write_bytes(Path("a.plan").read_bytes()[:-7])
+    code, _, err = run("--inspect", "a.plan")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "plan a.plan is cut off" in err
+
+
+@needs_rtx
+def test_the_gate_refuses_with_the_figure_and_leaves_nothing(run: Run, rtx: list[object]) -> None:
+    code, out, err = run(*rtx, "--precision", "int8", "--max-drop", "-1", "-o", "small.plan")
+    assert (code, out) == (1, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("isp-build: small in int8 loses ")
+    assert "where -1 dB are allowed; nothing was built" in last
+    assert list(Path().iterdir()) == []
+    code, _, err = run(*rtx, "--precision", "int8", "--max-drop", "-1", "--no-gate", "-o", "small.plan")
+    assert code == 0, err
+    info = read_plan_info(Path("small.plan"))
+    assert (info.quality, info.measured) == (None, "")
+
+
+@needs_rtx
+def test_nothing_of_a_format_that_is_given_is_asked_for(run: Run, core_file: Path) -> None:
+    words = ["--backend", "tensorrt_rtx", "--no-gate", "--compute-capability", "8.6", "--size", "40x24"]
+    code, _, err = run(core_file, *words, "--pixel-format", "BayerGB10p", "--white-level", 1000)
+    assert code == 0, err
+    info = read_plan_info(Path("small.plan"))
+    assert info.format.to_json() == {
+        "width": 40,
+        "height": 24,
+        "pixel_format": "BayerGB10p",
+        "black_level": 0,
+        "white_level": 1000,
+    }
+    assert info.tensors[0].shape == (1, 24, 50)
+
+
+@needs_rtx
+def test_a_model_that_ships_from_the_camera(run: Run, runtime_dir: Path) -> None:
+    """The format comes from the simulated camera, and the frames too."""
+    from ispeed.engines.zoo.catalogue import names
+
+    if "lwisp-xs" not in names():
+        pytest.skip("lwisp-xs is not in the zoo of this installation")
+    words = ["--backend", "tensorrt_rtx", "--precision", "int8", "--compute-capability", "8.6,8.9", "--json"]
+    code, out, err = run("lwisp-xs", *words, "--size", "320x240", "--colour-matrix", *MATRIX)
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["raw_format"]["pixel_format"].startswith("BayerRG")
+    assert values["tensors"][2]["shape"] == [1, 240, 320, 3]
+    assert values["quality"]["frames"] == 8
+    assert values["quality"]["drop_db"] <= 0.3
+
+
+def test_a_core_in_int8_for_the_cpu_engine(run: Run, core_file: Path, frames_file: Path, reference_file: Path) -> None:
+    pytest.importorskip("openvino")
+    words = ["--backend", "openvino", "--precision", "int8", "--frames", frames_file, "--reference", reference_file]
+    code, out, err = run(core_file, *words)
+    assert code == 0, err
+    core = read_core(Path("small-int8.onnx"))
+    assert core.info.precision == "int8"
+    assert sum(node.op_type == "QuantizeLinear" for node in core.model.graph.node) == 4
+    assert "by the engine itself (openvino)" in out
+    assert [path.name for path in Path().iterdir()] == ["small-int8.onnx"]
+    code, out, _ = run("--inspect", "small-int8.onnx")
+    assert code == 0
+    assert "small in int8, width 8, gives srgb" in out
+    code, _, err = run("small-int8.onnx", *words[2:], "--backend", "openvino", "-o", "again.onnx")
+    assert code == 2
+    assert "is in int8 already; give the float32 core" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["absent"], "there is no model 'absent'; use one of "),
+        (["absent.onnx"], "cannot read the model absent.onnx: No such file"),
+        (["MODEL", "--precision", "bf16"], "runs a core in bf16 or fp32 as it is"),
+        (["MODEL", "--backend", "openvino"], "runs a core in bf16 or fp32 as it is"),
+        (["MODEL", "--backend", "openvino", "--precision", "fp8"], "OpenVINO has no fp8"),
+        (["MODEL", "-o", "small.onnx"], "small.onnx must end in .plan"),
+        (["MODEL", "-o", "nowhere/small.plan"], "there is no folder "),
+        (["MODEL", "--batch", "4,2,8"], "batches 4,2,8 are not in order"),
+        (["--inspect", "absent.plan"], "plan absent.plan does not exist"),
+        (["--inspect", "absent.onnx"], "cannot read the model absent.onnx"),
+    ],
+)
+def test_wrong_words_are_one_sentence(words: list[str], message: str, run: Run, core_file: Path) -> None:
+    code, out, err = run(*(core_file if word == "MODEL" else word for word in words))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("isp-build: error: ")
+    assert message in err
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compute-capability", "9.0"], "not for 9.0; correct --compute-capability"),
+        (["--compute-capability", "8.6,8.9", "--precision", "fp8"], "compute capability 8.6 have no fp8"),
+        (["--frames", "absent.npy"], "there is no file absent.npy"),
+        (["--size", "47x32"], "a row of 47 pixels ends inside a byte in BayerRG12p"),
+        (["--pixel-format", "RGB8"], "pixel format 'RGB8' is not supported"),
+        (["--pixel-format", "Mono8"], "develops Bayer frames, and Mono8 is none"),
+        (["--white-balance", "1", "1", "0"], "white balance (1.0, 1.0, 0.0) is not usable"),
+        (["--black-level", "5000"], "black level 5000"),
+    ],
+)
+def test_wrong_values_are_one_sentence(words: list[str], message: str, run: Run, rtx: list[object]) -> None:
+    code, out, err = run(*rtx, *words)
+    assert (code, out) == (2, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("isp-build: error: ")
+    assert message in last
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "other"])
+def test_a_damaged_core_is_one_sentence(damage: str, run: Run, core_file: Path) -> None:
+    content = core_file.read_bytes()
+    other = onnx.load_model_from_string(content)
+    del other.metadata_props[:]
+    broken = {"cut": content[: len(content) // 2], "text": b"no network", "other": other.SerializeToString()}[damage]
+    core_file.write_bytes(broken)
+    code, _, err = run(core_file, "--backend", "tensorrt_rtx", "--size", "48x32", "--pixel-format", "BayerRG8")
+    assert (code, err.count("\n")) == (2, 1)
+    assert str(core_file) in err
+
+
+@pytest.mark.parametrize("flag", [["--size", "640"], ["--batch", "0"], ["--compute-capability", "ada"], []])
+def test_words_that_the_parser_refuses(flag: list[str], run: Run, core_file: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*([core_file] if flag else []), *flag)
+    assert caught.value.code == 2
+
+
+def test_tensorrt_without_a_driver_is_a_message_and_no_crash(core_file: Path, tmp_path: Path) -> None:
+    """In a process of its own, with the real package where it is installed: without a driver it ends the process."""
+    from ispeed.engines.cuda.driver import NoGpu, gpu
+
+    try:
+        gpu()
+    except NoGpu:
+        pass
+    else:
+        pytest.skip("this machine has a driver and a GPU")
+    words = [str(core_file), "--backend", "tensorrt", "--size", "48x32", "--pixel-format", "BayerRG8", "-o", "x.plan"]
+    script = "import sys; from ispeed.engines.entry import build; sys.exit(build())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "this machine has no NVIDIA GPU with a driver" in done.stderr
+
+
+def test_no_camera_is_one_sentence(run: Run, core_file: Path, runtime_dir: Path) -> None:
+    words: list[Any] = ["--backend", "openvino", "--precision", "int8", "--camera", "no-such-serial"]
+    code, _, err = run(core_file, *words)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("isp-build: error: no frames from camera no-such-serial: ")
+    assert last.endswith("; give frames with --frames FILE")
+
+
+def test_one_frame_cannot_both_calibrate_and_be_measured(run: Run, core_file: Path, tmp_path: Path) -> None:
+    single = tmp_path / "single.npy"
+    np.save(single, np.full((32, 48), 500, np.uint16))
+    words = ["--backend", "openvino", "--precision", "int8", "--frames", f"{single}?format=BayerRG12"]
+    code, _, err = run(core_file, *words)
+    assert code == 2
+    assert "there is one frame only; give two or more" in err

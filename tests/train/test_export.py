@@ -1,0 +1,165 @@
+"""What is exported computes what the network computes, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+
+from ispeed.engines.core import CoreInfo, read_core
+from ispeed.train import cli
+from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.models import VARIANTS, CoreModule
+
+Make = Callable[..., Path]
+FAMILY = list(VARIANTS)
+TOLERANCE = 1e-4
+
+
+def exported(checkpoint: Path, suffix: str) -> Path:
+    path = checkpoint.with_suffix(suffix)
+    assert cli.export([str(checkpoint), "-o", str(path)]) == 0
+    return path
+
+
+def examples(model: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Planes and gains of two sizes and two batches."""
+    rng, half = np.random.default_rng(2), VARIANTS[model].multiple // 2
+    sizes = [(1, 2 * half, 3 * half), (3, 4 * half, 2 * half)]
+    return [
+        (
+            rng.uniform(-0.02, 1, (batch, 4, height, width)).astype(np.float32),
+            rng.uniform(0.5, 2, (batch, 3)).astype(np.float32),
+        )
+        for batch, height, width in sizes
+    ]
+
+
+def by_torch(checkpoint: Path, raw: np.ndarray, params: np.ndarray) -> np.ndarray:
+    core = CoreModule(load_checkpoint(checkpoint).network)
+    with torch.inference_mode():
+        return core(torch.from_numpy(raw), torch.from_numpy(params)).numpy()
+
+
+@pytest.mark.parametrize("model", FAMILY)
+def test_core_in_onnx_runtime_and_openvino(make_checkpoint: Make, model: str):
+    checkpoint = make_checkpoint(model)
+    path = exported(checkpoint, ".onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    for raw, params in examples(model):
+        expected = by_torch(checkpoint, raw, params)
+        for shown in (session.run(None, {"raw": raw, "params": params})[0], compiled([raw, params])[0]):
+            np.testing.assert_allclose(shown, expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("model", FAMILY)
+def test_core_says_what_it_is(make_checkpoint: Make, model: str):
+    core = read_core(exported(make_checkpoint(model), ".onnx"))
+    variant = VARIANTS[model]
+    assert (core.info.model, core.info.width, core.info.multiple) == (model, variant.width, variant.multiple)
+    assert (core.info.output, core.info.precision, core.info.inputs) == ("srgb", "fp32", ("wb_r", "wb_g", "wb_b"))
+    assert (core.info.run, core.info.data, core.info.licence) == ("none", "chance", "Apache-2.0")
+    assert [(o.domain, o.version) for o in core.model.opset_import] == [("", 17)]
+    dims = {value.name: len(value.type.tensor_type.shape.dim) for value in core.model.graph.input}
+    assert dims == {"raw": 4, "params": 2}
+    assert {t.data_type for t in core.model.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+def test_core_computes_no_constants(make_checkpoint: Make):
+    graph = read_core(exported(make_checkpoint("lwisp"), ".onnx")).model.graph
+    known = {tensor.name for tensor in graph.initializer}
+    assert [node.name for node in graph.node if known.issuperset(node.input)] == []
+    assert known == known.intersection(*[{name for node in graph.node for name in node.input}])
+
+
+def test_program_round_trip(make_checkpoint: Make):
+    checkpoint = make_checkpoint("lwisp-s")
+    files = {"ispeed.json": ""}
+    program = torch.export.load(exported(checkpoint, ".pt2"), extra_files=files)
+    info = CoreInfo.from_json(json.loads(files["ispeed.json"]))
+    assert (info.model, info.width, info.multiple, info.inputs) == ("lwisp-s", 8, 32, ("wb_r", "wb_g", "wb_b"))
+    assert len(info.sha256) == 64
+    core = program.module()
+    for raw, params in examples("lwisp-s"):
+        with torch.inference_mode():
+            shown = core(torch.from_numpy(raw), torch.from_numpy(params)).numpy()
+        np.testing.assert_allclose(shown, by_torch(checkpoint, raw, params), atol=TOLERANCE, rtol=0)
+
+
+def test_program_refuses_other_sizes(make_checkpoint: Make):
+    core = torch.export.load(exported(make_checkpoint("lwisp-xs"), ".pt2")).module()
+    with pytest.raises((AssertionError, RuntimeError)):
+        core(torch.rand(1, 4, 18, 16), torch.ones(1, 3))
+
+
+def test_same_weights_same_checksum(make_checkpoint: Make):
+    first = read_core(exported(make_checkpoint("lwisp-xs"), ".onnx"))
+    assert cli.export([str(make_checkpoint()), "-o", str(first.path), "--force"]) == 0
+    assert read_core(first.path).info == first.info
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["missing.pt"], "cannot read the checkpoint missing.pt"),
+        (["lwisp-xs.pt", "-o", "core.pth"], "use .onnx (a model core) or .pt2"),
+        (["lwisp-xs.pt", "-o", "taken.onnx"], "taken.onnx exists already"),
+        (["lwisp-xs.pt", "-o", "no/where.onnx"], "cannot write no/where.onnx"),
+        (["lwisp-xs.pt", "-o", "no/where.pt2"], "cannot write no/where.pt2"),
+        (["taken.onnx", "-o", "x.onnx"], "taken.onnx"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    make_checkpoint: Make,
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(make_checkpoint().parent)
+    Path("taken.onnx").write_text("mine")
+    assert cli.export(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("isp-export: error: ")
+    assert shown.err.count("\n") == 1
+    assert problem in shown.err
+    assert Path("taken.onnx").read_text() == "mine"
+    assert not list(Path().rglob("*.part"))
+
+
+def test_console_script(make_checkpoint: Make):
+    checkpoint = make_checkpoint()
+    command = [sys.executable, "-c", "import sys; from ispeed.train.entry import export; sys.exit(export())"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(checkpoint)], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{checkpoint.with_suffix('.onnx')}: lwisp-xs, fp32, ")
+    again = subprocess.run([*command, str(checkpoint)], capture_output=True, text=True, env=environment, check=False)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_without_torch_it_says_what_to_install(
+    make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    checkpoint = make_checkpoint()
+    for name in [name for name in sys.modules if name.startswith("ispeed.train.") and name != "ispeed.train.cli"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert cli.export([str(checkpoint)]) == 2
+    assert "pip install 'ispeed[train]'" in capsys.readouterr().err

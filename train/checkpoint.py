@@ -1,0 +1,102 @@
+"""Checkpoints: what a training run leaves behind, and what `isp-export` reads.
+
+A file of `torch.save` with one dict: `model` (a name of `models.VARIANTS`), `options` (keyword arguments of
+`models.make_lwisp`), `weights` (the state dict, float32) and three sentences for the card: `run`, `data`, `licence`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..engines.errors import UserError
+from .models import make_lwisp
+
+_TEXTS = ("model", "run", "data", "licence")
+
+
+@dataclass(eq=False)
+class Checkpoint:
+    """A network with its origin.
+
+    Attributes:
+        network: With its weights, float32.
+        model: Its name in `models.VARIANTS`.
+        options: What else it was made with.
+        run: Which training run made it.
+        data: What it was trained on.
+        licence: Of the weights.
+    """
+
+    network: nn.Module
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    run: str = ""
+    data: str = ""
+    licence: str = ""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    values: dict[str, Any] = {name: getattr(checkpoint, name) for name in (*_TEXTS, "options")}
+    state = checkpoint.network.state_dict()
+    values["weights"] = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(values, file)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"cannot write the checkpoint {path}: {error.strerror}") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint; the network is in evaluation mode.
+
+    Raises:
+        UserError: The file is missing, cut off or none of ours, the model is unknown, or its weights do not fit it.
+    """
+    values = _read(path)
+    texts = {name: values[name] for name in _TEXTS}
+    options, weights = values["options"], values["weights"]
+    try:
+        network = make_lwisp(values["model"], **options)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the checkpoint {path} is of a model that this version cannot make: {error}") from error
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the weights in the checkpoint {path} do not fit {values['model']}; it is damaged, or of another version"
+        ) from error
+    return Checkpoint(network.eval(), options=options, **texts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The dict in the file, with every key there and of the right kind."""
+    try:
+        with path.open("rb") as file:
+            values = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is no checkpoint of ispeed, and is not opened because it may hold code") from error
+    except Exception as error:  # torch reports a damaged file by whatever its reader stumbles over
+        raise UserError(f"the checkpoint {path} is cut off or damaged; copy it again") from error
+    kinds = dict.fromkeys(_TEXTS, str) | {"options": dict, "weights": dict}
+    if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{path} is no checkpoint of ispeed; give a file that its training wrote")
+    return values

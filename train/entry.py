@@ -1,0 +1,22 @@
+"""Where the console scripts begin. Ctrl-C is quiet from the first line on, before the slow imports."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # SystemExit unwinds through every context manager, so no half-written file stays behind
+    raise SystemExit(INTERRUPTED)
+
+
+def export() -> int:
+    """`isp-export`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    from .cli import export as run
+
+    return run()

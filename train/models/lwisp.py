@@ -1,0 +1,181 @@
+"""LW-ISP, the lightweight image signal processor: a small U-Net from packed Bayer planes to sRGB.
+
+Source: Hongyang Chen, Kaisheng Ma, "LW-ISP: A Lightweight Model with ISP and Deep Learning", arXiv 2210.03904.
+
+What is reconstruction: the authors published the network only for RGB-to-RGB tasks (denoising, enhancement). The RAW
+form here differs from that by its first convolution (four planes in) and by a last upsampling block behind the
+multiplicative skip. It counts 2,009,193 parameters and 4.163 GMACs for 4 x 224 x 224, which are the paper's ratios to
+PyNET (23 times fewer parameters, 81 times fewer operations) within the conventions of counting. That the parallel
+channel and spatial attention is what the paper calls fine-grained attention is an inference: it is the only attention
+there is. The weight-shared second upsampling branch ("sup") of the published file does not fit the paper's operation
+count and is off by default.
+
+What is ours: `width` scales every layer; `half_resolution` builds the same blocks at half the packed resolution, with
+two levels and no bottleneck, for machines on which the layers at full packed resolution are what takes the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.2
+"""Of every leaky rectifier."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One member of the family.
+
+    Attributes:
+        width: Channels at the highest resolution.
+        half_resolution: The small form, at half the packed resolution.
+        multiple: What width and height of the mosaic must be divisible by, in pixels.
+    """
+
+    width: int
+    half_resolution: bool = False
+
+    @property
+    def multiple(self) -> int:
+        return 8 if self.half_resolution else 32
+
+
+VARIANTS = {"lwisp": Variant(16), "lwisp-s": Variant(8), "lwisp-xs": Variant(16, half_resolution=True)}
+"""The family by name: 2.0 M, 0.5 M and 56 k parameters."""
+
+
+class Conv(nn.Sequential):
+    """Reflection pad, convolution, LeakyReLU. No normalisation anywhere in the network."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3), nn.LeakyReLU(SLOPE))
+
+
+class Double(nn.Sequential):
+    """Two convolutions."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(Conv(inputs, outputs), Conv(outputs, outputs))
+
+
+class Up(nn.Sequential):
+    """The plug-in upsampling block: four times the channels, pixel shuffle to twice the size, one more convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(Conv(inputs, 4 * outputs), nn.PixelShuffle(2), Conv(outputs, outputs))
+
+
+class FineGrainedAttention(nn.Module):
+    """Channel and spatial attention side by side, each residual, concatenated: C channels become 2 C."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        reduced = max(1, channels // 8)
+        self.squeeze = nn.Conv2d(channels, reduced, 1)
+        self.excite = nn.Conv2d(reduced, channels, 1)
+        self.spatial = nn.Conv2d(2, 1, 5, padding=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, 2 C, H, W]."""
+        means = x.mean((2, 3), keepdim=True)
+        by_channel = torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+        extremes = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+        by_place = torch.sigmoid(self.spatial(extremes))
+        return torch.cat([x + x * by_channel, x + x * by_place], 1)
+
+
+class Down(nn.Sequential):
+    """Half the size by max pooling, twice the channels by attention."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.MaxPool2d(2), FineGrainedAttention(channels))
+
+
+class LWISP(nn.Module):
+    """The network of the paper.
+
+    Args:
+        width: Channels at packed resolution, 16 in the paper.
+        sup: Add the upsampled encoder feature to each upsampled decoder feature, through the same weights.
+    """
+
+    def __init__(self, width: int = 16, *, sup: bool = False) -> None:
+        super().__init__()
+        w = width
+        self.sup = sup
+        self.c0, self.c1 = Conv(4, w), Double(w, w)
+        self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
+        self.p2, self.c3 = Down(2 * w), Double(4 * w, 4 * w)
+        self.p3, self.c4 = Down(4 * w), Double(8 * w, 8 * w)
+        self.p4, self.c5 = Down(8 * w), Conv(16 * w, 16 * w)
+        self.g = nn.Sequential(nn.Linear(16 * w, 8 * w), nn.ReLU())
+        self.c6 = Double(16 * w, 8 * w)
+        self.u1, self.c7 = Up(8 * w, 4 * w), Conv(8 * w, 4 * w)
+        self.u2, self.c8 = Up(4 * w, 2 * w), Conv(4 * w, 2 * w)
+        self.u3, self.c9 = Up(2 * w, w), Conv(2 * w, w)
+        self.u4 = Up(w, w)
+        self.out = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(w, 3, 3), nn.Sigmoid())
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Develop packed planes.
+
+        Args:
+            planes: float [B, 4, H, W], the R, Gr, Gb and B samples of a mosaic of 2 H x 2 W pixels, in [0, 1], white
+                balanced; H and W divisible by 16.
+
+        Returns:
+            float [B, 3, 2 H, 2 W], RGB in [0, 1].
+        """
+        c0 = self.c0(planes)
+        c1 = self.c1(c0)
+        c2 = self.c2(self.p1(c1))
+        c3 = self.c3(self.p2(c2))
+        c4 = self.c4(self.p3(c3))
+        scene = self.g(self.c5(self.p4(c4)).mean((2, 3)))
+        c6 = self.c6(torch.cat([c4, scene[:, :, None, None].expand_as(c4)], 1))
+        c7 = self.c7(torch.cat([self._up(self.u1, c6, c4), c3], 1))
+        c8 = self.c8(torch.cat([self._up(self.u2, c7, c3), c2], 1))
+        c9 = self.c9(torch.cat([self._up(self.u3, c8, c2), c1], 1))
+        return self.out(self.u4(c0 * c9))
+
+    def _up(self, block: Up, decoded: Tensor, encoded: Tensor) -> Tensor:
+        return block(decoded) + block(encoded) if self.sup else block(decoded)
+
+
+class HalfResolutionLWISP(nn.Module):
+    """The blocks of LW-ISP at half the packed resolution, with two levels: `lwisp-xs`."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        w = width
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.c0, self.c1 = Conv(16, w), Conv(w, w)
+        self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
+        self.u1, self.c3 = Up(2 * w, w), Conv(2 * w, w)
+        self.out = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(w, 48, 3), nn.Sigmoid(), nn.PixelShuffle(4))
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """As `LWISP.forward`; H and W divisible by 4."""
+        c0 = self.c0(self.unshuffle(planes))
+        c1 = self.c1(c0)
+        c2 = self.c2(self.p1(c1))
+        return self.out(c0 * self.c3(torch.cat([self.u1(c2), c1], 1)))
+
+
+def make_lwisp(name: str = "lwisp", *, sup: bool = False) -> nn.Module:
+    """A member of the family with fresh weights.
+
+    Raises:
+        ValueError: No such name, or `sup` asked of the small form.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"there is no {name!r}; choose one of {', '.join(VARIANTS)}")
+    variant = VARIANTS[name]
+    if not variant.half_resolution:
+        return LWISP(variant.width, sup=sup)
+    if sup:
+        raise ValueError(f"{name} has no second upsampling branch")
+    return HalfResolutionLWISP(variant.width)
