@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -14,6 +12,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.compiler import Compiler
 from numba.extending import intrinsic
+
+from .cache import cache_folder
 
 # `full_width` and its like are names for Numba's compiler; as Python functions they take other arguments, hence `Any`.
 # fastmath: samples are finite by construction, and fused multiply-adds are worth having.
@@ -102,18 +102,12 @@ def kernel(function: Callable[..., Any]) -> Any:
     chosen_by_user = config.CACHE_DIR
     try:
         if not chosen_by_user:
-            cache_folder().mkdir(parents=True, exist_ok=True)
+            cache_folder("numba").mkdir(parents=True, exist_ok=True)
         # Numba asks for the folder here and never again, so the setting of other users of Numba stays as it was
-        config.CACHE_DIR = chosen_by_user or str(cache_folder())
+        config.CACHE_DIR = chosen_by_user or str(cache_folder("numba"))
         dispatcher.enable_caching()
     except (RuntimeError, OSError):
         pass  # no folder to write to: every start compiles
     finally:
         config.CACHE_DIR = chosen_by_user
     return dispatcher
-
-
-def cache_folder() -> Path:
-    """Where machine code is kept: `$XDG_CACHE_HOME/ispeed/numba`, or `.cache` in the home folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "ispeed" / "numba"

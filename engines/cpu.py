@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ._processor import Precision, ProcessorEngine, check_batch, frame_views
 from .bayer import RawFormat
+from .cache import cache_folder
 from .core import Core
 from .engine import Engine, SlotArray
 from .errors import UserError
@@ -118,7 +119,7 @@ class CpuEngine(ProcessorEngine):
         settings = {"PERFORMANCE_HINT": self._mode.upper(), "INFERENCE_PRECISION_HINT": _HINTS[self._precision]}
         if self._threads is not None:
             settings["INFERENCE_NUM_THREADS"] = str(self._threads)
-        if (folder := _cache_folder()) is not None:
+        if (folder := _writable_cache()) is not None:
             settings["CACHE_DIR"] = str(folder)
         try:
             return self._runtime.compile_model(self._runtime.read_model(graph), "CPU", settings)
@@ -186,9 +187,9 @@ def _no_openvino(what: str) -> UserError:
     )
 
 
-def _cache_folder() -> Path | None:
-    """Where compiled models are kept: ispeed/openvino under XDG_CACHE_HOME, else ~/.cache. None if not writable."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ispeed" / "openvino"
+def _writable_cache() -> Path | None:
+    """Where compiled models are kept; None if that cannot be written."""
+    folder = cache_folder("openvino")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

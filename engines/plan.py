@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .bayer import RawFormat
+from .cache import cache_folder
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -277,11 +278,6 @@ def _words(fmt: RawFormat, other: RawFormat) -> str:
 # ---- the cache -----------------------------------------------------------------------------------------------
 
 
-def cache_folder() -> Path:
-    """Where built plans are kept: ispeed/plans under XDG_CACHE_HOME, which is ~/.cache unless set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ispeed" / "plans"
-
-
 def cache_key(
     onnx_sha256: str,
     backend: str,
@@ -297,7 +293,7 @@ def cache_key(
 
 def cached_plan(key: str) -> Path | None:
     """The plan of that key, if the cache has it whole."""
-    path = cache_folder() / f"{key}.plan"
+    path = cache_folder("plans") / f"{key}.plan"
     try:
         read_plan_info(path)
     except UserError:
@@ -307,7 +303,7 @@ def cached_plan(key: str) -> Path | None:
 
 def store_plan(key: str, plan: bytes, info: PlanInfo) -> None:
     """Keep a plan in the cache. A cache that cannot be written is none; nothing is said."""
-    path = cache_folder() / f"{key}.plan"
+    path = cache_folder("plans") / f"{key}.plan"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_file(path, plan)
@@ -334,7 +330,7 @@ def find_plan(name: str | None, fmt: RawFormat, gpu: Gpu) -> Path | None:
             versions[backend] = module_version(backend)
         return versions[backend]
 
-    for path in sorted(cache_folder().glob("*.plan"), key=_modified, reverse=True):
+    for path in sorted(cache_folder("plans").glob("*.plan"), key=_modified, reverse=True):
         try:
             info = read_plan_info(path, check=False)
         except UserError:

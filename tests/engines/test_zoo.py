@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from ispeed.engines import UserError
+from ispeed.engines import RawFormat, UserError, open_engine
 from ispeed.engines.core import read_core
 from ispeed.engines.zoo import names, zoo_path
 
@@ -23,6 +24,23 @@ def test_a_model_is_a_whole_core_with_a_card(name: str):
     assert core.info.data
     card = path.with_suffix(".md").read_text()
     assert name in card.splitlines()[0]
+
+
+@pytest.mark.parametrize("size", [(640, 30), (2, 2), (63, 65)])
+@pytest.mark.parametrize("name", names())
+def test_a_model_develops_any_size(name: str, size: tuple[int, int], rings):
+    width, height = size
+    fmt = RawFormat(width, height, "BayerGR8")
+    raw, srgb = rings(fmt, [np.full((height, width), 128)])
+    engine = open_engine(name, white_balance=(1.0, 1.0, 1.0))
+    try:
+        engine.prepare(fmt, 1, raw, srgb)
+        engine.develop([0], [0], np.full((1, 3), np.nan, np.float32)).wait()
+    finally:
+        engine.close()
+    grey = srgb.slot(0).astype(int)
+    assert abs(int(np.median(grey)) - 188) <= 6  # the sRGB curve of half the white level
+    assert srgb.untouched()
 
 
 @pytest.mark.parametrize("name", ["", "nobody", "../zoo/lwisp", "catalogue"])
