@@ -112,6 +112,14 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=_positive, default=2.0, help="length of one measurement (default %(default)g)"
     )
+    parser.add_argument(
+        "--colour-matrix",
+        type=float,
+        nargs=9,
+        default=None,
+        metavar="M",
+        help="camera RGB to linear sRGB, row by row, for the classic engine's pictures, which are the reference",
+    )
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE", help="draw the rates into a PNG file")
     _add_out(parser)
 
@@ -159,6 +167,14 @@ def _count(text: str) -> int:
     return value
 
 
+def _require_place(file: Path | None) -> None:
+    """Raises UserError if a file cannot be written there."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise UserError(f"cannot write {file}: there is no folder {file.absolute().parent}")
+    if file is not None and file.is_dir():
+        raise UserError(f"cannot write {file}: it is a folder; name a file")
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     names = ("width", "height", "pixel_format", "camera", "engine", "policy", "slots", "threads")
     return Settings(fps=getattr(options, "fps", None), **{name: getattr(options, name) for name in names})
@@ -168,8 +184,7 @@ def run(argv: Sequence[str]) -> int:
     """Runs `isp-bench` with `argv` and returns its exit code."""
     options = make_parser().parse_args(argv)
     try:
-        if options.out is not None and not options.out.absolute().parent.is_dir():
-            raise UserError(f"cannot write {options.out}: there is no folder {options.out.absolute().parent}")
+        _require_place(options.out)
         return _COMMANDS[options.command](options)
     except UserError as error:
         sys.stderr.write(f"isp-bench: error: {error}\n")
@@ -218,12 +233,15 @@ def _engines(options: argparse.Namespace) -> int:
     from .engines import run_engines
 
     fmt = RawFormat(options.width, options.height, options.pixel_format)
-    if options.plot is not None and not options.plot.absolute().parent.is_dir():
-        raise UserError(f"cannot write {options.plot}: there is no folder {options.plot.absolute().parent}")
+    _require_place(options.plot)
+    if options.plot is not None:
+        from .engine_plot import require_plot
+
+        require_plot(options.plot)  # now, and not when all is measured
     if fmt.cfa == "MONO":
         raise UserError(f"{options.pixel_format} has no colours to compare; use a Bayer format")
     limits = (options.threads, options.repeat, options.seconds)
-    return run_engines(options.engine, fmt, options.camera, *limits, options.out, options.plot)
+    return run_engines(options.engine, fmt, options.camera, *limits, options.out, options.plot, options.colour_matrix)
 
 
 _COMMANDS = {None: _run, "compare": _compare, "memory": _memory, "kill": _kill, "max": _max, "engines": _engines}

@@ -8,17 +8,26 @@ from typing import Any
 from ..engines.errors import UserError
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
-    """Frames per second of every engine that was measured, with the spread of the runs, as a PNG.
-
-    Raises:
-        UserError: matplotlib is missing, or the file cannot be written.
-    """
+def require_plot(path: Path) -> None:
+    """Raises UserError if `draw` could not draw into that file: no PNG, or matplotlib is missing."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the plot is a PNG file: let {path} end in .png")
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise UserError("matplotlib is not installed; install it with: pip install 'ispeed[bench]'") from error
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Frames per second of every engine that was measured, one or more, with the spread of the runs, as a PNG.
+
+    Raises:
+        UserError: See `require_plot`, or the file cannot be written.
+    """
+    require_plot(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = [row for row in report["engines"] if "fps" in row][::-1]
     figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)

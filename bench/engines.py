@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..engines import RawFormat, UserError, pack, unpack
 from ..engines.camera_frames import snap
-from ..engines.quality import grey_world, psnr
+from ..engines.colour import checked_matrix
+from ..engines.quality import Picture, classic_pictures, grey_world, psnr
 from ..engines.raw_files import load_raw
 from ..engines.zoo import names, zoo_path
 from .helper import HelperProcess
@@ -72,8 +72,13 @@ def run_engines(
     seconds: float,
     out: Path | None,
     plot: Path | None,
+    colour_matrix: Sequence[float] | None = None,
 ) -> int:
-    """Measures, prints a table, writes JSON and a plot, and returns 0; 1 when not one engine could run."""
+    """Measures, prints a table, writes JSON and a plot, and returns 0; 1 when not one engine could run.
+
+    Pictures are compared with the fp32 form of the same model, and with a reference: the classic engine's pictures of
+    the same frames, with this colour matrix.
+    """
     machine = describe()
     print(f"machine    {in_words(machine)}")
     print(f"frames     {fmt.width}x{fmt.height} {fmt.pixel_format} of camera {camera}, in turn, {repeats} rounds")
@@ -88,23 +93,25 @@ def run_engines(
                 result.measure(folder / f"{number}.npy", folder, fmt, gains, threads, seconds)
                 if engines and result.why and result.candidate.kind == "open":
                     raise UserError(result.why)
-        _compare_pictures(results, folder)
+        _compare_pictures(results, folder, _references(folder, fmt, gains, colour_matrix))
     report = {
         "command": "engines",
         "machine": machine,
         "format": fmt.to_json(),
+        "white_balance": gains,
+        "colour_matrix": colour_matrix,
         "threads": threads,
         "repeats": repeats,
         "seconds": seconds,
         "engines": [result.to_json() for result in results],
     }
     _print(results)
-    if plot is not None:
+    measured = any(result.runs for result in results)
+    write_report({**report, "ok": measured}, out)
+    if plot is not None and measured:
         from .engine_plot import draw
 
         draw(report, plot)
-    measured = any(result.runs for result in results)
-    write_report({**report, "ok": measured}, out)
     return 0 if measured else 1
 
 
@@ -116,6 +123,8 @@ class _Result:
         self.runs: list[dict[str, Any]] = []
         self.why = ""
         self.psnr_db: float | None = None
+        self.reference_psnr_db: float | None = None
+        self.drop_db: float | None = None
 
     def measure(
         self,
@@ -146,6 +155,16 @@ class _Result:
         else:
             self.runs.append(answer)
 
+    @property
+    def engine(self) -> dict[str, Any]:
+        """What it says of itself, once it has run."""
+        return self.runs[0]["engine"]
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether its pictures are those of a core in float32 throughout; one in 8 bits stays so in its fp32 row."""
+        return self.candidate.kind == "fp32" and self.engine["precision"] == "fp32"
+
     def median(self, *keys: str) -> float:
         """Over the runs, of the number under these keys."""
         return statistics.median(_at(run, keys) for run in self.runs)
@@ -156,12 +175,17 @@ class _Result:
         return (max(values) - min(values)) / self.median(*keys)
 
     def to_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {**asdict(self.candidate), "psnr_to_fp32_db": self.psnr_db}
+        values: dict[str, Any] = {
+            **asdict(self.candidate),
+            "psnr_to_fp32_db": self.psnr_db,
+            "psnr_to_reference_db": self.reference_psnr_db,
+            "drop_from_fp32_db": self.drop_db,
+        }
         if not self.runs:
             return {**values, "not_measured": self.why}
         return {
             **values,
-            "engine": self.runs[0]["engine"],
+            "engine": self.engine,
             "fps": self.median("best", "fps"),
             "fps_spread": self.spread("best", "fps"),
             "fps_one_at_a_time": self.median("fps_one_at_a_time"),
@@ -192,29 +216,46 @@ def _gains(frames: Path, fmt: RawFormat) -> list[float]:
     return grey_world(unpack(np.load(frames, mmap_mode="r")[0], fmt), fmt).tolist()
 
 
-def _compare_pictures(results: Sequence[_Result], folder: Path) -> None:
-    """PSNR of every row to the fp32 row of its model, over all frames."""
-    reference: dict[str, npt.NDArray[np.uint8]] = {}
+def _references(
+    folder: Path, fmt: RawFormat, gains: Sequence[float], colour_matrix: Sequence[float] | None
+) -> list[Picture]:
+    frames = np.load(folder / "frames.npy")
+    matrix = None if colour_matrix is None else checked_matrix(colour_matrix)
+    return classic_pictures(list(frames), fmt, np.tile(np.array(gains, np.float32), (len(frames), 1)), matrix)
+
+
+def _compare_pictures(results: Sequence[_Result], folder: Path, references: Sequence[Picture]) -> None:
+    """PSNR of every row to the fp32 row of its model, and to the references, over all frames."""
+    developed: dict[str, list[Picture]] = {}
+    full: dict[str, _Result] = {}
     for number, result in enumerate(results):
-        if result.candidate.kind == "fp32" and result.runs:
-            reference[result.candidate.model] = np.load(folder / f"{number}.npy")
-    for number, result in enumerate(results):
-        truth = reference.get(result.candidate.model)
-        if truth is None or not result.runs or result.candidate.kind in ("bare", "fp32"):
+        if not result.runs or result.candidate.kind == "bare":
             continue
-        result.psnr_db = psnr(list(np.load(folder / f"{number}.npy")), list(truth))
+        pictures = developed[result.candidate.label] = list(np.load(folder / f"{number}.npy"))
+        result.reference_psnr_db = psnr(pictures, references)
+        if result.candidate.kind == "fp32":
+            full[result.candidate.model] = result
+    for result in results:
+        own, other = developed.get(result.candidate.label), full.get(result.candidate.model)
+        if own is None or other is None or other is result:
+            continue
+        result.psnr_db = psnr(own, developed[other.candidate.label])
+        result.drop_db = (other.reference_psnr_db or 0.0) - (result.reference_psnr_db or 0.0)
 
 
 def _print(results: Sequence[_Result]) -> None:
     print(f"\n{'engine':34s} {'runs on':24s} {'fps':>8s} {'spread':>7s} {'one: p50':>9s} {'p99 ms':>8s}", end="")
-    print(f" {'MiB':>6s} {'dB to fp32':>11s}")
+    print(f" {'MiB':>6s} {'dB to fp32':>11s} {'to reference':>13s} {'lost':>6s}")
     for result in results:
         if not result.runs:
             print(f"{result.candidate.label:34s} not measured: {result.why}")
             continue
-        info = result.runs[0]["engine"]
-        psnr = "" if result.psnr_db is None else f"{result.psnr_db:.1f}"
+        info = result.engine
+        quality = (
+            "" if number is None else f"{number:.{digits}f}"
+            for number, digits in ((result.psnr_db, 1), (result.reference_psnr_db, 2), (result.drop_db, 3))
+        )
         print(f"{result.candidate.label:34s} {info['backend'] + ' ' + info['precision']:24s}", end="")
         print(f" {result.median('best', 'fps'):8.1f} {result.spread('best', 'fps'):7.0%}", end="")
         print(f" {result.median('latency_ms', 'p50'):9.2f} {result.median('latency_ms', 'p99'):8.2f}", end="")
-        print(f" {result.median('memory_mib'):6.0f} {psnr:>11s}")
+        print(" {:6.0f} {:>11s} {:>13s} {:>6s}".format(result.median("memory_mib"), *quality))

@@ -12,6 +12,7 @@ and at least two of them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -112,8 +113,10 @@ def write_core(path: Path, model: onnx.ModelProto, info: CoreInfo) -> CoreInfo:
         partial.write_bytes(stamped.SerializeToString())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:  # also after Ctrl-C
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return info
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from .engine import MODES, Engine, Mode, WhiteBalance
 from .errors import UserError
 
 Options = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 def open_engine(
@@ -52,8 +55,8 @@ def open_engine(
     if spec == "auto" and (plan := _fitting_plan(raw_format)) and threads is None and not clamp_outliers:
         try:
             return _trt(plan, options)
-        except UserError:
-            pass  # it does not fit after all, or takes none of these options: the classic engine takes them all
+        except UserError as error:  # it does not fit after all, or takes none of these options, as classic does
+            _log.warning("auto: not the plan %s but the classic engine, because %s", plan, error)
     if spec in ("auto", "classic"):
         return _classic(options, clamp_outliers)
     if clamp_outliers:

@@ -223,7 +223,7 @@ def load_material(
         return Material(fmt, frames, gains, read_pictures(reference, fmt, len(frames)), str(reference))
     with_matrix = "" if colour_matrix is None else " with the colour matrix given"
     words = f"the classic engine's picture of the same frames with the same gains{with_matrix}"
-    return Material(fmt, frames, gains, _classic(frames, fmt, gains, colour_matrix), words)
+    return Material(fmt, frames, gains, classic_pictures(frames, fmt, gains, colour_matrix), words)
 
 
 def grey_world(samples: npt.NDArray[Any], fmt: RawFormat) -> npt.NDArray[np.float32]:
@@ -264,12 +264,13 @@ def read_pictures(path: Path, fmt: RawFormat, count: int) -> list[Picture]:
     return pictures
 
 
-def _classic(
+def classic_pictures(
     frames: Sequence[npt.NDArray[np.uint8]],
     fmt: RawFormat,
     gains: npt.NDArray[np.float32],
     colour_matrix: Matrix | None,
 ) -> list[Picture]:
+    """What the classic engine makes of frames with these gains, float32 [N, 3]."""
     from .classic import ClassicEngine
 
     engine = ClassicEngine(colour_matrix=colour_matrix)

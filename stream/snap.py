@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def _write(file: Path, samples: np.ndarray, meaning: dict[str, Any]) -> None:
         raise UserError(f"frames cannot be saved to {file}: {(error.strerror or str(error)).lower()}") from error
     finally:
         for part in parts:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
 
 def _tell(config: StreamConfig, file: Path, fmt: RawFormat, records: list[FrameRecord]) -> None:

@@ -307,8 +307,11 @@ class Supervisor:
         self._require(self._custody).develop_died()
         self._count_death("develop")
         self._develop = self.hub.spawn("develop")
-        self.hub.call(self._develop, "open", OPEN_TIMEOUT_S, config=self._settings)
-        self._prepare_develop()
+        try:
+            self.hub.call(self._develop, "open", OPEN_TIMEOUT_S, config=self._settings)
+            self._prepare_develop()
+        except UserError as error:  # it could before: no bad input, but a GPU or a file that is gone
+            raise StageFault(f"the develop process cannot start again: {error}") from error
         self._consuming = self._tell_grab("consumer", epoch=self._epoch)
         self._require(self._liveness).develop_starts()
 

@@ -58,9 +58,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             torch.save(values, file)
         partial.replace(path)
     except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error.strerror}") from error
+    finally:  # also after Ctrl-C
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise UserError(f"cannot write the checkpoint {path}: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..engines.errors import UserError
+from .entry import INTERRUPTED
 
 
 def make_export_parser() -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def make_export_parser() -> argparse.ArgumentParser:
 def export(argv: Sequence[str] | None = None) -> int:
     """Runs `isp-export` and returns its exit code."""
     args = make_export_parser().parse_args(argv)
-    output = args.output or args.checkpoint.with_suffix(".onnx")
+    output = args.output or args.checkpoint.parent / f"{args.checkpoint.stem}.onnx"
     return run("isp-export", lambda: _export(args.checkpoint, output, args.force))
 
 
@@ -46,6 +47,8 @@ def run(command: str, work: Callable[[], object]) -> int:
     except UserError as error:
         sys.stderr.write(f"{command}: error: {error}\n")
         return 2
+    except KeyboardInterrupt:  # of a command that did not begin in `entry`
+        return INTERRUPTED
     return 0
 
 

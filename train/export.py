@@ -112,9 +112,10 @@ def _export_program(core: CoreModule, path: Path, info: CoreInfo) -> CoreInfo:
         partial.write_bytes(written.getvalue())
         partial.replace(path)
     except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:  # also after Ctrl-C
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
     return info
 
 

@@ -75,6 +75,16 @@ def test_develop_killed_with_lanes_in_flight(isp_stream, core_file, policy):
     assert len(ledger["segments"]) == 1
 
 
+def test_an_engine_that_is_gone_when_develop_comes_back_ends_the_run(isp_stream, core_file):
+    run = isp_stream("--engine", str(core_file))
+    pids = run.until("started")["pids"]
+    run.published(20)
+    core_file.unlink()
+    os.kill(pids["develop"], signal.SIGKILL)
+    assert f"{core_file} does not exist" in run.until("fault")["text"]
+    assert run.finish(code=1)["lost"]["stopped"] > 0  # no bad input: it had begun
+
+
 def test_a_small_ring_does_not_stop_an_engine_with_lanes(isp_stream, core_file):
     ledger = isp_stream("--engine", str(core_file), "--slots", "8", "--frames", "200").finish()
     assert ledger["published"] == 200

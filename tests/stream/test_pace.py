@@ -49,6 +49,21 @@ def test_one_bad_second_between_good_ones_is_no_pace():
     assert [pace.look(delta, 1.0, "lwisp") for delta in [interval(), interval(superseded=0)] * 3] == [None] * 6
 
 
+def test_an_engine_that_takes_seconds_for_a_frame_is_behind():
+    pace = Pace("every")
+    nothing, end = interval(developed=0, busy=0), interval(developed=1, busy=3)
+    said = [pace.look(delta, 1.0, "lwisp") for delta in [nothing, nothing, end] * 2]
+    assert [text is not None for text in said] == [False] * 5 + [True]
+    assert "lwisp develops 0.33 frames" in said[-1]
+    assert "sends 200" in said[-1]
+
+
+def test_a_pause_of_the_develop_process_is_no_pace():
+    pace = Pace("every")
+    pause, after = interval(developed=0, busy=0), interval(developed=20, busy=0.5)
+    assert [pace.look(delta, 1.0, "lwisp") for delta in [pause, pause, after] * 2] == [None] * 6
+
+
 def test_with_the_policy_latest_the_rest_is_meant_to_be_lost():
     pace = Pace("latest")
     assert [pace.look(interval(), 1.0, "lwisp") for _ in range(4)] == [None] * 4

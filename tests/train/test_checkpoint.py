@@ -106,6 +106,16 @@ def test_wrong_shape(make_checkpoint: Make):
         load_checkpoint(changed(path, weights=weights | {"c0.1.bias": torch.zeros(17)}))
 
 
+def test_ctrl_c_in_the_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(value: Any, file: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "x.pt", Checkpoint(make_lwisp("lwisp-xs"), "lwisp-xs"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_nothing_can_be_written(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the checkpoint"):

@@ -19,6 +19,7 @@ import torch
 from ispeed.engines.core import CoreInfo, read_core
 from ispeed.train import cli
 from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.entry import INTERRUPTED
 from ispeed.train.models import VARIANTS, CoreModule
 
 Make = Callable[..., Path]
@@ -120,7 +121,10 @@ def test_same_weights_same_checksum(make_checkpoint: Make):
         (["lwisp-xs.pt", "-o", "taken.onnx"], "taken.onnx exists already"),
         (["lwisp-xs.pt", "-o", "no/where.onnx"], "cannot write no/where.onnx"),
         (["lwisp-xs.pt", "-o", "no/where.pt2"], "cannot write no/where.pt2"),
+        (["lwisp-xs.pt", "-o", "taken.onnx/x.onnx"], "cannot write taken.onnx/x.onnx"),
+        (["lwisp-xs.pt", "-o", "taken.onnx/x.pt2"], "cannot write taken.onnx/x.pt2"),
         (["taken.onnx", "-o", "x.onnx"], "taken.onnx"),
+        (["."], "cannot read the checkpoint .: Is a directory"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -140,6 +144,27 @@ def test_wrong_input_is_one_line(
     assert problem in shown.err
     assert Path("taken.onnx").read_text() == "mine"
     assert not list(Path().rglob("*.part"))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_ctrl_c_in_the_writing_leaves_nothing(make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, suffix: str):
+    def interrupted(path: Path, content: bytes) -> None:
+        path.touch()
+        raise SystemExit(INTERRUPTED)  # as `entry` makes of the signal
+
+    checkpoint = make_checkpoint()
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(SystemExit):
+        cli.export([str(checkpoint), "-o", str(checkpoint.with_suffix(suffix))])
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+def test_ctrl_c_elsewhere_is_quiet(capsys: pytest.CaptureFixture[str]):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert cli.run("bootstrap", interrupted) == INTERRUPTED
+    assert capsys.readouterr() == ("", "")
 
 
 def test_console_script(make_checkpoint: Make):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat, pack
 from ...engines.classic import ClassicEngine
+from ...engines.slots import Slots
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,24 +77,12 @@ def _converted(rng: np.random.Generator, signal: Floats) -> Floats:
     return ((codes - black) / (full - black)).astype(np.float32)
 
 
-class _Slot:
-    """A ring of one slot in ordinary memory."""
-
-    slots = 1
-
-    def __init__(self, size: int) -> None:
-        self.memory = np.zeros(size, np.uint8)
-
-    def slot(self, index: int) -> npt.NDArray[np.uint8]:
-        return self.memory
-
-
 class ClassicTarget:
     """What the classic engine makes of mosaics of one size, with the simulated camera's colour matrix."""
 
     def __init__(self, height: int, width: int) -> None:
         self._format = RawFormat(width, height, "BayerRG16", _PEDESTAL)
-        self._raw, self._srgb = _Slot(self._format.payload_size), _Slot(height * width * 3)
+        self._raw, self._srgb = Slots(1, self._format.payload_size), Slots(1, height * width * 3)
         self._engine = ClassicEngine(threads=1, colour_matrix=COLOUR_MATRIX)
         self._engine.prepare(self._format, 1, self._raw, self._srgb)
 
@@ -104,6 +93,6 @@ class ClassicTarget:
         codes = planes * np.float32(fmt.white_level - _PEDESTAL) + np.float32(_PEDESTAL + 0.5)
         for plane, (y, x) in zip(codes, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             mosaic[y::2, x::2] = plane
-        self._raw.memory[:] = pack(mosaic, fmt)
+        self._raw.slot(0)[:] = pack(mosaic, fmt)
         self._engine.develop([0], [0], gains[None]).wait()
-        return self._srgb.memory.reshape(fmt.height, fmt.width, 3).copy()
+        return self._srgb.slot(0).reshape(fmt.height, fmt.width, 3).copy()
