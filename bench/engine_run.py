@@ -18,9 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engines import RawFormat, open_engine
+from ..engines.cuda.engine import PipelineEngine
 from ..engines.engine import Engine, Ticket
 from ..engines.errors import UserError
 from ..engines.slots import Slots
+from .gpu_use import GpuUse
+
+SLOTS = 32
+"""Of each ring: enough for three lanes of eight frames."""
+
+GPU_SUFFIXES = (".plan", ".engine", ".pt2")
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -31,9 +38,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """
     fmt = RawFormat.from_json(job["format"])
     frames = np.load(job["frames"], mmap_mode="r")
-    raw, srgb = Slots(len(frames), fmt.payload_size), Slots(len(frames), fmt.width * fmt.height * 3)
-    for k, frame in enumerate(frames):
-        raw.slot(k)[:] = frame
+    raw, srgb = Slots(SLOTS, fmt.payload_size), Slots(SLOTS, fmt.width * fmt.height * 3)
+    for k in range(SLOTS):
+        raw.slot(k)[:] = frames[k % len(frames)]
         srgb.slot(k)[:] = 0
     before_mib = _resident_mib()
     engine = _open(job)
@@ -43,17 +50,17 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         opened_s = time.perf_counter() - start
         turns = _Turns(engine, raw.slots)
         one, times = turns.one_at_a_time(job["seconds"])
-        np.save(job["pictures"], np.stack([srgb.slot(k).reshape(fmt.height, fmt.width, 3) for k in range(raw.slots)]))
-        best = {"batch": 1, "lanes": engine.info.lanes, "fps": turns.saturated(1, job["seconds"])}
+        shown = [srgb.slot(k).reshape(fmt.height, fmt.width, 3) for k in range(len(frames))]
+        np.save(job["pictures"], np.stack(shown))
+        best = turns.saturated(1, job["seconds"])
         batch = 2
         while batch <= engine.info.max_batch:
             engine.prepare(fmt, batch, raw, srgb)
-            fps = _Turns(engine, raw.slots).saturated(batch, job["seconds"])
-            if fps > best["fps"]:
-                best = {"batch": batch, "lanes": engine.info.lanes, "fps": fps}
+            result = _Turns(engine, raw.slots).saturated(batch, job["seconds"])
+            best = max(best, result, key=lambda one: one["fps"])
             batch *= 2
         info = asdict(engine.info)
-        copies = getattr(engine, "host_copies", None)
+        on_gpu = _on_gpu(engine) if isinstance(engine, PipelineEngine) else None
     finally:
         engine.close()
     return {
@@ -63,7 +70,17 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "latency_ms": {f"p{q:g}": float(np.percentile(times, q)) * 1e3 for q in (50, 99)},
         "best": best,
         "memory_mib": _resident_mib() - before_mib,
-        "host_copies": copies,
+        "gpu": on_gpu,
+    }
+
+
+def _on_gpu(engine: PipelineEngine) -> dict[str, Any]:
+    """What only engines on a GPU have: memory of all programs on it, in MiB, and whether frames took a way round."""
+    free, total = engine.device_memory()
+    return {
+        "memory_mib": (total - free) / 2**20,
+        "host_copies": engine.host_copies,
+        "captured": engine.captured,
     }
 
 
@@ -93,28 +110,43 @@ class _Turns:
             last = now
         return len(times) / (last - start), np.array(times)
 
-    def saturated(self, batch: int, seconds: float) -> float:
-        """Frames per second with every lane in use, as the develop stage drives it when frames wait."""
-        flight: deque[Ticket] = deque()
+    def saturated(self, batch: int, seconds: float) -> dict[str, Any]:
+        """Frames per second with every lane in use, as the develop stage drives it when frames wait.
+
+        Beside it how long batches took then, in ms, and how busy the GPU was, in percent (None without one).
+        """
+        flight: deque[tuple[Ticket, float]] = deque()
         lanes = max(1, min(self._engine.info.lanes, self._slots // batch))
         for _ in range(2 * lanes):  # warm
             self.hand_in(batch).wait()
-        start, done = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < seconds or not done:
-            while len(flight) < lanes:
-                flight.append(self.hand_in(batch))
-            flight.popleft().wait()
-            done += batch
-        while flight:
-            flight.popleft().wait()
-        return done / elapsed
+        times: list[float] = []
+        with GpuUse(isinstance(self._engine, PipelineEngine)) as use:
+            start = last = time.perf_counter()
+            while last - start < seconds or not times:
+                while len(flight) < lanes:
+                    flight.append((self.hand_in(batch), time.perf_counter()))
+                ticket, handed_in = flight.popleft()
+                ticket.wait()
+                last = time.perf_counter()
+                times.append(last - handed_in)
+        for ticket, _ in flight:
+            ticket.wait()
+        return {
+            "batch": batch,
+            "lanes": lanes,
+            "fps": batch * len(times) / (last - start),
+            "latency_ms": {f"p{q:g}": float(np.percentile(times, q)) * 1e3 for q in (50, 99)},
+            "gpu_busy_percent": use.percent,
+        }
 
 
 def _open(job: dict[str, Any]) -> Engine:
     """The engine of a job. `kind` "open" is what `isp-stream --engine` would open."""
     options = {"threads": job["threads"], "white_balance": tuple(job["white_balance"])}
     if job["kind"] == "open":
-        return open_engine(job["spec"], mode=job["mode"], **options)
+        if Path(job["spec"]).suffix.lower() in GPU_SUFFIXES or job["spec"] == "auto":  # which has no use for threads
+            options["threads"] = None
+        return open_engine(job["spec"], mode=job["mode"], raw_format=RawFormat.from_json(job["format"]), **options)
     if job["kind"] == "bare":
         from .bare_core import BareCore
 
@@ -123,6 +155,10 @@ def _open(job: dict[str, Any]) -> Engine:
         from ..engines.cpu_onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(Path(job["spec"]), **options)
+    if job["kind"] == "eager":
+        from ..engines.torch_gpu import TorchEngine
+
+        return TorchEngine(Path(job["spec"]), mode=job["mode"], capture=False, white_balance=options["white_balance"])
     from ..engines.cpu import CpuEngine
 
     return CpuEngine(Path(job["spec"]), mode=job["mode"], precision="fp32", **options)

@@ -15,7 +15,8 @@ import numpy as np
 from ..engines import RawFormat, UserError, pack, unpack
 from ..engines.camera_frames import snap
 from ..engines.colour import checked_matrix
-from ..engines.quality import Picture, classic_pictures, grey_world, psnr
+from ..engines.cuda.driver import gpu_or_none
+from ..engines.quality import Matrix, Picture, classic_pictures, grey_world, psnr
 from ..engines.raw_files import load_raw
 from ..engines.zoo import names, zoo_path
 from .helper import HelperProcess
@@ -31,8 +32,8 @@ class Candidate:
 
     Attributes:
         label: Its name in the table.
-        kind: "open" (as isp-stream opens it), "fp32" (OpenVINO in float32), "onnxruntime", or "bare" (a core without
-            head and tail).
+        kind: "open" (as isp-stream opens it), "fp32" (OpenVINO in float32), "onnxruntime", "eager" (torch without
+            CUDA graphs), or "bare" (a core without head and tail).
         spec: What isp-stream's --engine takes, or the path of a core.
         mode: "throughput" or "latency".
         model: Rows of the same model are compared with its fp32 row.
@@ -48,10 +49,14 @@ class Candidate:
 def candidates(engines: Sequence[str]) -> list[Candidate]:
     """The rows for the engines named, or for all that ship where none is named."""
     rows = [Candidate("classic", "open", "classic")] if not engines else []
+    if not engines and gpu_or_none() is not None:  # what isp-build made for this GPU, if it made something
+        rows.append(Candidate("auto", "open", "auto"))
     for name in engines or names():
         core = name if name.endswith(".onnx") else str(zoo_path(name)) if name in names() else None
         model = Path(core).stem if core else name
         rows.append(Candidate(name, "open", name, model=model))
+        if name.endswith(".pt2"):
+            rows.append(Candidate(f"{name}, eager", "eager", name, model=model))
         if core is None:
             continue
         rows += [
@@ -83,6 +88,7 @@ def run_engines(
     print(f"machine    {in_words(machine)}")
     print(f"frames     {fmt.width}x{fmt.height} {fmt.pixel_format} of camera {camera}, in turn, {repeats} rounds")
     rows = candidates(engines)
+    matrix = None if colour_matrix is None else checked_matrix(colour_matrix)
     with tempfile.TemporaryDirectory(prefix="ispeed-") as name:
         folder = Path(name)
         fmt = _snap(folder, fmt, camera)
@@ -93,7 +99,7 @@ def run_engines(
                 result.measure(folder / f"{number}.npy", folder, fmt, gains, threads, seconds)
                 if engines and result.why and result.candidate.kind == "open":
                     raise UserError(result.why)
-        _compare_pictures(results, folder, _references(folder, fmt, gains, colour_matrix))
+        _compare_pictures(results, folder, _references(folder, fmt, gains, matrix))
     report = {
         "command": "engines",
         "machine": machine,
@@ -161,7 +167,12 @@ class _Result:
         return self.runs[0]["engine"]
 
     @property
-    def is_reference(self) -> bool:
+    def is_bare(self) -> bool:
+        """Whether it has no pictures."""
+        return self.candidate.kind == "bare"
+
+    @property
+    def is_fp32(self) -> bool:
         """Whether its pictures are those of a core in float32 throughout; one in 8 bits stays so in its fp32 row."""
         return self.candidate.kind == "fp32" and self.engine["precision"] == "fp32"
 
@@ -216,31 +227,31 @@ def _gains(frames: Path, fmt: RawFormat) -> list[float]:
     return grey_world(unpack(np.load(frames, mmap_mode="r")[0], fmt), fmt).tolist()
 
 
-def _references(
-    folder: Path, fmt: RawFormat, gains: Sequence[float], colour_matrix: Sequence[float] | None
-) -> list[Picture]:
+def _references(folder: Path, fmt: RawFormat, gains: Sequence[float], matrix: Matrix | None) -> list[Picture]:
     frames = np.load(folder / "frames.npy")
-    matrix = None if colour_matrix is None else checked_matrix(colour_matrix)
     return classic_pictures(list(frames), fmt, np.tile(np.array(gains, np.float32), (len(frames), 1)), matrix)
 
 
 def _compare_pictures(results: Sequence[_Result], folder: Path, references: Sequence[Picture]) -> None:
-    """PSNR of every row to the fp32 row of its model, and to the references, over all frames."""
-    developed: dict[str, list[Picture]] = {}
-    full: dict[str, _Result] = {}
-    for number, result in enumerate(results):
-        if not result.runs or result.candidate.kind == "bare":
-            continue
-        pictures = developed[result.candidate.label] = list(np.load(folder / f"{number}.npy"))
+    """PSNR of every row to an fp32 row of its model, and to the references, over all frames.
+
+    A core in 8 bits, a plan and a torch program have no fp32 row of their own: theirs is that of the core with the same
+    name, if it was measured too.
+    """
+    files = [(result, folder / f"{number}.npy") for number, result in enumerate(results)]
+    developed = [(result, list(np.load(file))) for result, file in files if result.runs and not result.is_bare]
+    full: dict[str, tuple[_Result, list[Picture]]] = {}
+    for result, pictures in developed:
         result.reference_psnr_db = psnr(pictures, references)
-        if result.candidate.kind == "fp32":
-            full[result.candidate.model] = result
-    for result in results:
-        own, other = developed.get(result.candidate.label), full.get(result.candidate.model)
-        if own is None or other is None or other is result:
-            continue
-        result.psnr_db = psnr(own, developed[other.candidate.label])
-        result.drop_db = (other.reference_psnr_db or 0.0) - (result.reference_psnr_db or 0.0)
+        if result.is_fp32:
+            full[result.candidate.model] = result, pictures
+            full.setdefault(result.engine["name"], (result, pictures))
+    for result, pictures in developed:
+        names = (result.candidate.model, result.engine["name"])
+        found = next((full[name] for name in names if name in full), None)
+        if found is not None and not result.is_fp32:
+            result.psnr_db = psnr(pictures, found[1])
+            result.drop_db = psnr(found[1], references) - psnr(pictures, references)
 
 
 def _print(results: Sequence[_Result]) -> None:
@@ -259,3 +270,12 @@ def _print(results: Sequence[_Result]) -> None:
         print(f" {result.median('best', 'fps'):8.1f} {result.spread('best', 'fps'):7.0%}", end="")
         print(f" {result.median('latency_ms', 'p50'):9.2f} {result.median('latency_ms', 'p99'):8.2f}", end="")
         print(" {:6.0f} {:>11s} {:>13s} {:>6s}".format(result.median("memory_mib"), *quality))
+        if (on_gpu := result.runs[-1]["gpu"]) is not None:
+            _print_gpu(on_gpu, result.runs[-1]["best"])
+
+
+def _print_gpu(on_gpu: dict[str, Any], best: dict[str, Any]) -> None:
+    busy = "" if best["gpu_busy_percent"] is None else f"{best['gpu_busy_percent']:.0f} % busy, "
+    print(f"    GPU: {busy}{on_gpu['memory_mib']:.0f} MiB in use by all programs, batch {best['batch']},", end="")
+    print(f" {best['lanes']} lanes, p99 in flight {best['latency_ms']['p99']:.2f} ms,", end="")
+    print(f" {on_gpu['host_copies']} host copies, {'CUDA graphs' if on_gpu['captured'] else 'layer by layer'}")

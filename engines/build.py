@@ -22,7 +22,8 @@ import onnx
 from .bayer import RawFormat
 from .camera_frames import snap
 from .core import Core, read_core, write_core
-from .cuda.driver import Gpu, gpu
+from .cpu_onnxruntime import import_onnxruntime
+from .cuda.driver import gpu_or_none
 from .errors import UserError
 from .gate import Gate, Verdict
 from .graph import graft
@@ -204,7 +205,7 @@ class _Build:
             converted, gate, _ = self._convert()
             return self._write_core(converted, gate)
         builder = load_builder("tensorrt" if request.backend == "tensorrt" else "tensorrt_rtx")
-        here = _gpu_here()
+        here = gpu_or_none()
         capability = here.compute_capability if here else None
         asked = request.compute_capabilities
         capabilities = chosen_capabilities(builder, asked, request.precision, capability)
@@ -222,6 +223,8 @@ class _Build:
     def _convert(self) -> tuple[Converted, Gate | None, RawFormat]:
         """The core in the precision asked for, the gate, and the format of the frames that a plan will see."""
         request, tell = self._request, self._report.tell
+        if request.gate or request.calibrates:
+            import_onnxruntime("isp-build")  # before a camera is asked
         material, fmt = self._frames()
         calibration = None
         if request.calibrates and material is not None:
@@ -327,13 +330,6 @@ class _PlanMaker:
         targets = ", ".join(self._spec.compute_capabilities)
         self._report.tell(f"building with {self._builder.backend} {self._builder.version} for {targets}")
         return self._builder.build(graph, self._spec, self._report.progress), False
-
-
-def _gpu_here() -> Gpu | None:
-    try:
-        return gpu()
-    except UserError:
-        return None
 
 
 @contextmanager

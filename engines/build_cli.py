@@ -154,7 +154,7 @@ def main(argv: Sequence[str]) -> int:
 
             _say(inspect(options.inspect, as_json=options.json))
             return 0
-        if options.model is None:
+        if not options.model:
             parser.error("give a model, such as lwisp, or --inspect FILE")
         return _build(options, argv)
     except UserError as error:

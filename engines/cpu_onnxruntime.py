@@ -17,12 +17,12 @@ from .ticket import FinishedTicket
 _LOG_ERRORS_ONLY = 3
 
 
-def import_onnxruntime() -> Any:
-    """The package. Raises UserError where it is not installed."""
+def import_onnxruntime(who: str = "this engine") -> Any:
+    """The package. Raises UserError, which says who needs it, where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError("this engine needs ONNX Runtime; run: pip install 'ispeed[onnxruntime]'") from error
+        raise UserError(f"{who} needs ONNX Runtime; run: pip install 'ispeed[onnxruntime]'") from error
     return onnxruntime
 
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
 from .plan import PlanInfo, Tensor, read_plan_info, why_not
 
 
@@ -53,13 +52,9 @@ def describe(info: PlanInfo) -> list[str]:
 
 def _look_here(path: Path, info: PlanInfo) -> tuple[str | None, tuple[Tensor, ...] | None]:
     """Why the plan does not run here, None if it does; then also the inputs and outputs that the runtime sees."""
-    from .cuda.driver import gpu
+    from .cuda.driver import gpu_or_none
 
-    try:
-        found = gpu()
-    except UserError:
-        found = None
-    reason = why_not(info, found, file=path.name)
+    reason = why_not(info, gpu_or_none(), file=path.name)
     if reason is not None:
         return reason, None
     tensors = _opened(path, info)
@@ -70,11 +65,11 @@ def _look_here(path: Path, info: PlanInfo) -> tuple[str | None, tuple[Tensor, ..
 
 def _opened(path: Path, info: PlanInfo) -> tuple[Tensor, ...] | None:
     """Inputs and outputs of the plan as TensorRT sees them; None where it refuses the plan."""
-    from .trt_builder import make_logger, type_name
+    from .trt_builder import make_logger, started, type_name
 
     trt: Any = importlib.import_module(info.backend)
     log = make_logger(trt)
-    runtime = trt.Runtime(log)
+    runtime = started(trt.Runtime, log)
     engine = None if runtime is None else runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         return None

@@ -113,7 +113,7 @@ class Lanes:
             RuntimeError: As many batches are in flight as there are lanes, or a batch has failed.
         """
         if self._failure is not None:
-            raise RuntimeError("the engine failed before; open a new one") from self._failure
+            raise RuntimeError(f"the engine failed before ({self._failure}); open a new one") from self._failure
         ticket = self._tickets[self._next]
         if ticket is not None and not ticket.done:
             raise RuntimeError(f"more than {len(self._lanes)} batches in flight: wait for the oldest first")

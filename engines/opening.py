@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def open_engine(
     if open_file is None:
         known = ", ".join(["classic", "auto", *names()])
         raise UserError(f"there is no engine {spec!r}; use one of {known}, or the path of a .onnx, .plan or .pt2 file")
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, no for a name that is too long
         raise UserError(f"engine file {spec} does not exist; give the path of a file, or classic")
     return open_file(path, options)
 
@@ -97,6 +98,14 @@ def _trt(path: Path, options: Options) -> Engine:
 
 def _torch(path: Path, options: Options) -> Engine:
     rest = _on_gpu(path, options)
+    from .cuda.driver import NoGpu, gpu
+
+    try:
+        gpu()  # before torch, which nobody should install in vain
+    except NoGpu as error:
+        raise UserError(
+            f"{path} is a torch program for an NVIDIA GPU, and {error}; use the .onnx model, or classic"
+        ) from error
     from .torch_gpu import TorchEngine
 
     return TorchEngine(path, **rest)

@@ -29,7 +29,8 @@ Backend = Literal["tensorrt", "tensorrt_rtx"]
 BACKENDS: tuple[Backend, ...] = ("tensorrt", "tensorrt_rtx")
 
 _VERSION = 1
-_PACKAGES = {"tensorrt": "ispeed[tensorrt]", "tensorrt_rtx": "ispeed[rtx]"}
+PACKAGES = {"tensorrt": "ispeed[tensorrt]", "tensorrt_rtx": "ispeed[rtx]"}
+"""What to install for a backend."""
 _CHUNK = 1 << 20
 _NOT_RTX = ("9.0", "10.0", "10.3")
 """GPUs of data centres, which `tensorrt_rtx` does not build for."""
@@ -235,7 +236,7 @@ def why_not(
         )
     here = version(info.backend)
     if here is None:
-        package = _PACKAGES[info.backend]
+        package = PACKAGES[info.backend]
         return f"{file} needs {info.backend} {info.version}, which is not installed; run: pip install '{package}'"
     if here != info.version:
         command = rebuild(info, fmt, gpu)

@@ -21,7 +21,7 @@ from .engine import Engine
 from .errors import UserError
 from .raw_files import load_raw
 from .slots import Slots
-from .white_balance import GreyWorld, checked_gains
+from .white_balance import CLIPPED, GreyWorld, checked_gains
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +42,6 @@ IDENTICAL_DB = 99.0
 
 FAR_DB = 20.0
 """A reference that float32 itself misses by more says little about the precision."""
-
-_CLIPPED = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +165,9 @@ def session(model: onnx.ModelProto) -> Any:
     Raises:
         UserError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError("isp-build measures with ONNX Runtime; run: pip install 'ispeed[onnxruntime]'") from error
+    from .cpu_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime("isp-build")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     # quantise and dequantise as written: the integer kernels of some processors saturate, and GPUs do not
@@ -230,7 +227,7 @@ def grey_world(samples: npt.NDArray[Any], fmt: RawFormat) -> npt.NDArray[np.floa
     """Gains [3] under which a frame, [height, width] in DN, is grey on average; clipped places do not count."""
     rows, columns = fmt.height // 2 * 2, fmt.width // 2 * 2
     sites = [samples[k // 2 : rows : 2, k % 2 : columns : 2].astype(np.float64) for k in range(4)]
-    limit = fmt.black_level + _CLIPPED * (fmt.white_level - fmt.black_level)
+    limit = fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)
     usable = np.max(sites, axis=0) < limit
     sums = dict.fromkeys("RGB", 0.0)
     for colour, site in zip(fmt.cfa, sites, strict=True):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .bayer import RawFormat
 from .cuda.device import Buffer, OutOfDeviceMemory, Stream
-from .cuda.driver import gpu
+from .cuda.driver import gpu, unusable
 from .cuda.engine import PipelineEngine
 from .cuda.pipeline import LANES, Pipeline
 from .engine import EngineInfo, Mode, SlotArray, WhiteBalance
@@ -61,6 +61,7 @@ class TorchEngine(PipelineEngine):
         device: Literal["cuda", "cpu"] = "cuda",
         precision: Precision | None = None,
         mode: Mode = "throughput",
+        capture: bool = True,
         white_balance: WhiteBalance = "auto",
         colour_matrix: npt.ArrayLike | None = None,
         tone: str = "srgb",
@@ -74,6 +75,7 @@ class TorchEngine(PipelineEngine):
             device: "cpu" is meant for comparison: it is slow, and nothing overlaps.
             precision: None is fp16 on a GPU, fp32 on the processor.
             mode: Batches of one frame in "latency".
+            capture: Run from CUDA graphs; False launches layer by layer, for comparison.
             white_balance, colour_matrix, tone, defects: See `open_engine`.
 
         Raises:
@@ -92,6 +94,7 @@ class TorchEngine(PipelineEngine):
         self._curve = self._core.output == "linear" and tone == "srgb"
         self._defects = tuple(defects)
         self._device_kind = device
+        self._capture = capture
         self.info = EngineInfo(
             name=self._core.model,
             backend="torch",
@@ -109,7 +112,7 @@ class TorchEngine(PipelineEngine):
         if not 1 <= batch <= self.info.max_batch:
             raise UserError(f"a batch of {batch} frames is out of range; use 1 to {self.info.max_batch}")
         self.close()
-        device = self._device = TorchDevice(self._device_kind)
+        device = self._device = TorchDevice(self._device_kind, capture=self._capture)
         try:
             graph = self._graph(raw_format, device)
             self._pipeline = Pipeline(
@@ -185,7 +188,7 @@ def load_program(path: Path, device: str = "cpu") -> tuple[torch.nn.Module, Core
     """A torch program, brought to a device, and its metadata.
 
     Raises:
-        UserError: The file is missing, cut off, damaged, or was not written by isp-export.
+        UserError: The file is missing, cut off, damaged, or was not written by isp-export, or the GPU has no room.
     """
     extra = {PROGRAM_INFO: ""}
     try:
@@ -198,7 +201,10 @@ def load_program(path: Path, device: str = "cpu") -> tuple[torch.nn.Module, Core
             f"{path} is no torch program of isp-export, or is damaged or cut off ({_first_line(error)}); "
             "export or copy it again"
         ) from error
-    return move_to_device_pass(program, device).module(), info
+    try:
+        return move_to_device_pass(program, device).module(), info
+    except RuntimeError as error:
+        raise UserError(unusable(error)) from error
 
 
 def _require_gpu(path: Path | None) -> None:

@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from .bayer import RawFormat
 from .cuda.device import Buffer, Device, Stream
-from .cuda.driver import gpu
+from .cuda.driver import gpu, gpu_or_none
 from .cuda.engine import PipelineEngine
 from .cuda.pipeline import LANES, Pipeline
 from .engine import EngineInfo, Mode, SlotArray, WhiteBalance
 from .errors import UserError
 from .plan import PlanInfo, read_plan_info, rebuild, why_not
-from .trt_builder import make_logger
+from .trt_builder import make_logger, started
 from .white_balance import CoreInputs
 
 _RAW, _PARAMS, _SRGB = "raw", "params", "srgb"
@@ -152,7 +152,7 @@ class LoadedPlan:
         """
         self.module = module
         self._logger = make_logger(module)
-        self._runtime = module.Runtime(self._logger)
+        self._runtime = started(module.Runtime, self._logger)
         self.engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes()) if self._runtime else None
         if self.engine is None:
             free, total = device.memory()
@@ -246,6 +246,7 @@ class TrtProgram:
                 context.set_device_memory(self._scratch.address, self._plan.scratch)
             else:  # 8.6
                 context.device_memory = self._scratch.address
+        self._choose_profile(context)
         for name, buffer in zip((_RAW, _PARAMS, _SRGB), buffers, strict=True):
             if buffer is None:
                 continue
@@ -257,13 +258,14 @@ class TrtProgram:
                 raise self._plan.error(f"it refuses a batch of {count} at {name}")
         return context
 
-
-def gpu_or_none() -> Any:
-    """The GPU here, None without one that works."""
-    try:
-        return gpu()
-    except UserError:
-        return None
+    def _choose_profile(self, context: Any) -> None:
+        """Give a context the plan's one profile, which 8.6 gives by itself only to the first that is made."""
+        if self._plan.engine.get_tensor_shape(_RAW)[0] != -1 or context.active_optimization_profile >= 0:
+            return
+        try:
+            context.set_optimization_profile_async(0, self._handle)
+        except RuntimeError as error:
+            raise self._plan.error("it does not share its profile") from error
 
 
 def _refuse_options(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import UserError
-from .plan import Backend, Tensor
+from .plan import PACKAGES, Backend, Tensor
 
 _OURS = ("head/", "tail/")
 """How the names of the nodes begin that `graft` puts around a core."""
@@ -22,7 +22,6 @@ _OURS = ("head/", "tail/")
 _UNTYPED = ("CAST", "CONSTANT", "IDENTITY", "SHAPE")
 """Layers that have no arithmetic of which to set the precision."""
 
-_PACKAGES = {"tensorrt": "ispeed[tensorrt]", "tensorrt_rtx": "ispeed[rtx]"}
 _FP8_SINCE = (8, 9)
 _SINCE = {"fp8": _FP8_SINCE, "fp32": (8, 0)}
 """Oldest GPUs to build for unasked, by precision: TensorRT-RTX has no float32 matrix product for Turing (7.5)."""
@@ -118,7 +117,7 @@ class Builder:
         """
         trt = self.trt
         log = make_logger(trt)
-        builder = trt.Builder(log)
+        builder = started(trt.Builder, log)
         if builder is None:
             raise UserError(f"{self.backend} {self.version} does not start: {log.last()}")
         network = builder.create_network(self._network_flags())
@@ -203,7 +202,7 @@ def load_builder(backend: Backend) -> Builder:
         reason = (
             "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not load ({_one_line([error])})"
         )
-        raise UserError(f"{backend} {reason}; run: pip install '{_PACKAGES[backend]}'") from error
+        raise UserError(f"{backend} {reason}; run: pip install '{PACKAGES[backend]}'") from error
     return Builder(backend, module)
 
 
@@ -280,6 +279,14 @@ def make_logger(trt: Any) -> Any:
             return _one_line(self._errors or ["it gives no reason"])
 
     return Log()
+
+
+def started(kind: Any, log: Any) -> Any:
+    """A Builder or a Runtime; None where CUDA does not let it begin, which the bindings tell by a TypeError."""
+    try:
+        return kind(log)
+    except TypeError:
+        return None
 
 
 def _make_monitor(trt: Any, progress: Progress) -> Any:

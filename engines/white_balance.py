@@ -119,14 +119,14 @@ class WhiteBalancer:
         self._slots: list[Samples] = []
 
     def prepare(self, raw_format: RawFormat, raw_ring: SlotArray) -> None:
-        """Make views of the slots of `raw_ring`, and compile the kernel for exactly that kind of array.
+        """Make views of the slots of `raw_ring`; where gains may be estimated, compile the kernel for such arrays.
 
         Raises:
             ValueError: A slot is too small for the format, or its 16-bit samples lie at an odd address.
         """
         self._mono = raw_format.cfa == "MONO"
         self._slots = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
-        if not self._mono:
+        if not self._mono and self._fixed is None:
             self._sum_colours = _colour_sums(raw_format, self._slots[0])
             self._black_level = raw_format.black_level
             self._sums = np.zeros(4, np.float64)

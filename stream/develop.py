@@ -8,6 +8,7 @@ process still held.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -28,6 +29,7 @@ from .queues import GrantQueue, ReturnQueue
 from .ring import Ring, Word
 from .stage import answer_user_error, run_stage
 
+_log = logging.getLogger(__name__)
 _DEVELOPED, _PUBLISHED = int(Word.DEVELOPED), int(Word.PUBLISHED)
 _ENGINE_ERROR, _BUSY_NS = int(Word.ENGINE_ERROR), int(Word.DEVELOP_BUSY_NS)
 _PUBLISHER_MS = 1  # how often to look whether a publisher that is a whole ring behind has gone on
@@ -50,6 +52,7 @@ class Developer:
     engine's completions, or on both where a lane is free.
 
     Attributes:
+        info: Of the engine that develops.
         lanes: Batches that may be in flight at once.
         batch: Most frames per batch.
     """
@@ -58,7 +61,7 @@ class Developer:
         raw_fd, srgb_fd, self._grant_event, self._return_event, self._done_event = fds
         # The raw ring too is mapped writable: some engines refuse read-only memory, and its queues are in it.
         self._raw, self._srgb = Ring.attach(raw_fd, writable=True), Ring.attach(srgb_fd, writable=True)
-        self._engine, self._epoch = engine, settings["epoch"]
+        self._epoch = settings["epoch"]
         self._words = self._raw.words
         self._grants, self._returns = GrantQueue(self._raw), ReturnQueue(self._raw)
         self._geometry = settings["geometry"]
@@ -66,8 +69,12 @@ class Developer:
         self._gains_given = settings["white_balance"] is not None
         self._realtime_offset = time.time_ns() - time.monotonic_ns()
         self._running, self._closed = True, False
-        engine.prepare(self._format, engine.info.max_batch, self._raw, self._srgb)
-        info = engine.info  # only now: preparing may have settled how much is in flight
+        try:
+            self._engine = engine = self._prepared(engine, settings)
+        except BaseException:
+            self._give_up_rings()
+            raise
+        self.info = info = engine.info  # only now: preparing may have settled how much is in flight
         self.lanes, self.batch = info.lanes, info.max_batch
         self._stream = (settings["stream_id"], self._geometry["camera"], info.engine_id)
         # One buffer per lane, because an engine may read its batch's until that is done.
@@ -84,6 +91,20 @@ class Developer:
                 self._srgb.memory, self._srgb.header_offset((self._words[_DEVELOPED] - 1) % self._srgb.slots)
             )
             engine.resume((last.wb_r, last.wb_g, last.wb_b))
+
+    def _prepared(self, engine: Engine, settings: dict[str, Any]) -> Engine:
+        """The engine, ready for the rings; the classic one where "auto" found a plan that cannot be made ready."""
+        try:
+            engine.prepare(self._format, engine.info.max_batch, self._raw, self._srgb)
+            return engine
+        except UserError as error:
+            engine.close()
+            if settings["engine"] != "auto" or engine.info.name == "classic":
+                raise
+            _log.warning("auto: not %s but the classic engine, because %s", engine.info.name, error)
+        classic = _open({**settings, "engine": "classic"})
+        classic.prepare(self._format, classic.info.max_batch, self._raw, self._srgb)
+        return classic
 
     def stop(self) -> None:
         """Makes `run` return after the batches in flight (called from the control thread)."""
@@ -104,6 +125,9 @@ class Developer:
     def close(self) -> None:
         """Ends the engine and gives up the rings. Harmless when called twice."""
         self._engine.close()
+        self._give_up_rings()
+
+    def _give_up_rings(self) -> None:
         if not self._closed:
             self._closed = True
             del self._returns, self._grants  # their views would keep the memory
@@ -292,7 +316,7 @@ def _set_up(channel: Channel) -> Developer:
                     engine.close()
                     engine = _open(config, RawFormat.from_json(request["format"]))
                 developer = Developer(engine, {**config, **request}, fds)
-                info = engine.info
+                info = developer.info
                 channel.answer(
                     request,
                     engine={

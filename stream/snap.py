@@ -153,7 +153,9 @@ def _meaning(fmt: RawFormat) -> dict[str, Any]:
 def _require_writable(file: Path) -> None:
     if file.suffix != ".npy":
         raise UserError(f"--snap writes NumPy files: let {file} end in .npy")
-    if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+    if os.path.isdir(file):
+        raise UserError(f"frames cannot be saved to {file}: it is a folder; name a file")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
         raise UserError(f"frames cannot be saved to {file}: there is no folder {file.parent} that can be written")
 
 

@@ -25,7 +25,7 @@ from .telemetry import Telemetry
 
 RESERVE = 4  # slots that the queue policy keeps queued at the producer
 SLACK_S = 0.1  # default length of a ring
-OPEN_TIMEOUT_S = 60.0  # a cold compile of the engine is the slowest answer there is
+OPEN_TIMEOUT_S = 180.0  # a cold compile of an engine for a GPU is the slowest answer there is
 DRAIN_TIMEOUT_S = 6.0
 _BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def run(command: str, work: Callable[[], object]) -> int:
 
 
 def _export(source: Path, output: Path, force: bool) -> None:
-    if output.exists() and not force:
+    if os.path.exists(output) and not force:  # unlike Path.exists, no for a name that is too long
         raise UserError(f"{output} exists already; name another file, or replace it with --force")
     try:
         from .checkpoint import load_checkpoint

@@ -2,7 +2,7 @@
 
 TensorRT ends the whole process where there is no driver, without an exception, so nobody creates one of its objects
 before `gpu` has answered. The rest is what PyCUDA lacks (stream capture) or does wrong: its `register_host_memory`
-breaks the reference count of what it returns, since 2024.1.2 (https://github.com/inducer/pycuda/issues/459).
+fails for arrays over memory that is not their own, since 2024.1.2 (https://github.com/inducer/pycuda/issues/459).
 """
 
 from __future__ import annotations
@@ -120,6 +120,20 @@ def gpus() -> tuple[Gpu, ...]:
 def gpu() -> Gpu:
     """The GPU that engines run on. Raises as `gpus` does."""
     return gpus()[0]
+
+
+def gpu_or_none() -> Gpu | None:
+    """The GPU that engines run on, None without one that works."""
+    try:
+        return gpu()
+    except UserError:
+        return None
+
+
+def unusable(error: Exception) -> str:
+    """What to tell where a GPU is there and no work can begin on it, which `error` says in its first line."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return f"the GPU cannot be used ({reason}); end other programs on the GPU, see nvidia-smi"
 
 
 def _describe(cuda: Driver, number: int, version: int) -> Gpu:

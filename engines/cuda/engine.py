@@ -36,6 +36,10 @@ class PipelineEngine:
         """Frames that the host copied so far; 0 unless a ring could not be page-locked."""
         return 0 if self._pipeline is None else self._pipeline.host_copies
 
+    def device_memory(self) -> tuple[int, int]:
+        """Bytes of the GPU that are free, and all of them; (0, 0) before `prepare`."""
+        return (0, 0) if self._device is None else self._device.memory()
+
     def develop(
         self, raw_slots: Sequence[int], srgb_slots: Sequence[int], params: npt.NDArray[np.float32]
     ) -> LaneTicket:

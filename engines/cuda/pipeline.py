@@ -62,7 +62,9 @@ class Pipeline:
         self._rings: list[RegisteredRing] = []
         try:
             inputs.prepare(fmt, rings[0])
-            self._rings = [RegisteredRing(device, ring, size) for ring, size in zip(rings, sizes, strict=True)]
+            # one by one, so that the first is unlocked again if the second is refused
+            for ring, size in zip(rings, sizes, strict=True):
+                self._rings.append(RegisteredRing(device, ring, size))
             pair = self._rings[0], self._rings[1]
             for _ in range(lanes):
                 self._lanes.append(Lane(device, pair, sizes, batch, columns, make_program))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from .device import Buffer, Bytes, Event, OutOfDeviceMemory
-from .driver import CudaError, driver, gpu
+from .driver import CudaError, driver, gpu, unusable
 from .graph import CapturedGraph, try_capture
 from .memory import lock_pages, unlock_pages
 
@@ -71,9 +71,12 @@ class PycudaDevice:
                 f"plans run through PyCUDA, which cannot be imported ({error}); run: pip install 'ispeed[tensorrt]'"
             ) from error
         self._cuda: Any = cuda
-        cuda.init()
-        self._context: Any = cuda.Device(0).retain_primary_context()
-        self.enter()
+        try:
+            cuda.init()
+            self._context: Any = cuda.Device(0).retain_primary_context()
+            self.enter()
+        except cuda.Error as error:  # a context itself takes some hundred MiB, and a GPU may be one process's alone
+            raise UserError(unusable(error)) from error
         # PyCUDA aborts a process that ends with a context still current.
         atexit.register(self._close_late)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .device import Buffer, Bytes, Event, OutOfDeviceMemory
-from .driver import gpu
+from .driver import gpu, unusable
 from .memory import lock_pages, unlock_pages
 
 _log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class TorchStream:
         handle: The CUstream.
     """
 
-    def __init__(self, stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, stream: torch.cuda.Stream | None, *, capture: bool = True) -> None:
         self.stream = stream
+        self._capture = capture
         self.handle: int = 0 if stream is None else stream.cuda_stream
         self._pool: Any = None
 
@@ -74,7 +76,7 @@ class TorchStream:
 
     def capture(self, work: Callable[[], None]) -> _Graph | None:
         """See `Stream.capture`. All graphs of a stream share memory, because no two of them run at once."""
-        if self.stream is None:
+        if self.stream is None or not self._capture:
             return None
         graph = torch.cuda.CUDAGraph()
         try:
@@ -99,16 +101,20 @@ class _Done:
 class TorchDevice:
     """The first GPU, or the processor, see `Device`."""
 
-    def __init__(self, kind: str = "cuda") -> None:
-        """Take up "cuda" or "cpu".
+    def __init__(self, kind: str = "cuda", *, capture: bool = True) -> None:
+        """Take up "cuda" or "cpu"; without `capture` its streams make no graphs.
 
         Raises:
             UserError: There is no GPU that works.
         """
         self.device = torch.device(kind)
+        self._capture = capture
         if kind == "cuda":
             gpu()
-            self.enter()
+            try:
+                self.enter()
+            except RuntimeError as error:
+                raise UserError(unusable(error)) from error
 
     def enter(self) -> None:
         """See `Device.enter`. The primary context becomes current by using it."""
@@ -144,7 +150,7 @@ class TorchDevice:
 
     def stream(self) -> TorchStream:
         """See `Device.stream`. Torch's own streams never wait for the default stream."""
-        return TorchStream(torch.cuda.Stream() if self.device.type == "cuda" else None)
+        return TorchStream(torch.cuda.Stream() if self.device.type == "cuda" else None, capture=self._capture)
 
     def event(self) -> Event:
         """See `Device.event`."""

@@ -62,8 +62,10 @@ def test_what_has_no_float32_row_is_compared_with_the_core_of_its_name(tmp_path:
         results.append(_Result(Candidate(f"{model}, {kind}", kind, model, model=model)))
         results[-1].runs.append({"engine": {"name": name, "precision": precision}})
         np.save(tmp_path / f"{number}.npy", np.full((2, 4, 4, 3), code, np.uint8))
-    _compare_pictures(results, tmp_path)
+    _compare_pictures(results, tmp_path, [np.full((4, 4, 3), 98, np.uint8)] * 2)
     assert [result.psnr_db and round(result.psnr_db, 1) for result in results] == [48.1, None, 28.1, 48.1, None, None]
+    assert [result.drop_db and round(result.drop_db, 1) for result in results] == [3.5, None, 15.6, 3.5, None, None]
+    assert results[1].reference_psnr_db == pytest.approx(42.1, abs=0.05)
 
 
 def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch):
@@ -81,6 +83,7 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkey
         (["--plot", "/nonexistent/x.png"], "there is no folder /nonexistent"),
         (["--plot", "x.jpg"], "let x.jpg end in .png"),
         (["--out", "/"], "it is a folder"),
+        (["--colour-matrix", *"12345678", "nan"], "colour matrix is not usable"),
         (["--camera", "NOSUCH"], "NOSUCH"),
     ],
 )

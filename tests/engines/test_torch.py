@@ -15,6 +15,7 @@ from ispeed.engines.graph_reference import graft_reference
 
 torch = pytest.importorskip("torch")
 
+from ispeed.engines.cuda.torch_device import TorchDevice  # noqa: E402
 from ispeed.engines.torch_gpu import TorchEngine, load_program  # noqa: E402 (without torch it cannot be imported)
 
 torch.set_num_threads(1)  # the frames are tiny, and threads that wait for each other take longer
@@ -171,6 +172,20 @@ def test_files_that_are_no_programs(tmp_path: Path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot read the program"):
         load_program(tmp_path / "none.pt2")
+
+
+@pytest.mark.parametrize("where", ["device", "program"])
+def test_a_gpu_without_room_for_a_context_is_one_sentence(tmp_path: Path, monkeypatch, where: str):
+    def full(*arguments) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call")
+
+    path = export(tmp_path / "tiny.pt2")
+    monkeypatch.setattr("ispeed.engines.torch_gpu.move_to_device_pass", full)
+    monkeypatch.setattr("ispeed.engines.cuda.torch_device.gpu", lambda: None)
+    monkeypatch.setattr("ispeed.engines.cuda.torch_device.TorchDevice.enter", full)
+    with pytest.raises(UserError, match=r"the GPU cannot be used \(CUDA error: out of memory\); end other") as caught:
+        load_program(path, "cuda") if where == "program" else TorchDevice("cuda")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

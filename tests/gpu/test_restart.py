@@ -37,7 +37,7 @@ class Run:
 
 @pytest.fixture
 def run(program: Path, runtime_dir: Path) -> Iterator[Run]:
-    started = Run("--fps", "300", "--engine", str(program), "--seconds", "12")
+    started = Run("--fps", "300", "--engine", str(program), "--seconds", "40")
     yield started
     if started.process.poll() is None:
         started.process.kill()

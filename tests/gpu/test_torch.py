@@ -9,7 +9,11 @@ from ispeed.engines import RawFormat, UserError, open_engine
 
 from .conftest import GAINS, develop
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    # some versions of torch tell so of the one setting for TF32 that all of them have
+    pytest.mark.filterwarnings("ignore:Please use the new API settings"),
+]
 
 torch = pytest.importorskip("torch")
 

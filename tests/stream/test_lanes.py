@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from ispeed.engines import EngineInfo, RawFormat
+from ispeed.engines import EngineInfo, RawFormat, UserError
 from ispeed.stream.custody import Custody
 from ispeed.stream.develop import Developer
 from ispeed.stream.frame import FrameHeader, FrameRecord
@@ -89,6 +89,7 @@ class Rig:
             "format": FORMAT.to_json(),
             "stream_id": 1,
             "white_balance": None,
+            "engine": "lanes",
         }
         fds = [os.dup(self.raw.fd), os.dup(self.srgb.fd), *self.events]
         self.developer = Developer(self.engine, settings, fds)
@@ -320,3 +321,44 @@ def test_waiting_for_a_lane_costs_no_processor(rigs):
         batch.finish()
     rig.end()
     assert rig.cpu_s < 0.1
+
+
+class RefusingEngine(LanesEngine):
+    """Is opened, and cannot be made ready."""
+
+    def prepare(self, raw_format, batch, raw_ring, srgb_ring):
+        raise UserError("the GPU is full")
+
+
+@pytest.mark.parametrize("asked", ["auto", "x.plan"])
+def test_auto_falls_back_to_classic_where_its_plan_cannot_be_made_ready(asked: str, caplog: pytest.LogCaptureFixture):
+    raw = Ring.create("raw", SLOTS, FORMAT.payload_size, 1)
+    srgb = Ring.create("srgb", SLOTS, FORMAT.width * FORMAT.height * 3, 1)
+    events = [os.eventfd(0) for _ in range(3)]
+    settings = {
+        "epoch": 1,
+        "geometry": {"camera": 0, "offset_x": 0, "offset_y": 0},
+        "format": FORMAT.to_json(),
+        "stream_id": 1,
+        "white_balance": None,
+        "engine": asked,
+        "engine_mode": "throughput",
+        "threads": None,
+        "colour_matrix": None,
+        "defects": [],
+    }
+    fds = [os.dup(raw.fd), os.dup(srgb.fd), *events]
+    try:
+        if asked == "auto":
+            developer = Developer(RefusingEngine(1, 1), settings, fds)
+            assert developer.info.name == "classic"
+            assert "the GPU is full" in caplog.text
+            developer.close()
+        else:
+            with pytest.raises(UserError, match="the GPU is full"):
+                Developer(RefusingEngine(1, 1), settings, fds)
+    finally:
+        for fd in events:
+            os.close(fd)
+        raw.close()
+        srgb.close()

@@ -96,6 +96,7 @@ def test_a_sentence_says_how_to_play_them(runtime_dir, folder):
     [
         (["--snap", "/nowhere/a.npy"], ["/nowhere"]),
         (["--snap", "a.raw"], ["a.raw", ".npy"]),
+        (["--snap", f"{'a' * 300}.npy", *SMALL], ["file name too long"]),
         (["--snap", "/tmp/a.npy", "--save", "/tmp/pictures"], ["--save"]),
         (["--snap", "/tmp/a.npy", "--frames", "5000"], ["--frames", "4096"]),
         (["--snap", "/tmp/a.npy", "--frames", "4096", "--width", "8192", "--height", "8192"], ["--frames", "memory"]),

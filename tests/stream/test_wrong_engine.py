@@ -54,7 +54,7 @@ def test_the_names_that_exist_are_told(isp_stream_fails):
         assert part in sentence
 
 
-@pytest.mark.parametrize("name", ["a.onnx", "a.plan"])
+@pytest.mark.parametrize("name", ["a.onnx", "a.plan", f"{'a' * 300}.onnx"])
 def test_a_missing_file(isp_stream_fails, name):
     sentence = isp_stream_fails("--engine", f"/nowhere/{name}")
     assert f"/nowhere/{name} does not exist" in sentence

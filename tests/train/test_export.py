@@ -124,6 +124,7 @@ def test_same_weights_same_checksum(make_checkpoint: Make):
         (["lwisp-xs.pt", "-o", "taken.onnx/x.onnx"], "cannot write taken.onnx/x.onnx"),
         (["lwisp-xs.pt", "-o", "taken.onnx/x.pt2"], "cannot write taken.onnx/x.pt2"),
         (["taken.onnx", "-o", "x.onnx"], "taken.onnx"),
+        (["lwisp-xs.pt", "-o", f"{'a' * 300}.onnx"], "File name too long"),
         (["."], "cannot read the checkpoint .: Is a directory"),
     ],
 )

@@ -270,6 +270,15 @@ def test_no_camera_is_one_sentence(run: Run, core_file: Path, runtime_dir: Path)
     assert last.endswith("; give frames with --frames FILE")
 
 
+def test_a_missing_package_is_told_before_a_camera_is_asked(
+    run: Run, core_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, _, err = run(core_file, "--backend", "openvino", "--precision", "int8", "--camera", "no-such-serial")
+    assert code == 2
+    assert err == "isp-build: error: isp-build needs ONNX Runtime; run: pip install 'ispeed[onnxruntime]'\n"
+
+
 def test_one_frame_cannot_both_calibrate_and_be_measured(run: Run, core_file: Path, tmp_path: Path) -> None:
     single = tmp_path / "single.npy"
     np.save(single, np.full((32, 48), 500, np.uint16))

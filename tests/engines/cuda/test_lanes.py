@@ -251,6 +251,13 @@ def test_batches_that_do_not_fit_are_refused(setting: Setting, slots: tuple[list
     pipeline.develop([1], [1], params(0)).wait()
 
 
+def test_a_ring_that_is_refused_leaves_the_other_one_unlocked(setting: Setting):
+    setting.srgb = Slots(FORMAT.payload_size)
+    with pytest.raises(ValueError, match="every slot needs 144 bytes"):
+        setting.open()
+    assert not setting.device.locked
+
+
 @pytest.mark.parametrize("frames", [0, 1, 13, 30])
 def test_too_little_memory_is_one_sentence_and_leaves_nothing(setting: Setting, frames: int):
     setting.device.room = frames * FORMAT.payload_size

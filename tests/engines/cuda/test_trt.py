@@ -60,6 +60,7 @@ def here(monkeypatch):
 
     def use(gpu: Gpu = GPU, version: str | None = VERSION) -> None:
         monkeypatch.setattr(module, "gpu", lambda: gpu)
+        monkeypatch.setattr(module, "gpu_or_none", lambda: gpu)
         monkeypatch.setattr(module, "why_not", lambda *a, **k: WHY_NOT(*a, version=lambda name: version, **k))
 
     return use
@@ -159,6 +160,7 @@ class Context:
 
     def __init__(self, trt: FakeTrt) -> None:
         self._trt, self._addresses, self._count, self.scratch = trt, {}, 1, None
+        self.active_optimization_profile = 0
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
@@ -166,6 +168,7 @@ class Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._count = shape[0]
+        assert self.active_optimization_profile == 0
         assert shape[1:] == {"raw": (6, 8, 2), "params": (3,)}[name]
         return not self._trt.refuses_shapes
 
@@ -191,6 +194,18 @@ class NewContext(Context):
 
 
 class OldContext(Context):
+    """Only the first one of a plan has the profile."""
+
+    def __init__(self, trt: FakeTrt) -> None:
+        super().__init__(trt)
+        self.active_optimization_profile = -1 if trt.contexts else 0
+
+    def set_optimization_profile_async(self, index: int, handle: int) -> None:
+        if not self._trt.shares_profile:
+            raise RuntimeError("Error in set optimization profile async.")
+        assert (self.active_optimization_profile, handle in range(len(self._trt.device.streams))) == (-1, True)
+        self.active_optimization_profile = index
+
     device_memory = property(None, lambda self, address: setattr(self, "scratch", address))
 
 
@@ -202,7 +217,8 @@ class FakeTrt:
 
     def __init__(self, device, kind: str) -> None:
         self.device, self.contexts = device, []
-        self.fails = self.refuses_shapes = self.loads_nothing = False
+        self.fails = self.refuses_shapes = self.loads_nothing = self.does_not_start = False
+        self.shares_profile = True
         self.names = ["raw", "params", "srgb"]
         strategies = SimpleNamespace(USER_MANAGED="user")
         if kind == "8.6":
@@ -228,6 +244,8 @@ class FakeTrt:
         Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
 
     def Runtime(self, log):  # noqa: N802
+        if self.does_not_start:
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         self.log = log
         return self
 
@@ -310,16 +328,36 @@ def test_a_run_that_tensorrt_refuses_is_raised_by_the_ticket(prepare, device):
 
 
 def test_what_tensorrt_refuses_while_preparing_is_one_sentence(prepare, device):
-    refuses, nothing, other = (FakeTrt(device, "11") for _ in range(3))
+    refuses, nothing, silent, other = (FakeTrt(device, "11") for _ in range(4))
     refuses.refuses_shapes, nothing.loads_nothing, other.names = True, True, ["a", "b", "c"]
+    silent.does_not_start = True
+    alone = FakeTrt(device, "8.6")
+    alone.shares_profile = False
     for trt, says in [
         (refuses, r"loads .*net.plan and does not run it \(it refuses a batch of 1 at raw: .*run: isp-build net"),
         (nothing, r"does not load .*net.plan \(wrong magic; .* MiB of GPU memory are free\); run: isp-build net"),
+        (silent, r"does not load .*net.plan \(it gives no reason; .* MiB of GPU memory are free\); run: isp-build net"),
+        (alone, r"loads .*net.plan and does not run it \(it does not share its profile: .*run: isp-build net"),
         (other, r"net.plan is no plan of a grafted graph; run: isp-build net"),
     ]:
         with pytest.raises(UserError, match=says) as caught:
             prepare(trt)
         assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_without_room_for_a_context_is_one_sentence(monkeypatch):
+    class Error(Exception):
+        pass
+
+    def full(number: int):
+        raise Error("cuDevicePrimaryCtxRetain failed: out of memory")
+
+    fake = SimpleNamespace(Error=Error, init=lambda: None, Device=full)
+    monkeypatch.setattr(pycuda_device, "gpu", lambda: GPU)
+    monkeypatch.setitem(sys.modules, "pycuda", SimpleNamespace(driver=fake))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    with pytest.raises(UserError, match=r"the GPU cannot be used \(cuDevicePrimaryCtxRetain failed: out of memory\);"):
+        pycuda_device.PycudaDevice()
 
 
 def test_a_gpu_without_room_for_the_scratch_memory_is_one_sentence(prepare, device):
