@@ -158,8 +158,8 @@ def _read_png(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArr
     with PIL.Image.open(path) as image:
         if image.mode not in ("L", "I", "I;16", "I;16B"):
             raise UserError(f"{path} is a picture of mode {image.mode}: a mosaic is a grey PNG of 8 or 16 bits")
-        if image.mode == "L":
-            _refuse_bytes(path, format_name)
+        if image.mode == "L" and not format_name.endswith("8"):
+            raise UserError(f"{path} has samples of 8 bits, which are not {format_name}: correct the format")
         return np.asarray(image).astype(np.uint16)[np.newaxis]
 
 
@@ -173,12 +173,4 @@ def _read_npy(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArr
             f"{path} holds {array.dtype} {list(array.shape)}: raw frames are uint8 or uint16, height x width or "
             "frames x height x width"
         )
-    if array.dtype.itemsize == 1:
-        _refuse_bytes(path, format_name)
     return array.reshape(-1, *array.shape[-2:])
-
-
-def _refuse_bytes(path: Path, format_name: str) -> None:
-    """Samples of one byte are 8 bits deep: said to be deeper, they would be black."""
-    if not format_name.endswith("8"):
-        raise UserError(f"{path} has samples of 8 bits, which are not {format_name}: correct the format")
