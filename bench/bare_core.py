@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..engines._openvino import openvino_core
 from ..engines.bayer import RawFormat
 from ..engines.core import read_core
 from ..engines.engine import EngineInfo, SlotArray
@@ -50,7 +51,7 @@ class BareCore:
             raise UserError(f"a bare core is timed at sizes divisible by {info.multiple}")
         shape = (1, 4, raw_format.height // 2, raw_format.width // 2)
         planes = np.random.default_rng(1).random(shape, np.float32)
-        runtime = self._openvino.Core()
+        runtime = openvino_core()
         model = runtime.read_model(self._core.model.SerializeToString())
         model.reshape({"raw": shape, **({"params": [1, len(info.inputs)]} if info.inputs else {})})
         settings: dict[str, object] = {"PERFORMANCE_HINT": self._mode.upper()}

@@ -12,11 +12,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._openvino import openvino_core
 from ._processor import Precision, ProcessorEngine, check_batch, frame_views
 from .bayer import RawFormat
 from .cache import cache_folder
@@ -110,7 +111,7 @@ class CpuEngine(ProcessorEngine):
             import openvino
         except ImportError as error:
             raise _no_openvino("this engine") from error
-        self._openvino, self._runtime = openvino, cast(Any, openvino.Core())
+        self._openvino, self._runtime = openvino, openvino_core()
         # OpenVINO lists bf16 also where the processor only emulates it, but then does not choose it by itself.
         chosen = self._runtime.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
         return "bf16" if chosen == "bf16" else "fp32"

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 from torch import Tensor
 
+from ..engines._openvino import openvino_core
 from ..engines.core import read_core
 from ..engines.errors import UserError
 from ..engines.raw_files import load_raw
@@ -42,7 +42,7 @@ def open_core(name: str) -> Develop:
     core = read_core(zoo_path(name) if name in names() else Path(name))
     if core.info.inputs != ("wb_r", "wb_g", "wb_b") or core.info.output != "srgb":
         raise UserError(f"{name} does not take white-balance gains alone, or does not give sRGB; it cannot be compared")
-    compiled = openvino.Core().compile_model(core.path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(core.path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda planes, gains: compiled([planes, gains])[0]
 
 

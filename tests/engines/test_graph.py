@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ispeed.engines import PIXEL_FORMATS, RawFormat, UserError, pack
+from ispeed.engines._openvino import openvino_core
 from ispeed.engines.core import read_core, write_core
 from ispeed.engines.graph import graft, make_head, padded_size, raw_shape
 from ispeed.engines.graph_reference import graft_reference, planes_reference
@@ -35,7 +36,7 @@ def onnx_runtime(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndar
 
 def openvino(model: onnx.ModelProto, feed: dict[str, np.ndarray], precision: str = "f32") -> np.ndarray:
     runtime = pytest.importorskip("openvino")
-    core = runtime.Core()
+    core = openvino_core()
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     request = compiled.create_infer_request()
@@ -191,8 +192,8 @@ def test_curve_is_off_by_a_quarter_of_a_code_before_rounding(make_core: Callable
 
 
 def test_dark_samples_above_a_high_black_level_survive_bfloat16(make_core: Callable[..., Any]) -> None:
-    runtime = pytest.importorskip("openvino")
-    if "BF16" not in runtime.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    pytest.importorskip("openvino")
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bf16")
     small = make_core(multiple=4)
     # of 11 bits and more bfloat16 keeps 8: with the black level still in, these would fall into four steps

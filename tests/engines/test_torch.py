@@ -204,6 +204,6 @@ def test_options_out_of_range(options, says):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_a_program_is_refused_in_one_sentence(tmp_path: Path):
-    with pytest.raises(UserError, match=r"tiny.pt2 runs on an NVIDIA GPU, and ") as caught:
+    with pytest.raises(UserError, match=r"tiny.pt2 is a torch program for an NVIDIA GPU, and ") as caught:
         open_engine(str(export(tmp_path / "tiny.pt2")))
     assert "\n" not in str(caught.value)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 
+from ispeed.engines._openvino import openvino_core
 from ispeed.engines.core import CoreInfo, read_core
 from ispeed.train import cli
 from ispeed.train.checkpoint import load_checkpoint
@@ -60,7 +60,7 @@ def test_core_in_onnx_runtime_and_openvino(make_checkpoint: Make, model: str):
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    compiled = openvino_core().compile_model(path, "CPU", exact)
     for raw, params in examples(model):
         expected = by_torch(checkpoint, raw, params)
         for shown in (session.run(None, {"raw": raw, "params": params})[0], compiled([raw, params])[0]):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from ispeed.engines._openvino import openvino_core
 from ispeed.engines.core import Core
 from ispeed.engines.half import to_half
 from ispeed.engines.quality import session
@@ -69,13 +70,13 @@ def test_in_half_precision_the_dequantised_values_are_float16(core: Core, feeds:
 
 
 def test_openvino_runs_the_convolutions_in_int8(core: Core, feeds: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     limits = activation_limits(core.model, feeds[:2])
     path = tmp_path / "int8.onnx"
     path.write_bytes(quantize(core.model, limits, ["conv0", "conv2"], "int8").SerializeToString())
-    model = openvino.Core().read_model(path)
+    model = openvino_core().read_model(path)
     model.reshape({"raw": [1, 4, 16, 24], "params": [1, 3]})
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     info = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     kinds = [i["runtimePrecision"].astype(str) for i in info if i["layerType"].astype(str) == "Convolution"]
     assert sorted(kinds)[-2:] == ["i8", "i8"] or sorted(kinds)[-2:] == ["u8", "u8"]
