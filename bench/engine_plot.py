@@ -40,7 +40,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
         [f"{rate:.0f} fps, {row['latency_ms']['p50']:.1f} ms" for rate, row in zip(rates, rows, strict=True)],
         padding=6,
     )
-    axes.set_xlim(0, max(rates) * 1.3)
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates) / 2, max(rates) * 8)
     axes.set_xlabel("frames per second at the best batch (label: also the latency of one frame alone)")
     fmt, machine = report["format"], report["machine"]
     axes.set_title(

@@ -188,6 +188,7 @@ class _Result:
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
             **asdict(self.candidate),
+            "spec": Path(self.candidate.spec).name,  # a figure travels without the folders of its machine
             "psnr_to_fp32_db": self.psnr_db,
             "psnr_to_reference_db": self.reference_psnr_db,
             "drop_from_fp32_db": self.drop_db,
