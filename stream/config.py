@@ -8,20 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from ..engines.engine import Mode
-from ..engines.errors import UserError
+from ..engines.settings import Settings, make_settings, read_yaml
+
+__all__ = ["Realtime", "StreamConfig", "make_config", "read_yaml"]
 
 Scalar = bool | int | float | str
 
 
-class _Confined(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
-
-
-class Realtime(_Confined):
+class Realtime(Settings):
     """Scheduling of the grab process."""
 
     cpu: Annotated[int, Field(ge=0, le=4095)] | None = None
@@ -30,12 +27,12 @@ class Realtime(_Confined):
     """SCHED_FIFO priority of the grab process, 1-99 (needs CAP_SYS_NICE); 0 keeps the normal scheduler"""
 
 
-class StreamConfig(_Confined):
+class StreamConfig(Settings):
     """Settings of `isp-stream`."""
 
     camera: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)] = "0"
     """camera to open: its index in --list, or its serial number"""
-    cti: list[Path] = []
+    cti: list[Path] = Field([])
     """GenTL producer file(s) (.cti) to load before those on GENICAM_GENTL64_PATH and the shipped simulated camera"""
     engine: str = "auto"
     """what develops the frames: classic (no network); auto (a built plan that fits this machine's GPU and the camera's
@@ -60,7 +57,7 @@ class StreamConfig(_Confined):
     """ExposureTime in microseconds; null leaves the camera's own"""
     gain_db: float | None = None
     """Gain in decibels; null leaves the camera's own"""
-    features: dict[str, Scalar] = {}
+    features: dict[str, Scalar] = Field({})
     """further camera features by name, set in this order before the stream opens (YAML only; flag --set NAME=VALUE)"""
     trigger: bool = False
     """wait for the camera's trigger (TriggerMode On): silence is then idle, not a fault"""
@@ -72,7 +69,7 @@ class StreamConfig(_Confined):
     """gains of red, green and blue; null lets the engine find them (grey world, smoothed over time)"""
     colour_matrix: list[list[float]] | None = None
     """3x3 matrix, camera RGB to linear sRGB, rows sum to 1 for a neutral grey; null is the identity"""
-    defects: list[tuple[int, int]] = []
+    defects: list[tuple[int, int]] = Field([])
     """defect pixels as (x, y), replaced by their neighbours of the same colour"""
     policy: Literal["every", "latest", "block"] = "every"
     """which frames are developed when the engine is behind: every (in order, oldest dropped when the ring is full),
@@ -92,7 +89,7 @@ class StreamConfig(_Confined):
     """time without a sign of life after which a stage process is killed and started again"""
     realtime: Realtime = Realtime()
     """scheduling of the grab process: {cpu, fifo} (YAML only)"""
-    publish: list[str] = []
+    publish: list[str] = Field([])
     """endpoint(s) to publish on, such as ipc:///run/me/cam or tcp://127.0.0.1:5555; empty is
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA"""
     insecure: bool = False
@@ -120,29 +117,4 @@ class StreamConfig(_Confined):
 
 def make_config(values: dict[str, Any]) -> StreamConfig:
     """Validates `values` (names as in the YAML file). Raises UserError that lists every problem in one line."""
-    try:
-        return StreamConfig.model_validate(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_sentence(problem) for problem in error.errors())) from error
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError when there is no such file or no mapping in it."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"the config {path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"the config {path} must hold 'name: value' lines")
-    return values
-
-
-def _sentence(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"]) or "config"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}: isp-stream --help lists those that exist"
-    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]} (got {problem['input']!r})"
+    return make_settings(StreamConfig, values, "isp-stream --help")

@@ -2,11 +2,12 @@
 
 A file of `torch.save` with one dict: `model` (a name of `models.VARIANTS`), `options` (keyword arguments of
 `models.make_lwisp`), `weights` (the state dict, float32) and three sentences for the card: `run`, `data`, `licence`.
+One that `isp-train` wrote has `training` besides: all that it takes to go on.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from ..engines.errors import UserError
+from .files import write_whole
 from .models import make_lwisp
 
 _TEXTS = ("model", "run", "data", "licence")
@@ -32,6 +34,8 @@ class Checkpoint:
         run: Which training run made it.
         data: What it was trained on.
         licence: Of the weights.
+        training: Where training stood, as `fit` notes it: numbers, texts and tensors in dicts and lists; None where
+            nothing is to be continued.
     """
 
     network: nn.Module
@@ -40,6 +44,7 @@ class Checkpoint:
     run: str = ""
     data: str = ""
     licence: str = ""
+    training: dict[str, Any] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -51,17 +56,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     values: dict[str, Any] = {name: getattr(checkpoint, name) for name in (*_TEXTS, "options")}
     state = checkpoint.network.state_dict()
     values["weights"] = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(values, file)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error.strerror}") from error
-    finally:  # also after Ctrl-C
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    if checkpoint.training is not None:
+        values["training"] = checkpoint.training
+    written = io.BytesIO()  # what torch raises on a full disk does not say so
+    torch.save(values, written)
+    write_whole(path, written.getvalue(), "the checkpoint")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -83,7 +82,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"the weights in the checkpoint {path} do not fit {values['model']}; it is damaged, or of another version"
         ) from error
-    return Checkpoint(network.eval(), options=options, **texts)
+    training = values.get("training")
+    return Checkpoint(
+        network.eval(), options=options, training=training if isinstance(training, dict) else None, **texts
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""The commands of training. So far `isp-export`."""
+"""The commands of training: `isp-train` and `isp-export`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..engines.errors import UserError
@@ -41,6 +42,45 @@ def export(argv: Sequence[str] | None = None) -> int:
     return run("isp-export", lambda: _export(args.checkpoint, output, args.force))
 
 
+def make_train_parser() -> argparse.ArgumentParser:
+    """The command line of `isp-train`."""
+    parser = argparse.ArgumentParser(
+        prog="isp-train",
+        description="Trains a model as a recipe says. What it leaves is in runs/NAME: the recipe, metrics.jsonl and "
+        "last.pt, which isp-export turns into a model core. Over several GPUs or hosts: torchrun --nproc-per-node N "
+        "--no-python isp-train RECIPE.",
+        epilog="Exit codes: 0 done, 1 the gain that the recipe asks for was missed or the loss is no number any more, "
+        "2 bad input, 130 stopped by Ctrl-C or SIGTERM, after a checkpoint.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="recipe (.yaml), as in configs/train")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of the recipe, such as optim.lr=1e-4 or data.train.0.crop=192 (may be repeated)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the run's last checkpoint; from the start where there is none",
+    )
+    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe, and end")
+    parser.add_argument("--data-sets", action="store_true", help="say how to get each data set, and end")
+    return parser
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Runs `isp-train` and returns its exit code."""
+    parser = make_train_parser()
+    args = parser.parse_args(argv)
+    if args.recipe is None and not (args.settings or args.data_sets):
+        parser.error("name a recipe, such as configs/train/lwisp-quick.yaml")
+    codes: list[int] = []
+    return run("isp-train", lambda: codes.append(_train(args))) or codes[0]
+
+
 def run(command: str, work: Callable[[], object]) -> int:
     """Does the work of a command and returns its exit code; what the user can mend is one line on stderr."""
     try:
@@ -56,14 +96,50 @@ def run(command: str, work: Callable[[], object]) -> int:
 def _export(source: Path, output: Path, force: bool) -> None:
     if os.path.exists(output) and not force:  # unlike Path.exists, no for a name that is too long
         raise UserError(f"{output} exists already; name another file, or replace it with --force")
-    try:
+    with _needed():
         from .checkpoint import load_checkpoint
         from .export import export_checkpoint
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise UserError("torch is not installed; install it with: pip install 'ispeed[train]'") from error
 
     info = export_checkpoint(load_checkpoint(source), output)
     size = output.stat().st_size / 1e6
     sys.stdout.write(f"{output}: {info.model}, {info.precision}, {size:.1f} MB, weights {info.sha256[:12]}\n")
+
+
+def _train(args: argparse.Namespace) -> int:
+    with _needed():
+        from .config import describe_settings, read_recipe
+        from .data.readers import data_sets, how_to_get
+        from .fit import TrainingFault
+        from .fit import train as fit
+
+    if args.settings:
+        sys.stdout.write("\n".join(describe_settings()) + "\n")
+        return 0
+    if args.data_sets:
+        sys.stdout.write("\n\n".join(f"{name}\n  {how_to_get(name)}" for name in data_sets()) + "\n")
+        return 0
+    config = read_recipe(args.recipe, args.set)
+    try:
+        done = fit(config, resume=args.resume)
+    except TrainingFault as error:
+        sys.stderr.write(f"isp-train: error: {error}\n")
+        return 1
+    gained = f"{done.start_db:.2f} dB before, {done.end_db:.2f} dB after"
+    if not int(os.environ.get("RANK", 0)):
+        sys.stdout.write(f"{done.checkpoint}: {config.model.name}, {done.steps} steps, validation {gained}\n")
+    if done.improved:
+        return 0
+    sys.stderr.write(f"isp-train: {gained}: the recipe asks for {config.validation.improve_db} dB more\n")
+    return 1
+
+
+@contextlib.contextmanager
+def _needed() -> Iterator[None]:
+    """Around imports of what only the extra `train` installs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "lightning_fabric"):
+            raise
+        name = error.name.replace("_", "-")
+        raise UserError(f"{name} is not installed; install it with: pip install 'ispeed[train]'") from error

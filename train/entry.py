@@ -13,10 +13,22 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(INTERRUPTED)
 
 
-def export() -> int:
-    """`isp-export`."""
+def _begin() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+
+
+def export() -> int:
+    """`isp-export`."""
+    _begin()
     from .cli import export as run
+
+    return run()
+
+
+def train() -> int:
+    """`isp-train`."""
+    _begin()
+    from .cli import train as run
 
     return run()

@@ -1,0 +1,180 @@
+"""A plain folder of frames and pictures: every kind of raw file, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ispeed.engines import RawFormat
+from ispeed.engines.errors import UserError
+from ispeed.train.data.folder import PairFolder
+
+Write = Callable[[Path, Any], None]
+HEIGHT, WIDTH = 48, 64
+
+
+@pytest.fixture
+def samples(rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    return rng.integers(0, 4096, (HEIGHT, WIDTH)).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_png: Write) -> Path:
+    """With a picture for a frame called a, which is not there yet."""
+    (tmp_path / "raw").mkdir()
+    write_png(tmp_path / "rgb/a.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+    return tmp_path
+
+
+def test_every_kind_of_file(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    write_png(folder / "raw/a.png", samples)
+    np.save(folder / "raw/b.npy", samples)
+    samples.astype("<u2").tofile(folder / "raw/c.raw")
+    for name in ("b.jpg", "c.png"):
+        write_png(folder / "rgb" / name, np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+    for name, keys in (("a.png", ""), ("b.npy", ""), ("c.raw", f"width: {WIDTH}\nheight: {HEIGHT}\n")):
+        (folder / f"raw/{name}.yaml").write_text(f"format: BayerGB12\nblack: 16\nwhite: 4000\n{keys}")
+    reader = PairFolder(folder)
+    files = reader.files()
+    assert [file.name for file in files] == ["a", "b", "c"]
+    assert [file.extra[0].name for file in files] == ["a.png.yaml", "b.npy.yaml", "c.raw.yaml"]
+    for file in files:
+        pair = reader.load(file)
+        np.testing.assert_array_equal(pair.samples, samples)
+        assert pair.raw_format == RawFormat(WIDTH, HEIGHT, "BayerGB12", 16, 4000)
+        assert pair.samples.dtype == np.uint16
+
+
+def test_one_format_for_all(folder: Path, samples: np.ndarray[Any, Any]):
+    samples.astype("<u2").tofile(folder / "raw/a.bin")
+    reader = PairFolder(folder, keys=f"format=BayerBG12&width={WIDTH}&height={HEIGHT}&black=64")
+    pair = reader.load(reader.files()[0])
+    assert pair.raw_format == RawFormat(WIDTH, HEIGHT, "BayerBG12", 64)
+    np.testing.assert_array_equal(pair.samples, samples)
+    for keys, words in (("format", "does not say what the frames are"), ("depth=12", "unknown key 'depth'")):
+        with pytest.raises(UserError, match=words):
+            PairFolder(folder, keys=keys).load(reader.files()[0])
+
+
+def test_groups_of_a_folder(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    for name in ("s1_a", "s1_b", "s2_a"):
+        np.save(folder / f"raw/{name}.npy", samples)
+        write_png(folder / f"pictures/{name}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    assert [file.group for file in PairFolder(folder, rgb="pictures", group=2).files()] == ["s1", "s1", "s2"]
+    assert [file.group for file in PairFolder(folder, rgb="pictures").files()] == ["s1_a", "s1_b", "s2_a"]
+
+
+def test_what_is_wrong_with_a_folder(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    with pytest.raises(UserError, match=r"raw holds no \*\.raw or \*\.bin .*: a folder of pairs is expected"):
+        PairFolder(folder).files()
+    with pytest.raises(
+        UserError, match="has no folder frames: a folder of pairs is expected to be laid out as frames/"
+    ):
+        PairFolder(folder, raw="frames").files()
+    write_png(folder / "raw/a.png", (samples >> 4).astype(np.uint8))
+    reader = PairFolder(folder)
+    file = reader.files()[0]
+    with pytest.raises(UserError, match=r"a.png does not say what its samples are: write a.png.yaml"):
+        reader.load(file)
+    with pytest.raises(UserError, match=r"a.png has samples of 8 bits, which are not BayerRG12"):
+        PairFolder(folder, keys="format=BayerRG12").load(file)
+    with pytest.raises(UserError, match=r"holds Mono8, which has no colours"):
+        PairFolder(folder, keys="format=Mono8").load(file)
+    file.raw.unlink()
+    np.save(folder / "raw/a.npy", (samples >> 4).astype(np.uint8))
+    with pytest.raises(UserError, match=r"a.npy has samples of 8 bits, which are not BayerRG12"):
+        PairFolder(folder, keys="format=BayerRG12").load(reader.files()[0])
+    assert PairFolder(folder, keys="format=BayerRG8").load(reader.files()[0]).samples.max() == 255
+
+
+# ---- DNG ---------------------------------------------------------------------------------------------------
+
+
+def write_dng(path: Path, samples: np.ndarray[Any, Any], pattern: Sequence[int], neutral: Sequence[float]) -> None:
+    """An uncompressed DNG of 16 bits with levels 512 (one site 520) and 15000; colours are 0, 1, 2."""
+    height, width = samples.shape
+    byte, text, short, long, rational, signed = 1, 2, 3, 4, 5, 10
+    rationals = [part for value in neutral for part in (round(value * 10_000), 10_000)]
+    matrix = [part for value in np.eye(3).ravel() for part in (int(value), 1)]
+    tags = [
+        (254, long, "I", [0]),
+        (256, long, "I", [width]),
+        (257, long, "I", [height]),
+        (258, short, "H", [16]),
+        (259, short, "H", [1]),
+        (262, short, "H", [32803]),
+        (271, text, "s", b"ispeed\0"),
+        (272, text, "s", b"test\0"),
+        (273, long, "I", [0]),  # where the samples are; filled in below
+        (274, short, "H", [1]),
+        (277, short, "H", [1]),
+        (278, long, "I", [height]),
+        (279, long, "I", [samples.nbytes]),
+        (33421, short, "H", [2, 2]),
+        (33422, byte, "B", list(pattern)),
+        (50706, byte, "B", [1, 4, 0, 0]),
+        (50708, text, "s", b"ispeed test\0"),
+        (50713, short, "H", [2, 2]),
+        (50714, short, "H", [512, 512, 512, 520]),
+        (50717, long, "I", [15000]),
+        (50721, signed, "i", matrix),
+        (50728, rational, "I", rationals),
+        (50778, short, "H", [21]),
+    ]
+    start = 8 + 2 + 12 * len(tags) + 4
+    extra, entries = b"", b""
+    for tag, kind, code, values in tags:
+        data = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{code}", *values)
+        count = len(values) // (2 if kind in (rational, signed) else 1)
+        if tag == 273:
+            entries += struct.pack("<HHI", tag, kind, count) + b"STRP"
+        elif len(data) <= 4:
+            entries += struct.pack("<HHI", tag, kind, count) + data.ljust(4, b"\0")
+        else:
+            entries += struct.pack("<HHII", tag, kind, count, start + len(extra))
+            extra += data + b"\0" * (len(data) % 2)
+    entries = entries.replace(b"STRP", struct.pack("<I", start + len(extra)))
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0"
+    path.write_bytes(head + extra + samples.astype("<u2").tobytes())
+
+
+@pytest.mark.parametrize(("pattern", "cfa"), [((0, 1, 1, 2), "RG"), ((1, 2, 0, 1), "GB")])
+def test_dng(pattern: Sequence[int], cfa: str, folder: Path, samples: np.ndarray[Any, Any]):
+    pytest.importorskip("rawpy")
+    samples = np.maximum(samples * 3, 600).astype(np.uint16)
+    write_dng(folder / "raw/a.dng", samples, pattern, (0.5, 1, 0.8))
+    reader = PairFolder(folder)
+    pair = reader.load(reader.files()[0])
+    assert pair.raw_format == RawFormat(WIDTH, HEIGHT, f"Bayer{cfa}16", 512, 14992)
+    expected = samples.copy()
+    expected[1::2, 1::2] -= 8
+    np.testing.assert_array_equal(pair.samples, expected)
+    np.testing.assert_allclose(pair.gains, [2, 1, 1.25], rtol=1e-3)
+
+
+def test_damaged_dng(folder: Path, samples: np.ndarray[Any, Any]):
+    pytest.importorskip("rawpy")
+    path = folder / "raw/a.dng"
+    reader = PairFolder(folder)
+    for data in (b"", b"II*\0" + bytes(200), b"no raw file at all"):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"a.dng cannot be read as DNG"):
+            reader.load(reader.files()[0])
+    write_dng(path, samples, (0, 1, 1, 2), (1, 1, 1))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"a.dng cannot be read as DNG"):
+        reader.load(reader.files()[0])
+
+
+def test_dng_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    (folder / "raw/a.dng").write_bytes(b"")
+    reader = PairFolder(folder)
+    with pytest.raises(UserError, match=r"a.dng needs the package rawpy; run: pip install rawpy"):
+        reader.load(reader.files()[0])

@@ -1,0 +1,141 @@
+"""Samples by seed, epoch and index, from rendered scenes and from pairs on disk."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pydantic
+import pytest
+import torch
+
+from ispeed.engines import UserError
+from ispeed.train.data.scenes import Scenes
+from ispeed.train.feed import Feed
+from ispeed.train.sources import AnySource, open_sources
+
+ADAPTER = pydantic.TypeAdapter(AnySource)
+
+
+def source(**values: Any) -> Any:
+    return ADAPTER.validate_python(values)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six grey frames with their pictures, as a plain folder of pairs."""
+    rng = np.random.default_rng(1)
+    for name in ("raw", "rgb"):
+        (tmp_path / name).mkdir()
+    for number in range(6):
+        mosaic = rng.integers(0, 1024, (64, 64)).astype(np.uint16)
+        PIL.Image.fromarray(mosaic).save(tmp_path / f"raw/{number}.png")
+        PIL.Image.fromarray((mosaic >> 2).astype(np.uint8)).convert("RGB").save(tmp_path / f"rgb/{number}.png")
+    return tmp_path
+
+
+def pairs(folder: Path, **values: Any) -> Any:
+    given = {"source": "pairs", "data_set": "folder", "root": folder, "options": {"keys": "format=BayerRG10"}}
+    return source(**{**given, "crop": 16, **values})
+
+
+def test_scenes_follow_from_seed_epoch_and_index():
+    one, other = Scenes(8, 64, scenes=2, seed=5), Scenes(8, 64, scenes=2, seed=5)
+    first, again = one[3], other[3]
+    assert same(first, again)
+    assert first["planes"].shape == (4, 32, 32)
+    assert first["gains"].shape == (3,)
+    assert first["target"].shape == (3, 64, 64)
+    assert all(tensor.dtype == torch.float32 for tensor in first.values())
+    assert not same(first, one[4])
+    assert not same(first, Scenes(8, 64, scenes=2, seed=6)[3])
+    one.set_epoch(1)
+    assert not same(first, one[3])
+    one.set_epoch(0)
+    assert same(first, one[3])
+    with pytest.raises(IndexError):
+        one[8]
+
+
+def test_workers_draw_the_same_scenes():
+    def drawn(workers: int) -> list[dict[str, torch.Tensor]]:
+        samples = Scenes(4, 32, scenes=2, seed=5)
+        assert samples[0]["planes"].shape == (4, 16, 16)  # rendered, with an engine that cannot be sent
+        return list(islice(Feed(samples, 2, seed=1, workers=workers).batches(1), 2))
+
+    assert all(same(one, other) for one, other in zip(drawn(0), drawn(1), strict=True))
+
+
+def test_validation_is_the_same_for_every_seed_and_nothing_of_it_is_trained_on():
+    scenes = source(source="scenes", count=4, crop=32, scenes=2)
+    held_out = [open_sources([scenes], seed, held_out=True) for seed in (1, 2)]
+    assert same(held_out[0].samples[0], held_out[1].samples[0])
+    assert held_out[0].manifest == held_out[1].manifest
+    trained = [open_sources([scenes], seed, held_out=False) for seed in (1, 2)]
+    assert not same(trained[0].samples[0], trained[1].samples[0])
+    assert not same(trained[0].samples[0], held_out[0].samples[0])
+
+
+def test_several_sources_are_one():
+    both = open_sources([source(source="scenes", count=n, crop=32, scenes=1) for n in (3, 5)], 1, held_out=False)
+    assert len(both.samples) == 8
+    kept = [both.samples[index] for index in range(8)]
+    assert all(not same(kept[0], each) for each in kept[1:]), "equal sources differ in what they draw"
+    for index in (-1, 8):
+        with pytest.raises(IndexError):
+            both.samples[index]
+    both.samples.set_epoch(1)
+    assert not any(same(kept[index], both.samples[index]) for index in (0, 7))
+
+
+def test_pairs_are_held_out_by_scene(folder: Path):
+    half = pairs(folder, hold_out=0.5)
+    trained, held_out = (open_sources([half], 1, held_out=held) for held in (False, True))
+    assert len(trained.samples) == len(held_out.samples) == 3
+    assert "3 pairs of folder" in trained.about
+    sample = trained.samples[0]
+    assert sample["planes"].shape == (4, 8, 8)
+    assert sample["target"].shape == (3, 16, 16)
+
+
+def test_pairs_of_a_list(folder: Path, tmp_path: Path):
+    names = tmp_path / "names.txt"
+    names.write_text("1\n4\n")
+    assert len(open_sources([pairs(folder, listed=names)], 1, held_out=False).samples) == 2
+
+
+def test_photographs_are_held_out_and_changes_told(folder: Path):
+    photos = source(source="photos", folder=folder / "rgb", crop=16, hold_out=0.34, options={"exposure": [0.5, 0.5]})
+    trained, held_out = (open_sources([photos], 1, held_out=held) for held in (False, True))
+    assert (len(trained.samples), len(held_out.samples)) == (4, 2)
+    assert trained.about == "4 photographs of rgb, as raw frames with noise of rhid"
+    sample = trained.samples[0]
+    assert (sample["planes"].shape, sample["target"].shape) == ((4, 8, 8), (3, 16, 16))
+    for path in (folder / "rgb").iterdir():
+        path.write_bytes(path.read_bytes() + b"x")
+    assert open_sources([photos], 1, held_out=False).manifest != trained.manifest
+
+
+def test_the_manifest_tells_changed_files(folder: Path):
+    def manifest(**values: Any) -> str:
+        return open_sources([pairs(folder, **values)], 1, held_out=False).manifest
+
+    before = manifest()
+    assert manifest() == before
+    assert manifest(crop=32) != before
+    (folder / "raw/0.png").write_bytes((folder / "raw/0.png").read_bytes() + b"x")
+    assert manifest() != before
+
+
+def test_data_that_is_not_there(tmp_path: Path):
+    with pytest.raises(UserError, match="there is no folder"):
+        open_sources([pairs(tmp_path / "none")], 1, held_out=False)
+    with pytest.raises(UserError, match="choose one of zrr"):
+        open_sources([pairs(tmp_path, data_set="films")], 1, held_out=False)

@@ -1,0 +1,260 @@
+"""TrainConfig: everything that a recipe in `configs/train` can say, and `isp-train --set` can change.
+
+The docstring under each field is its help; `isp-train --settings` lists them. Unknown keys are refused; all problems
+are reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from ..engines.errors import UserError
+from ..engines.settings import Settings, make_settings, read_yaml
+from .sources import SOURCES, AnySource
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModelSettings(Settings):
+    """What is trained."""
+
+    name: str = "lwisp"
+    """the network: lwisp, lwisp-s or lwisp-xs"""
+    sup: bool = False
+    """the second upsampling branch of the published file (not for lwisp-xs)"""
+    weights: Path | None = None
+    """checkpoint to start from, of the same network; null starts from chance"""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from .models import VARIANTS
+
+        if name not in VARIANTS:
+            raise ValueError(f"there is no such network, choose among {', '.join(VARIANTS)}")
+        return name
+
+
+class DataSettings(Settings):
+    """What it is trained on, and measured on."""
+
+    train: Annotated[list[AnySource], Field(min_length=1)]
+    """sources of training samples; an epoch takes each sample of each once"""
+    validation: Annotated[list[AnySource], Field(min_length=1)]
+    """sources of the samples that the run is measured on, always the same ones"""
+    batch: Annotated[int, Field(ge=1)] = 16
+    """samples of a step, of all processes together"""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """processes that make samples, for each process that trains; 0 makes them between the steps"""
+    licence: str = ""
+    """what the licences of the data allow the weights, for the model card"""
+
+
+class OptimSettings(Settings):
+    """How steps are made."""
+
+    name: Literal["adam", "adamw"] = "adamw"
+    """the optimiser"""
+    lr: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    """learning rate after the warm-up"""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    """decay of the means of the gradient and of its square"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """decay of the weights, times the learning rate for adamw"""
+
+
+class ScheduleSettings(Settings):
+    """How long, and the learning rate on the way: a rise over the warm-up, then half a cosine."""
+
+    steps: Annotated[int, Field(ge=1)] = 100_000
+    """steps of the whole run"""
+    warmup: Annotated[int, Field(ge=0)] = 1000
+    """steps over which the learning rate rises"""
+    final: Share = 0.01
+    """learning rate at the end, as a share of the highest"""
+
+    @model_validator(mode="after")
+    def _short_warmup(self) -> ScheduleSettings:
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup} steps of {self.steps}; make it shorter than the run")
+        return self
+
+
+class EmaSettings(Settings):
+    """The mean of the weights over the last steps, which is what is measured and exported."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """share of the mean that stays with a step; less in the first steps; 0 takes the weights themselves"""
+
+
+class ValidationSettings(Settings):
+    """How the run is measured."""
+
+    every: Annotated[int, Field(ge=1)] = 2000
+    """steps between measurements; there is one before the first step and one after the last"""
+    improve_db: float | None = None
+    """PSNR in dB that the run must gain over its start, else isp-train ends with exit code 1; null asks for nothing"""
+
+
+class RunSettings(Settings):
+    """What the run leaves behind."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
+    """name of its folder; the recipe's name where the recipe has none"""
+    folder: Path = Path("runs")
+    """where the folders of runs are"""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """steps between lines of metrics.jsonl"""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    """steps between checkpoints; a run that is killed goes on from the last"""
+    tensorboard: bool = False
+    """write curves and pictures for TensorBoard too (package tensorboard)"""
+
+
+class TrainConfig(Settings):
+    """A recipe."""
+
+    model: ModelSettings = ModelSettings()
+    """what is trained"""
+    data: DataSettings
+    """what it is trained on, and measured on"""
+    loss: dict[str, Any] = Field({"charbonnier": 1.0}, min_length=1)
+    """names of losses to their weights, or to a mapping of weight and options, such as
+    {charbonnier: 1, perceptual: {weight: 0.05, file: vgg19.pth}}"""
+    optim: OptimSettings = OptimSettings()
+    """how steps are made"""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """how long, and the learning rate on the way"""
+    ema: EmaSettings = EmaSettings()
+    """the mean of the weights, which is what is exported"""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """longest gradient (norm over all weights), longer ones are shortened to it; null leaves them"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """numbers that the network calculates in; weights, losses and the optimiser stay in fp32"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where: auto takes a GPU if there is one"""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """threads on the processor; null leaves it to torch"""
+    deterministic: bool = True
+    """the same result every time on the same machine; on a GPU a little slower"""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """of the first weights and of everything drawn"""
+    validation: ValidationSettings = ValidationSettings()
+    """how the run is measured"""
+    run: RunSettings = RunSettings()
+    """what the run leaves behind"""
+
+    @model_validator(mode="after")
+    def _fitting_crops(self) -> TrainConfig:
+        from .models import VARIANTS
+
+        multiple = VARIANTS[self.model.name].multiple
+        for source in (*self.data.train, *self.data.validation):
+            if source.crop and source.crop % multiple:
+                raise ValueError(f"{self.model.name} takes crops in multiples of {multiple}, not {source.crop}")
+        if any(source.crop != self.data.train[0].crop for source in self.data.train):
+            raise ValueError("the sources under data.train differ in crop, but samples of a batch are of one size")
+        return self
+
+
+MAY_CHANGE = ("run", "device", "threads", "data.workers")
+"""What may differ from the recipe that a run began with when it goes on."""
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """A recipe with changes.
+
+    Args:
+        path: YAML file.
+        changes: "optim.lr=1e-4", "data.train.0.crop=192": the names of nested settings and places in lists.
+
+    Raises:
+        UserError: The file cannot be read, or what is wrong with it, all of it in one line.
+    """
+    values = read_yaml(path)
+    for change in changes:
+        _set(values, change)
+    if isinstance(run := values.setdefault("run", {}), dict):
+        run.setdefault("name", path.stem)
+    return make_settings(TrainConfig, values, "isp-train --settings")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between the JSON forms of two recipes, but for `MAY_CHANGE`: "optim.lr was 0.001, is 0.0001"."""
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        name, old, new = prefix + key, before.get(key), now.get(key)
+        if name in MAY_CHANGE or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, name + ".")
+        else:
+            found.append(f"{name} was {old!r}, is {new!r}")
+    return found
+
+
+def describe_settings() -> list[str]:
+    """A line for each setting: its name, what it does and its default."""
+    lines = _described(TrainConfig, "")
+    for kind in SOURCES:
+        name = get_args(kind.model_fields["source"].annotation)[0]
+        lines += _described(kind, f"data.train.N ({name}) ")
+    return lines
+
+
+def _described(kind: type[Settings], prefix: str) -> list[str]:
+    lines = []
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            lines += _described(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"default {field.get_default()}"
+        lines.append(f"{prefix}{name}: {' '.join((field.description or '').split())} ({default})")
+    return lines
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    if not equals or not name:
+        raise UserError(f"--set needs NAME=VALUE, such as optim.lr=1e-4, not {change!r}")
+    *path, last = name.split(".")
+    place: Any = values
+    for key in path:
+        place = _step(place, key, name, make=True)
+    try:
+        value = _scalar(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {name}: {text!r} is no value in YAML") from error
+    if isinstance(place, list):
+        _step(place, last, name)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise UserError(f"--set {name}: {'.'.join(path)} is a value and holds no settings")
+
+
+def _scalar(value: Any) -> Any:
+    """YAML takes 1e-4 for a text, because it has no dot; here it is a number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def _step(place: Any, key: str, name: str, make: bool = False) -> Any:
+    if isinstance(place, list):
+        if not key.isdigit() or int(key) >= len(place):
+            raise UserError(f"--set {name}: {key!r} is no place in a list of {len(place)}, counted from 0")
+        return place[int(key)]
+    if isinstance(place, dict):
+        if make and place.get(key) is None:
+            place[key] = {}
+        return place.get(key)
+    raise UserError(f"--set {name}: what should hold {key!r} is a value and holds no settings")

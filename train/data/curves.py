@@ -1,0 +1,54 @@
+"""Tone curves and their inverses, on tensors of any shape and device.
+
+`engines.reference.srgb_curve` is the same sRGB curve in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_STRAIGHT = 0.0031308
+"""Linear light up to which the sRGB curve is straight."""
+
+
+def linear_from_srgb(shown: Tensor) -> Tensor:
+    """Display values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
+    curved = ((shown.clamp(min=0.0) + 0.055) / 1.055) ** 2.4
+    return torch.where(shown <= 12.92 * _STRAIGHT, shown / 12.92, curved)
+
+
+def srgb_from_linear(light: Tensor) -> Tensor:
+    """Linear light, limited to [0, 1], to display values in [0, 1]: the inverse of `linear_from_srgb`."""
+    light = light.clamp(0.0, 1.0)
+    return torch.where(light <= _STRAIGHT, 12.92 * light, 1.055 * light.clamp(min=_STRAIGHT) ** (1 / 2.4) - 0.055)
+
+
+def smoothstep(values: Tensor) -> Tensor:
+    """The S of a camera's contrast curve, [0, 1] to [0, 1], as Brooks et al. take it: 3 x^2 - 2 x^3."""
+    values = values.clamp(0.0, 1.0)
+    return values * values * (3 - 2 * values)
+
+
+def inverse_smoothstep(values: Tensor) -> Tensor:
+    """The inverse of `smoothstep`, in closed form."""
+    return 0.5 - torch.sin(torch.asin(1 - 2 * values.clamp(0.0, 1.0)) / 3)
+
+
+class Tone(NamedTuple):
+    """How a picture is shown, from linear light to display values, and back."""
+
+    show: Callable[[Tensor], Tensor]
+    invert: Callable[[Tensor], Tensor]
+
+
+TONES: dict[str, Tone] = {
+    "srgb": Tone(srgb_from_linear, linear_from_srgb),
+    "contrast": Tone(
+        lambda light: smoothstep(srgb_from_linear(light)), lambda shown: linear_from_srgb(inverse_smoothstep(shown))
+    ),
+}
+"""The sRGB curve alone, as the engines have it, or with a camera's contrast on top."""

@@ -1,0 +1,235 @@
+"""A raw frame with the picture it should give, and what the readers of paired data sets share.
+
+A reader is a small object for one data set in the layout it is published in: `files` lists its pairs, `load` decodes
+one of them. Reading is cheap to start: nothing is decoded before `load`.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from ...engines.bayer import RawFormat
+from ...engines.errors import UserError
+from ...engines.raw_files import load_raw
+
+Samples = npt.NDArray[np.uint16]
+Picture = npt.NDArray[np.uint8]
+Gains = npt.NDArray[np.float32]
+
+PNG, JPEG = (".png",), (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class RawPair:
+    """A decoded pair.
+
+    Attributes:
+        name: Which pair of its data set.
+        samples: uint16 [H, W], DN of the format.
+        raw_format: Of the samples; Bayer.
+        target: uint8 [H, W, 3], sRGB, pixel for pixel over the samples.
+        gains: float32 [3], the white balance that the data set tells, green 1; None where it tells none.
+    """
+
+    name: str
+    samples: Samples
+    raw_format: RawFormat
+    target: Picture
+    gains: Gains | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self.samples.nbytes + self.target.nbytes
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair.
+
+    Attributes:
+        name: Unlike any other of the data set.
+        raw: The raw frame.
+        target: The picture.
+        group: Equal for pairs that show the same scene and must not be torn apart between training and validation.
+        extra: What else is read for it.
+    """
+
+    name: str
+    raw: Path
+    target: Path
+    group: str
+    extra: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return self.raw, self.target, *self.extra
+
+
+class PairReader(Protocol):
+    """A data set on disk."""
+
+    def files(self) -> list[PairFiles]:
+        """Its pairs, in a fixed order, at least one. Raises UserError: the folder is not laid out as expected."""
+        ...
+
+    def load(self, files: PairFiles) -> RawPair:
+        """Decode a pair. Raises UserError: a file is damaged, or the two do not go together."""
+        ...
+
+
+# ---- folders -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a data set is called and how its folders must look, for the sentence about a folder that does not."""
+
+    title: str
+    tree: str
+
+    def folder(self, root: Path, name: str) -> Path:
+        """The folder `name` below `root`. Raises UserError: it is not there."""
+        if not (root / name).is_dir():
+            raise self.missing(root, name)
+        return root / name
+
+    def missing(self, root: Path, name: str) -> UserError:
+        """What to raise where the folder `name` below `root` is not there."""
+        if not root.is_dir():
+            return UserError(f"there is no folder {root}: give the one that holds {self.title} ({self.tree})")
+        return UserError(f"{root} has no folder {name}: {self.title} is expected to be laid out as {self.tree}")
+
+    def partners(
+        self,
+        raw: Path,
+        target: Path,
+        raw_suffixes: Sequence[str],
+        target_suffixes: Sequence[str],
+        *,
+        one_to_one: bool = True,
+    ) -> dict[str, tuple[Path, Path]]:
+        """Frames and pictures of the same stem; with `one_to_one` there may be no picture without a frame either.
+
+        Raises:
+            UserError: A folder is empty, or a file has no partner.
+        """
+        frames, pictures = self.by_stem(raw, raw_suffixes), self.by_stem(target, target_suffixes)
+        _no_strays(raw, frames, target, pictures)
+        if one_to_one:
+            _no_strays(target, pictures, raw, frames)
+        return {stem: (path, pictures[stem]) for stem, path in sorted(frames.items())}
+
+    def by_stem(self, folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+        """The files of a folder that have one of these endings, by name without it.
+
+        Raises:
+            UserError: There is none, or two have the same name.
+        """
+        found: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() not in suffixes or path.name.startswith("."):
+                continue
+            if path.stem in found:
+                raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: remove one of the two")
+            found[path.stem] = path
+        if not found:
+            endings = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise UserError(f"{folder} holds no {endings}: {self.title} is expected to be laid out as {self.tree}")
+        return found
+
+
+def _no_strays(folder: Path, files: Mapping[str, Path], other: Path, partners: Mapping[str, Path]) -> None:
+    strays = [path.name for stem, path in files.items() if stem not in partners]
+    if strays:
+        raise UserError(
+            f"{len(strays)} of {len(files)} files in {folder} have no partner of the same name in {other}, the "
+            f"first is {strays[0]}: unpack both again, or remove what is left over"
+        )
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:
+    """The one frame of a file: samples uint16 [H, W] and their format.
+
+    Args:
+        path: See `engines.raw_files`.
+        keys: What is known of its samples (format, black, white, width, height); without any, a sidecar must tell.
+
+    Raises:
+        UserError: The file is damaged, not what was said, or holds several frames.
+    """
+    frames = load_raw(f"{path}?{urllib.parse.urlencode(keys)}" if keys else str(path))
+    if len(frames.samples) != 1:
+        raise UserError(f"{path} holds {len(frames.samples)} frames, but a pair has one: check its width and height")
+    if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
+        name = frames.raw_format.pixel_format
+        raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")
+    return frames.samples[0].astype(np.uint16), frames.raw_format
+
+
+def read_picture(path: Path) -> Picture:
+    """An RGB picture, uint8 [H, W, 3], as its pixels are stored: a camera's note on orientation is not followed.
+
+    Raises:
+        UserError: The file is damaged or no RGB picture.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            if image.mode != "RGB":
+                raise UserError(f"{path} is a picture of mode {image.mode}: the target of a pair is RGB of 8 bits")
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:  # PIL reports a broken chunk as SyntaxError
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; copy it again") from error
+
+
+def make_pair(
+    files: PairFiles, samples: Samples, raw_format: RawFormat, target: Picture, gains: Gains | None = None
+) -> RawPair:
+    """Put a pair together.
+
+    Raises:
+        UserError: The two differ in size, or the frame has no colours.
+    """
+    if raw_format.cfa == "MONO":
+        raise UserError(f"{files.raw} holds {raw_format.pixel_format}, which has no colours; give Bayer frames")
+    if samples.shape != target.shape[:2]:
+        height, width = samples.shape
+        raise UserError(
+            f"{files.raw} is {width}x{height}, but its picture {files.target} is {target.shape[1]}x{target.shape[0]}: "
+            "the two of a pair must lie on each other pixel for pixel"
+        )
+    return RawPair(files.name, samples, raw_format, target, gains)
+
+
+def one_black(samples: Samples, blacks: npt.ArrayLike, white: float) -> tuple[Samples, float, float]:
+    """Bring the four sites of a mosaic to one black level, the lowest, because a `RawFormat` has but one.
+
+    Args:
+        samples: uint16 [H, W].
+        blacks: [2, 2], the black level of each site, in DN.
+        white: The level of saturation, in DN.
+
+    Returns:
+        Samples, black level and white level: the lowest that any of the sites now saturates at.
+    """
+    levels = np.asarray(blacks, np.float64)
+    steps = np.rint(levels - levels.min()).astype(np.uint16)
+    if not steps.any():
+        return samples, float(levels.min()), white
+    shifted = samples.copy()
+    for (y, x), step in np.ndenumerate(steps):
+        site = shifted[y::2, x::2]
+        site[:] = np.maximum(site, step) - step
+    return shifted, float(levels.min()), white - float(steps.max())

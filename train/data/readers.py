@@ -1,0 +1,63 @@
+"""The data sets that can be read, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...engines.errors import UserError
+from . import folder, rhid, sidd, ultraisp, zrr
+from .raw_pair import PairReader
+
+
+class _DataSet(NamedTuple):
+    reader: Callable[..., PairReader]
+    how_to_get: Callable[[], str]
+
+
+_DATA_SETS = {
+    "zrr": _DataSet(zrr.Zrr, zrr.how_to_get),
+    "ultraisp": _DataSet(ultraisp.UltraIsp, ultraisp.how_to_get),
+    "rhid": _DataSet(rhid.Rhid, rhid.how_to_get),
+    "sidd": _DataSet(sidd.Sidd, sidd.how_to_get),
+    "folder": _DataSet(folder.PairFolder, folder.how_to_get),
+}
+
+
+def data_sets() -> tuple[str, ...]:
+    """Their names."""
+    return tuple(_DATA_SETS)
+
+
+def how_to_get(name: str) -> str:
+    """Where a data set is published, its licence if known, how to unpack it. Raises UserError: an unknown name."""
+    return _known(name).how_to_get()
+
+
+def open_data_set(name: str, root: Path, **options: Any) -> PairReader:
+    """A reader.
+
+    Args:
+        name: One of `data_sets`.
+        root: The folder that holds it.
+        options: What else its class takes, as from a recipe: `split`, `sets`, `keys` ...
+
+    Raises:
+        UserError: An unknown name or option.
+    """
+    reader = _known(name).reader
+    known = [field.name for field in dataclasses.fields(reader) if field.name != "root"]  # pyright: ignore[reportArgumentType]
+    for option in options:
+        if option not in known:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"the data set {name} has no option {option!r}: its options are {listed}")
+    # lists of a recipe become tuples, so that readers stay hashable
+    return reader(root, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+
+
+def _known(name: str) -> _DataSet:
+    if name not in _DATA_SETS:
+        raise UserError(f"there is no data set {name!r}: choose one of {', '.join(_DATA_SETS)}")
+    return _DATA_SETS[name]

@@ -1,0 +1,82 @@
+"""Training samples of rendered scenes: what there is without any data."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .scene import render_scene
+from .sensor import ClassicTarget, expose
+
+EDGE = 352
+"""Of a scene, in pixels."""
+
+
+class Scenes(Dataset[dict[str, Tensor]]):
+    """Crops of rendered scenes as the simulated camera's sensor sees them; the target is the classic engine's picture
+    of the same without noise.
+
+    What a sample shows follows from seed, epoch and index alone. Scenes are rendered when they are first drawn, and
+    kept.
+    """
+
+    def __init__(self, count: int, crop: int, *, scenes: int = 96, seed: int = 0) -> None:
+        """Nothing is rendered yet.
+
+        Args:
+            count: Samples of an epoch.
+            crop: Their edge in mosaic pixels, even, at most `EDGE`.
+            scenes: How many differ; each takes 1.5 MB.
+            seed: Of everything drawn.
+        """
+        self._count, self._crop, self._seed, self._scenes = count, crop, seed, scenes
+        # shared memory, so that workers which outlive an epoch see the next one begin
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._rendered: dict[int, npt.NDArray[np.float32]] = {}
+        self._target: ClassicTarget | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other samples from now on, the same ones for the same epoch."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """A sample.
+
+        Returns:
+            planes: float32 [4, crop/2, crop/2], R, Gr, Gb, B, black 0, white 1, not white balanced.
+            gains: float32 [3], of R, G, B, green 1.
+            target: float32 [3, crop, crop], sRGB in [0, 1].
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        rng = np.random.default_rng([self._seed, 1, int(self._epoch), index])
+        frame = expose(rng, self._piece(rng))
+        self._target = self._target or ClassicTarget(self._crop, self._crop)
+        picture = self._target.develop(frame.clean, frame.gains)
+        return {
+            "planes": torch.from_numpy(frame.planes),
+            "gains": torch.from_numpy(frame.gains),
+            "target": torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)) / 255,
+        }
+
+    def _piece(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Of any scene, in any of the eight orientations."""
+        number = int(rng.integers(self._scenes))
+        if number not in self._rendered:
+            self._rendered[number] = render_scene(np.random.default_rng([self._seed, 0, number]), EDGE, EDGE)
+        y, x = rng.integers(0, EDGE - self._crop + 1, 2)
+        piece = self._rendered[number][y : y + self._crop, x : x + self._crop]
+        return np.rot90(piece[:, :: rng.choice([-1, 1])], int(rng.integers(4)))
+
+    def __getstate__(self) -> dict[str, object]:
+        # a worker renders for itself, and the engine of the target cannot be sent
+        return self.__dict__ | {"_rendered": {}, "_target": None}

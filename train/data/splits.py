@@ -1,0 +1,108 @@
+"""Which pairs are trained on and which are held out, and a fingerprint of the files that were used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...engines.errors import UserError
+from .raw_pair import PairFiles
+
+_BLOCK = 1 << 20
+
+
+def known_split(split: str, known: Sequence[str], title: str) -> str:
+    """`split` if it is one of `known`. Raises UserError: it is none."""
+    if split not in known:
+        raise UserError(f"{title} has no split {split!r}: choose one of {', '.join(known)}")
+    return split
+
+
+def hold_out(files: Sequence[PairFiles], share: float) -> tuple[list[PairFiles], list[PairFiles]]:
+    """Split into training and validation, for data sets that are published without a split.
+
+    Groups stay together. Which are held out follows from their names alone: it is the same on every machine, in every
+    order, and new pairs of a known scene stay on its side.
+
+    Args:
+        files: Pairs of two groups or more.
+        share: Of the groups that is held out, above 0 and below 1; at least one is, and at least one is not.
+
+    Raises:
+        UserError: There is only one group, or the share is out of range.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"the share to hold out is {share:g}: it must lie above 0 and below 1")
+    groups = sorted({file.group for file in files}, key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(groups) < 2:
+        raise UserError("there is one scene only, of which nothing can be held out: give validation pairs of their own")
+    held = set(groups[: min(len(groups) - 1, max(1, round(share * len(groups))))])
+    return [file for file in files if file.group not in held], [file for file in files if file.group in held]
+
+
+def read_split(path: Path, files: Sequence[PairFiles]) -> list[PairFiles]:
+    """The pairs that a list names, in its order.
+
+    Args:
+        path: A text file, one name per line; empty lines and those that begin with # do not count.
+        files: All pairs.
+
+    Raises:
+        UserError: The list cannot be read, names nothing, or names a pair twice or that is not there.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the list of pairs {path} cannot be read: {error}") from error
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise UserError(f"the list of pairs {path} names none: write one name per line")
+    by_name = {file.name: file for file in files}
+    for name in names:
+        if name not in by_name:
+            raise UserError(f"{path} names the pair {name}, which is not there: the names are like {files[0].name}")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path} names the pair {twice} twice: remove one of the lines")
+    return [by_name[name] for name in names]
+
+
+def write_split(path: Path, files: Sequence[PairFiles]) -> None:
+    """Write the list that `read_split` reads. Raises UserError: it cannot be written."""
+    try:
+        path.write_text("".join(f"{file.name}\n" for file in files), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the list of pairs {path} cannot be written: {error.strerror}") from error
+
+
+def manifest_hash(files: Sequence[PairFiles], *, contents: bool = False) -> str:
+    """SHA-256, in hex, of what was used: it changes when a file is added, left out, renamed or changed.
+
+    Args:
+        files: The pairs, in any order.
+        contents: Hash the files' bytes, which takes as long as reading them but is the same on every machine; else
+            sizes and times of change stand for them.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    total = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        for path in file.paths:
+            total.update(f"{file.name}\0{path.name}\0{_state(path, contents)}\n".encode())
+    return total.hexdigest()
+
+
+def _state(path: Path, contents: bool) -> str:
+    try:
+        if not contents:
+            facts = path.stat()
+            return f"{facts.st_size}\0{facts.st_mtime_ns}"
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,231 @@
+"""Photographs to raw frames, after Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019).
+
+The steps of a camera are undone in reverse order: tone curve, exposure, colour matrix, white balance; then light is
+blurred, meets the filter array and the sensor (`noise`). What differs from the paper: the picture to reach is shown
+with the exposure that the frame has (unless `keep_brightness`), noise counts electrons and knows cameras that apply
+gains themselves (`noise.SensorModel`), matrices lie between five cameras, and the tone curve is that of the engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...engines.errors import UserError
+from .cameras import COLOURS, draw_matrices
+from .cfa import mosaic, planes, red_part
+from .curves import TONES
+from .noise import SENSORS, Range, SensorModel, SensorState, add_noise, draw_log, draw_sensor
+from .optics import blur, draw_kernels
+
+_BRIGHT = 0.9
+"""Mean of the colours from which a highlight is kept from being darkened."""
+
+
+@dataclass(frozen=True)
+class Unprocessing:
+    """How photographs become frames.
+
+    Attributes:
+        sensor: The camera.
+        exposure: Range of the light, 1 is that of the photograph; None takes that of the sensor.
+        colours: A key of `cameras.COLOURS`: what the camera's colours lie between.
+        tone: A key of `curves.TONES`: how the photographs are shown.
+        gain_error: Standard deviation of the logarithm of the gains that come with a frame, about the true ones: no
+            estimate is right.
+        motion_rate, defocus_rate: Shares of the frames, their sum at most 1. The picture to reach stays sharp.
+        keep_brightness: The picture to reach is the photograph itself, whatever the exposure: networks have to guess
+            how bright a scene was. Else the picture follows the exposure, as it does in an engine.
+    """
+
+    sensor: SensorModel
+    exposure: Range | None = None
+    colours: str = "cameras"
+    tone: str = "srgb"
+    gain_error: float = 0.0
+    motion_rate: float = 0.0
+    defocus_rate: float = 0.0
+    keep_brightness: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("colours", self.colours, COLOURS), ("tone", self.tone, TONES)):
+            if value not in known:
+                raise UserError(f"{name} is {value!r}: it is one of {', '.join(known)}")
+        if min(self.motion_rate, self.defocus_rate) < 0 or self.motion_rate + self.defocus_rate > 1:
+            raise UserError(
+                f"motion_rate {self.motion_rate:g} and defocus_rate {self.defocus_rate:g} are shares of the frames: "
+                "neither may be negative, nor their sum above 1"
+            )
+        if self.gain_error < 0:
+            raise UserError(f"gain_error is {self.gain_error:g}: it is a standard deviation, 0 or more")
+        low, high = self.light
+        if not 0 < low <= high:
+            raise UserError(f"exposure is {low:g} to {high:g}: it is a range of factors above 0, the lower one first")
+
+    @property
+    def light(self) -> Range:
+        """The range of the exposure."""
+        return self.sensor.exposure if self.exposure is None else self.exposure
+
+
+def make_unprocessing(noise: str = "rhid", **options: Any) -> Unprocessing:
+    """As from a recipe.
+
+    Args:
+        noise: A key of `noise.SENSORS`.
+        options: Attributes of `Unprocessing`; blur has rates of 0.03 each unless said otherwise, 0 without noise.
+
+    Raises:
+        UserError: An unknown camera or option, or a value out of range.
+    """
+    if noise not in SENSORS:
+        raise UserError(f"noise is {noise!r}: it is one of {', '.join(SENSORS)}")
+    rate = 0.03 if SENSORS[noise].noisy else 0.0
+    settings = Unprocessing(SENSORS[noise], motion_rate=rate, defocus_rate=rate)
+    known = list(vars(settings))
+    for option in options:
+        if option not in known:
+            raise UserError(f"unprocessing has no option {option!r}: its options are {', '.join(known)}")
+    return replace(settings, **options)
+
+
+class Drawn(NamedTuple):
+    """What was drawn for each of B frames, float32 on the CPU.
+
+    Attributes:
+        exposure: [B].
+        camera_from_srgb: [B, 3, 3], rows of a sum of 1.
+        white_balance: [B, 3], the true gains.
+        gains: [B, 3], those that come with the frame; green is 1.
+        kernels: [B, k, k], blur, or None.
+        sensor: See `noise`.
+    """
+
+    exposure: Tensor
+    camera_from_srgb: Tensor
+    white_balance: Tensor
+    gains: Tensor
+    kernels: Tensor | None
+    sensor: SensorState
+
+
+class Frames(NamedTuple):
+    """B frames, on the device of the photographs.
+
+    Attributes:
+        mosaic: float32 [B, H, W], black 0, white 1.
+        cfa: Colours of its top left 2x2 samples.
+        gains: float32 [B, 3], white balance of red, green and blue, green 1.
+        target: float32 [B, 3, H, W], sRGB in [0, 1], the picture to reach.
+        matrices: float32 [B, 3, 3], camera after white balance to linear sRGB: an engine's colour matrix.
+    """
+
+    mosaic: Tensor
+    cfa: str
+    gains: Tensor
+    target: Tensor
+    matrices: Tensor
+
+    def samples(self) -> dict[str, Tensor]:
+        """What training takes, of the part that begins with red (`cfa.red_part`).
+
+        Returns:
+            planes: float32 [B, 4, h, w], R, Gr, Gb, B.
+            gains: float32 [B, 3].
+            target: float32 [B, 3, 2h, 2w].
+        """
+        return {
+            "planes": planes(self.mosaic, self.cfa),
+            "gains": self.gains,
+            "target": red_part(self.target, self.cfa),
+        }
+
+
+def draw(settings: Unprocessing, count: int, generator: torch.Generator) -> Drawn:
+    """Draw what varies from frame to frame; the generator is of the CPU."""
+    red, blue = (draw_log(limits, count, generator) for limits in settings.sensor.white_balance)
+    white_balance = torch.stack([red, torch.ones(count), blue], 1)
+    error = settings.gain_error * torch.randn(count, 3, generator=generator) * torch.tensor([1.0, 0.0, 1.0])
+    return Drawn(
+        draw_log(settings.light, count, generator),
+        draw_matrices(settings.colours, count, generator),
+        white_balance,
+        white_balance * error.exp(),
+        draw_kernels(settings.motion_rate, settings.defocus_rate, count, generator),
+        draw_sensor(settings.sensor, count, generator),
+    )
+
+
+def unprocess(
+    photos: Tensor,
+    settings: Unprocessing,
+    generator: torch.Generator,
+    *,
+    cfa: str = "RGGB",
+    noise_generator: torch.Generator | None = None,
+) -> Frames:
+    """Make frames of photographs.
+
+    Args:
+        photos: float32 [B, 3, H, W], sRGB in [0, 1], on any device; H and W even, above 6.
+        settings: How.
+        generator: Where chance comes from, on the CPU.
+        cfa: Filter array of the frames: RGGB, GRBG, GBRG or BGGR.
+        noise_generator: Where noise comes from, on the device of the photographs; None takes `generator`.
+
+    Raises:
+        UserError: An unknown filter array.
+    """
+    return expose(photos, draw(settings, len(photos), generator), settings, noise_generator or generator, cfa=cfa)
+
+
+def expose(
+    photos: Tensor, drawn: Drawn, settings: Unprocessing, noise_generator: torch.Generator, *, cfa: str = "RGGB"
+) -> Frames:
+    """`unprocess` with what was drawn before: once more with other noise, or with another filter array."""
+    light, target = exposed(photos, drawn, settings)
+    camera = to_camera(light, drawn)
+    samples = mosaic(blur(camera, drawn.kernels).clamp(0.0, 1.0), cfa)
+    frame = add_noise(samples, drawn.sensor, cfa, noise_generator)
+    matrices = torch.linalg.inv(drawn.camera_from_srgb.double()).to(photos)
+    return Frames(frame, cfa, drawn.gains.to(photos), target, matrices)
+
+
+def exposed(photos: Tensor, drawn: Drawn, settings: Unprocessing) -> tuple[Tensor, Tensor]:
+    """Linear sRGB light with its exposure, and the picture to reach: both [B, 3, H, W]."""
+    tone = TONES[settings.tone]
+    exposure = drawn.exposure.to(photos)[:, None, None, None]
+    light = _dimmed(tone.invert(photos), exposure)
+    if settings.keep_brightness:
+        return light, photos
+    return light, torch.where(exposure == 1, photos, tone.show(light))
+
+
+def to_camera(light: Tensor, drawn: Drawn) -> Tensor:
+    """Linear sRGB to what a camera with three samples per pixel gives before white balance: [B, 3, H, W]."""
+    seen = torch.einsum("bij,bjhw->bihw", drawn.camera_from_srgb.to(light), light)
+    return _dimmed(seen, 1 / drawn.white_balance.to(light)[:, :, None, None])
+
+
+def from_camera(camera: Tensor, drawn: Drawn, settings: Unprocessing) -> Tensor:
+    """The ideal way back, from three samples per pixel to the picture: white balance, matrix, tone curve.
+
+    It undoes `to_camera` except in highlights, which come out brighter, and colours that the camera does not see.
+    """
+    light = (camera * drawn.white_balance.to(camera)[:, :, None, None]).clamp(max=1.0)
+    light = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(drawn.camera_from_srgb.double()).to(camera), light)
+    if settings.keep_brightness:
+        light = light / drawn.exposure.to(camera)[:, None, None, None]
+    return TONES[settings.tone].show(light)
+
+
+def _dimmed(light: Tensor, factor: Tensor) -> Tensor:
+    """`light` times `factor`, but what is white stays white: how bright a burnt-out highlight was is not known.
+
+    A factor below 1 fades to 1 where the mean of the colours rises from `_BRIGHT` to 1.
+    """
+    bright = ((light.mean(1, keepdim=True) - _BRIGHT) / (1 - _BRIGHT)).clamp(0.0, 1.0) ** 2
+    return light * torch.maximum(bright + (1 - bright) * factor, factor)

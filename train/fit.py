@@ -1,0 +1,324 @@
+"""From a recipe to a checkpoint: `setup` puts everything together, `fit` trains, `validate` measures.
+
+What a step does follows from the weights, the optimiser's state and the number of the step alone: the samples, their
+order, the learning rate and every random number are drawn from (seed, step). So a run that was killed goes on from its
+last checkpoint to the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..engines.errors import UserError
+from .checkpoint import Checkpoint, load_checkpoint
+from .config import ScheduleSettings, TrainConfig
+from .devices import StopRequest, make_fabric, steady, steady_pads
+from .ema import WeightMean
+from .feed import Batch, Feed
+from .losses import make_loss
+from .metrics import psnr
+from .models import CoreModule, make_lwisp
+from .report import Report, picture_row
+from .runs import RunFolder, code_version
+from .sources import Opened, SampleSet, open_sources
+from .tally import Tally, sum_over_processes
+
+Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""A core and a batch to what is made small, and its parts for the log."""
+
+_PICTURES = 4
+
+
+class TrainingFault(Exception):
+    """The run cannot go on, though nothing was wrong with the recipe's form: its loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        checkpoint: The file.
+        steps: How many were taken.
+        start_db, end_db: PSNR on the validation samples before and after, in dB.
+        improved: By as much as the recipe asks.
+    """
+
+    checkpoint: Path
+    steps: int
+    start_db: float
+    end_db: float
+    improved: bool
+
+
+@dataclass
+class Job:
+    """A run under way. `network` is `core` as Fabric wraps it; `folder` and `report` are those of the first process."""
+
+    config: TrainConfig
+    fabric: Fabric
+    core: CoreModule
+    network: nn.Module
+    mean: WeightMean
+    optimiser: Any
+    scaler: torch.amp.GradScaler | None
+    objective: Objective
+    feed: Feed
+    held_out: SampleSet
+    facts: dict[str, Any]
+    about: str
+    folder: RunFolder | None
+    report: Report | None = None
+    step: int = 0
+    start_db: float | None = None
+    end_db: float = math.nan
+
+
+def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
+    """Train as a recipe says, or go on where an earlier run of it stopped.
+
+    Args:
+        config: The recipe.
+        resume: Go on from the last checkpoint in the run's folder, from the start if there is none.
+
+    Raises:
+        UserError: Data, device, folder or disk are not as the recipe needs them.
+        TrainingFault: The loss is no number any more.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; a checkpoint was written.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(steady(config.deterministic, config.threads))
+        fabric, scaler = make_fabric(config.device, config.precision)
+        stack.callback(_leave_group)
+        folder = stack.enter_context(RunFolder(config, resume=resume)) if fabric.is_global_zero else None
+        job = setup(config, fabric, scaler, folder)
+        if folder:
+            job.report = stack.enter_context(Report(folder, config, job.step))
+        try:
+            fit(job)
+        except torch.OutOfMemoryError as error:
+            kept = f"; {folder.last_good()}" if folder else ""
+            raise UserError(f"the GPU's memory is too small: set data.batch or crop lower{kept}") from error
+    start_db = math.nan if job.start_db is None else job.start_db
+    wanted = config.validation.improve_db
+    improved = wanted is None or job.end_db - start_db >= wanted
+    return Outcome(config.run.folder / config.run.name / "last.pt", job.step, start_db, job.end_db, improved)
+
+
+def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | None, folder: RunFolder | None) -> Job:
+    """Put a run together, as its folder says where it stopped. Raises UserError."""
+    objective = supervised(make_loss(config.loss).to(fabric.device))
+    train_set = open_sources(config.data.train, config.seed, held_out=False)
+    held_out = open_sources(config.data.validation, config.seed, held_out=True)
+    core = CoreModule(_network(config)).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if config.deterministic and fabric.device.type == "cuda":
+        steady_pads(core)
+    kind = torch.optim.AdamW if config.optim.name == "adamw" else torch.optim.Adam
+    optim = config.optim
+    optimiser = kind(core.parameters(), optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    mean = WeightMean(core, config.ema.decay)
+    network, wrapped = fabric.setup(core, optimiser)
+    loader = {"workers": config.data.workers, "pin": fabric.device.type == "cuda"}
+    feed = Feed(
+        train_set.samples, config.data.batch, config.seed, rank=fabric.global_rank, world=fabric.world_size, **loader
+    )
+    facts = _facts(config, train_set, held_out)
+    job = Job(
+        config=config,
+        fabric=fabric,
+        core=core,
+        network=network,
+        mean=mean,
+        optimiser=wrapped,
+        scaler=scaler,
+        objective=objective,
+        feed=feed,
+        held_out=held_out.samples,
+        facts=facts,
+        about=train_set.about,
+        folder=folder,
+    )
+    begun = fabric.broadcast(folder.begun.training if folder and folder.begun else None)
+    if begun:
+        _continue(job, begun)
+    return job
+
+
+def fit(job: Job) -> None:
+    """Train to the end of the schedule. Raises as `train`."""
+    every, steps = job.config.run, job.config.schedule.steps
+    if job.start_db is None:
+        job.start_db = job.end_db = validate(job)
+    batches, tally = job.feed.batches(job.step), Tally(job.fabric)
+    with StopRequest() as stop:
+        while job.step < steps:
+            begun = time.monotonic()
+            batch = job.fabric.to_device(next(batches))
+            tally.waited(time.monotonic() - begun)
+            tally.add(_take_step(job, batch), len(batch["planes"]))
+            if job.report:
+                job.report.step(job.step)
+            last, due = job.step == steps, job.step % every.checkpoint_every == 0
+            asked = stop.asked
+            if last or due or asked or job.step % every.log_every == 0:
+                _log(job, tally)
+            if last or job.step % job.config.validation.every == 0:
+                job.end_db = validate(job)
+            if last or due or asked:
+                save(job)
+            if asked and not last:
+                raise KeyboardInterrupt
+
+
+def _take_step(job: Job, batch: Batch) -> dict[str, Tensor]:
+    """Make the objective a little smaller. Returns it, its parts and the length of the gradient."""
+    config = job.config
+    # losses may draw numbers; seeded by the step, their state is nothing that a checkpoint would have to hold
+    torch.manual_seed(int(np.random.SeedSequence([config.seed, job.step, job.fabric.global_rank]).generate_state(1)[0]))
+    for group in job.optimiser.param_groups:
+        group["lr"] = config.optim.lr * learning_rate_share(config.schedule, job.step)
+    batch["planes"] = batch["planes"].contiguous(memory_format=torch.channels_last)
+    total, parts = job.objective(job.network, batch)
+    job.fabric.backward(total)
+    longest = config.clip or math.inf
+    norm = job.fabric.clip_gradients(job.network, job.optimiser, max_norm=longest, error_if_nonfinite=False)
+    job.optimiser.step()
+    job.optimiser.zero_grad()
+    job.mean.update(job.core, job.step)
+    job.step += 1
+    return {"loss": total.detach(), **parts, "grad_norm": norm.detach()}  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@torch.inference_mode()
+def validate(job: Job) -> float:
+    """Mean PSNR in dB of the mean weights, in float32, over the validation samples; the same on every process."""
+    job.held_out.set_epoch(0)
+    scores, rows = [], []
+    for index in range(job.fabric.global_rank, len(job.held_out), job.fabric.world_size):
+        sample = {name: tensor[None].to(job.fabric.device) for name, tensor in job.held_out[index].items()}
+        shown = job.mean.module(sample["planes"], sample["gains"])
+        scores.append(psnr(shown.cpu(), sample["target"].cpu()))
+        if job.report and job.report.shows_pictures and len(rows) < _PICTURES:
+            rows.append(picture_row(sample, shown))
+    summed = torch.tensor([sum(scores), len(scores)], dtype=torch.float64, device=job.fabric.device)
+    total, count = sum_over_processes(job.fabric, summed).tolist()
+    if job.report:
+        job.report.log(job.step, {"psnr_db": total / count})
+        job.report.pictures(job.step, rows)
+    return total / count
+
+
+def save(job: Job) -> None:
+    """Write a checkpoint. Raises UserError: it cannot be written. TrainingFault: some weights are no numbers."""
+    if not job.folder:
+        return
+    if not all(bool(torch.isfinite(weights).all()) for weights in job.core.parameters()):
+        raise TrainingFault(_advice(job, f"there are weights that are no finite numbers at step {job.step}"))
+    config = job.config
+    job.folder.save(
+        Checkpoint(
+            network=job.mean.module.network,  # pyright: ignore[reportArgumentType]
+            model=config.model.name,
+            options={"sup": True} if config.model.sup else {},
+            run=f"{config.run.name}: {job.step} of {config.schedule.steps} steps, seed {config.seed}, "
+            f"validation {job.end_db:.2f} dB; ispeed {job.facts['code']}",
+            data=job.about,
+            licence=config.data.licence,
+            training={
+                **job.facts,
+                "step": job.step,
+                "start_db": job.start_db,
+                "end_db": job.end_db,
+                "weights": job.core.state_dict(),
+                "mean": job.mean.module.state_dict(),
+                "optimiser": job.optimiser.state_dict(),
+                "scaler": job.scaler.state_dict() if job.scaler else None,
+            },
+        )
+    )
+
+
+def supervised(loss: nn.Module) -> Objective:
+    """The objective of training with pictures that are wanted: a loss of `losses` between them and what is shown."""
+
+    def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(network(batch["planes"], batch["gains"]).float(), batch["target"])
+
+    return objective
+
+
+def learning_rate_share(schedule: ScheduleSettings, step: int) -> float:
+    """Of the highest rate, at a step from 0 on: a straight rise, then half a cosine."""
+    if step < schedule.warmup:
+        return (step + 1) / (schedule.warmup + 1)
+    done = (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
+    return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+# ---- parts -------------------------------------------------------------------------------------------------
+
+
+def _network(config: TrainConfig) -> nn.Module:
+    model = config.model
+    torch.manual_seed(config.seed)
+    try:
+        network = make_lwisp(model.name, sup=model.sup)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    if model.weights:
+        begun = load_checkpoint(model.weights)
+        if (begun.model, begun.options.get("sup", False)) != (model.name, model.sup):
+            raise UserError(f"model.weights is a checkpoint of {begun.model} {begun.options}, not of {model.name}")
+        network.load_state_dict(begun.network.state_dict())
+    return network.train()
+
+
+def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:
+    manifest = {"train": train_set.manifest, "validation": held_out.manifest}
+    versions = {"code": code_version(), "torch": str(torch.__version__)}
+    return {"config": config.model_dump(mode="json"), "manifest": manifest, **versions}
+
+
+def _continue(job: Job, begun: dict[str, Any]) -> None:
+    """Stand where an earlier run stopped."""
+    if begun["manifest"] != job.facts["manifest"]:
+        raise UserError(
+            "the data is not what the run began with: files were added, removed or changed; bring them back, "
+            "or set run.name to another name"
+        )
+    job.core.load_state_dict(begun["weights"])
+    job.mean.module.load_state_dict(begun["mean"])
+    job.optimiser.load_state_dict(begun["optimiser"])
+    if job.scaler:
+        job.scaler.load_state_dict(begun["scaler"])
+    job.step, job.start_db, job.end_db = begun["step"], begun["start_db"], begun["end_db"]
+
+
+def _log(job: Job, tally: Tally) -> None:
+    """A line of metrics. Raises TrainingFault: the loss was no number in one of the steps since the last."""
+    values = tally.take()
+    if not math.isfinite(values["loss"]):
+        raise TrainingFault(_advice(job, f"the loss is no finite number any more at step {job.step}"))
+    if job.report:
+        job.report.log(job.step, {"lr": job.optimiser.param_groups[0]["lr"], **values})
+
+
+def _advice(job: Job, what: str) -> str:
+    kept = f"; {job.folder.last_good()}" if job.folder else ""
+    return f"{what}: set optim.lr or clip lower, or schedule.warmup longer{kept}"
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

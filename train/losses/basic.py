@@ -1,0 +1,76 @@
+"""Distances of pictures value by value, and of their steps from pixel to pixel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def checked(shown: Tensor, wanted: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Both pictures in float32, or float64 where both are: half precision would round away what is measured.
+
+    Args:
+        shown, wanted: Floating point [B, C, H, W].
+        least: What H and W must reach.
+
+    Raises:
+        ValueError: Not two batches of pictures of one shape, not of floating point, or smaller than `least`.
+    """
+    if shown.shape != wanted.shape or shown.ndim != 4:
+        raise ValueError(
+            f"two batches [B, C, H, W] of one shape are compared, not {[*shown.shape]} and {[*wanted.shape]}"
+        )
+    if not (shown.is_floating_point() and wanted.is_floating_point()):
+        raise ValueError(f"pictures are floating point in [0, 1], not {shown.dtype} and {wanted.dtype}")
+    if min(shown.shape) < 1 or min(shown.shape[2:]) < least:
+        raise ValueError(f"pictures of at least {least} x {least} are compared, not {[*shown.shape]}")
+    kind = torch.float64 if shown.dtype == wanted.dtype == torch.float64 else torch.float32
+    return shown.to(kind), wanted.to(kind)
+
+
+class L1(nn.Module):
+    """Mean absolute difference."""
+
+    def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
+        """Of [B, C, H, W], any size; a scalar."""
+        a, b = checked(shown, wanted)
+        return (a - b).abs().mean()
+
+
+class Charbonnier(nn.Module):
+    """Mean of sqrt(d**2 + epsilon**2): an L1 that is smooth at 0 (Charbonnier et al., ICIP 1994). It ends at epsilon.
+
+    Args:
+        epsilon: Differences below it count by their square.
+
+    Raises:
+        ValueError: `epsilon` is not a positive number.
+    """
+
+    def __init__(self, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.epsilon = positive("epsilon", epsilon)
+
+    def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
+        """Of [B, C, H, W], any size; a scalar."""
+        a, b = checked(shown, wanted)
+        return ((a - b).square() + self.epsilon**2).sqrt().mean()
+
+
+class Gradient(nn.Module):
+    """Mean absolute difference of the steps to the right, plus that of the steps down: for edges."""
+
+    def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
+        """Of [B, C, H, W], 2 x 2 and up; a scalar."""
+        a, b = checked(shown, wanted, least=2)
+        difference = a - b
+        return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()
+
+
+def positive(name: str, value: float) -> float:
+    """A setting that must be a positive number. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}; give a positive number")
+    return float(value)

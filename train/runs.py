@@ -1,0 +1,148 @@
+"""The folder of a run: `runs/NAME` with the recipe, the metrics and the last checkpoint.
+
+config.yaml      the recipe with all its settings
+metrics.jsonl    a JSON object on a line for every few steps and for every measurement
+last.pt          the last checkpoint: `isp-export` reads it, and the run goes on from it
+tensorboard/     only where the recipe asks for it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from ..engines.errors import UserError
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .config import TrainConfig, differences
+from .files import write_whole
+
+
+class RunFolder:
+    """A run's folder, held by one process. Close it, or use it as a context."""
+
+    def __init__(self, config: TrainConfig, *, resume: bool) -> None:
+        """Make the folder, or take up what is in it.
+
+        Raises:
+            UserError: Another process holds it; there is a run already and `resume` is not asked for; the run there
+                began with another recipe; or the folder cannot be written.
+        """
+        self.path = config.run.folder / config.run.name
+        self.checkpoint = self.path / "last.pt"
+        self._metrics_path = self.path / "metrics.jsonl"
+        self._values = config.model_dump(mode="json")
+        self._metrics: TextIO | None = None
+        self._lock = self._held()
+        try:
+            self.begun = self._load(resume)
+            text = yaml.safe_dump(self._values, sort_keys=False)
+            write_whole(self.path / "config.yaml", text.encode(), "the recipe of the run")
+            self._cut_metrics(self.begun.training["step"] if self.begun and self.begun.training else -1)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder. May be called again."""
+        for file in (self._metrics, self._lock):
+            if file:
+                file.close()
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Append a line to the metrics. Raises UserError: it cannot be written."""
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.write(json.dumps(values) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self._metrics_path}: {error.strerror}") from error
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the last checkpoint. Raises UserError: it cannot be written; the one before it is left as it was."""
+        try:
+            save_checkpoint(self.checkpoint, checkpoint)
+        except UserError as error:
+            raise UserError(f"{error}; {self.last_good()}") from error
+
+    def last_good(self) -> str:
+        """What there is to go on from."""
+        if not self.checkpoint.exists():
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {self.checkpoint}, from which --resume goes on"
+
+    def _held(self) -> TextIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.path} of the run: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise UserError(f"{self.path} is in use by another isp-train; set run.name to another name") from error
+        return lock
+
+    def _load(self, resume: bool) -> Checkpoint | None:
+        if not self.checkpoint.exists():
+            return None  # nothing there, or killed before its first checkpoint
+        if not resume:
+            raise UserError(f"{self.path} holds a run; go on with it by --resume, or set run.name to another name")
+        begun = load_checkpoint(self.checkpoint)
+        if begun.training is None:
+            raise UserError(f"{self.checkpoint} holds weights alone, from which no run goes on; set run.name")
+        changed = differences(begun.training["config"], self._values)
+        if changed:
+            raise UserError(
+                f"the run in {self.path} began with another recipe ({'; '.join(changed)}); go on with that one, "
+                "or set run.name to another name"
+            )
+        return begun
+
+    def _cut_metrics(self, step: int) -> None:
+        """Forget what was logged after the checkpoint, which is done again, and a last line that was cut off."""
+        kept = []
+        try:
+            lines = self._metrics_path.read_text().splitlines() if self._metrics_path.exists() else []
+            for line in lines:
+                if not _is_until(line, step):
+                    break
+                kept.append(line + "\n")
+            write_whole(self._metrics_path, "".join(kept).encode(), "the metrics")
+            self._metrics = self._metrics_path.open("a")
+        except OSError as error:
+            raise UserError(f"cannot write {self._metrics_path}: {error.strerror}") from error
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def code_version() -> str:
+    """The version of ispeed and a digest of the code that training runs: "0.1.0+0123456789ab"."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for room in (here, here.parent / "engines"):  # the two lie side by side, in the repository and installed
+        for path in sorted(room.rglob("*.py")):
+            digest.update(f"{room.name}/{path.relative_to(room)}\0".encode() + path.read_bytes())
+    try:
+        version = importlib.metadata.version("ispeed")
+    except importlib.metadata.PackageNotFoundError:  # run from the source, not installed
+        version = "0"
+    return f"{version}+{digest.hexdigest()[:12]}"
