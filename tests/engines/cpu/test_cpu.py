@@ -290,10 +290,13 @@ def test_nothing_piles_up(kind, core_file, rings, small: SimpleNamespace):
         del engine
         return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
-    # the runtime keeps what it shares between engines, and its threads come and go a little later
-    before, after = ([use() for _ in range(4)] for _ in range(2))
-    for kept, still in zip(zip(*before, strict=True), zip(*after, strict=True), strict=True):
-        assert min(still) <= max(kept)
+    # The runtimes keep what their engines share, and threads of theirs, and of others in this process, come and go: only
+    # what every use leaves behind is a leak.
+    uses = 12
+    before = use()
+    for _ in range(uses):
+        after = use()
+    assert all(now - then < uses / 2 for then, now in zip(before, after, strict=True)), (before, after)
 
 
 def test_a_signal_does_no_harm_after_engines_have_come_and_gone(core_file):
