@@ -290,8 +290,8 @@ def test_nothing_piles_up(kind, core_file, rings, small: SimpleNamespace):
         del engine
         return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
-    # The runtimes keep what their engines share, and threads of theirs, and of others in this process, come and go: only
-    # what every use leaves behind is a leak.
+    # The runtimes keep what their engines share, and their threads, like others of this process, come and go: only what
+    # every use leaves behind is a leak.
     uses = 12
     before = use()
     for _ in range(uses):
