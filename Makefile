@@ -1,5 +1,6 @@
 # make stream   the main job on the default camera, for SECONDS seconds
 # make test     everything that must hold: lint, format, types, tests with coverage (TESTS= for some of them)
+# make zoo      the models that ship, from their recipes and the photographs in data/: hours; goes on where it stopped
 # Each works alone in a fresh clone and makes its own virtual environment. PYTHON chooses the interpreter.
 
 SHELL := bash
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 # What goes into an installation beside Python code, which an editable one reads from here.
 SOURCES := pyproject.toml $(wildcard setup.py stream/camera/simcam/*.c stream/camera/simcam/*.h stream/camera/simcam/*.xml)
 
-.PHONY: stream test clean
+.PHONY: stream test zoo clean
 
 stream: $(VENV)/.installed
 	$(BIN)/isp-stream --camera 0 --seconds $(SECONDS)
@@ -28,6 +29,13 @@ test: $(VENV)/.installed-dev
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	@tail -n 1 $(VENV)/pytest.log
+
+# In this order, because each teaches the next.
+zoo: $(VENV)/.installed-dev
+	for name in lwisp lwisp-s lwisp-xs; do \
+	    $(BIN)/isp-train configs/train/$$name.yaml --resume; \
+	    $(BIN)/isp-export runs/$$name/last.pt -o engines/zoo/$$name.onnx --force; \
+	done
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .coverage*

@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
     _add_max(_command(commands, "max", "the highest rate held without loss"))
     _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
+    _add_train(_command(commands, "train", "does training wait for its samples?"))
     return parser
 
 
@@ -121,6 +122,28 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
         help="camera RGB to linear sRGB, row by row, for the classic engine's pictures, which are the reference",
     )
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE", help="draw the rates into a PNG file")
+    _add_out(parser)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", type=Path, nargs="?", metavar="RECIPE", help="recipe as for isp-train (default: rendered scenes)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of the recipe, such as data.workers=4 or, for photographs, "
+        "'data.train=[{source: photos, folder: DIR, crop: 128, repeats: 40}]' (may be repeated)",
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="X", help="network to train (may be repeated; default: all)"
+    )
+    parser.add_argument(
+        "--steps", type=_count, default=60, help="steps of a run, the first sixth not measured (default %(default)s)"
+    )
+    parser.add_argument("--repeat", type=_count, default=3, help="rounds over all models (default %(default)s)")
     _add_out(parser)
 
 
@@ -244,4 +267,18 @@ def _engines(options: argparse.Namespace) -> int:
     return run_engines(options.engine, fmt, options.camera, *limits, options.out, options.plot, options.colour_matrix)
 
 
-_COMMANDS = {None: _run, "compare": _compare, "memory": _memory, "kill": _kill, "max": _max, "engines": _engines}
+def _train(options: argparse.Namespace) -> int:
+    from .training import run_train
+
+    return run_train(options.recipe, options.set, options.model, options.steps, options.repeat, options.out)
+
+
+_COMMANDS = {
+    None: _run,
+    "compare": _compare,
+    "memory": _memory,
+    "kill": _kill,
+    "max": _max,
+    "engines": _engines,
+    "train": _train,
+}

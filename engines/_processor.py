@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,12 @@ import numpy.typing as npt
 from .bayer import RawFormat
 from .colour import core_finish
 from .core import Core, read_core
-from .engine import MODES, EngineInfo, Mode, SlotArray, WhiteBalance
+from .engine import MODES, EngineInfo, Mode, Precision, SlotArray, WhiteBalance
 from .errors import UserError
 from .graph import graft, raw_shape
 from .white_balance import CoreInputs
 
 Frames = list[npt.NDArray[np.uint8]]
-Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 

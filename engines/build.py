@@ -25,10 +25,11 @@ from .core import Core, read_core, write_core
 from .cpu_onnxruntime import import_onnxruntime
 from .cuda.driver import gpu_or_none
 from .errors import UserError
+from .files import write_whole
 from .gate import Gate, Verdict
 from .graph import graft
 from .half import float_nodes
-from .plan import PlanInfo, cache_key, cached_plan, read_plan_info, sidecar, store_plan, write_file, write_plan_info
+from .plan import PlanInfo, cache_key, cached_plan, read_plan_info, sidecar, store_plan, write_plan_info
 from .precision import PRECISIONS, Converted, convert
 from .quality import MAX_DROP_DB, Material, load_material
 from .raw_files import load_raw
@@ -310,7 +311,7 @@ class _PlanMaker:
             command=request.command,
         )
         with _candidate(request.output) as path:
-            write_file(path, plan.content)
+            write_whole(path, plan.content)
             write_plan_info(path, info)
             if gate:
                 verdict = gate.by_engine(path, fmt, spec.precision)

@@ -12,7 +12,6 @@ and at least two of them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,9 +22,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from .errors import UserError
+from .files import write_whole
 
 VERSION = "1"
 """Of the contract above, in the metadata under `ispeed.core`."""
+
+PICTURES = "ispeed.picture"
+"""What the key is in files of networks that take pictures, which isp-export writes too: they are no cores."""
 
 INPUTS = ("wb_r", "wb_g", "wb_b", "exposure_us", "gain_db")
 """Run-time inputs that a core may name: white-balance gains (green 1), exposure in microseconds, gain in decibels."""
@@ -101,22 +104,24 @@ def weights_sha256(model: onnx.ModelProto) -> str:
     return digest.hexdigest()
 
 
-def write_core(path: Path, model: onnx.ModelProto, info: CoreInfo) -> CoreInfo:
-    """Write a core with its metadata, atomically. Returns `info` with the checksum filled in."""
+def write_core(path: Path, model: onnx.ModelProto, info: CoreInfo, key: str = "ispeed.core") -> CoreInfo:
+    """Write a core with its metadata, atomically. Returns `info` with the checksum filled in.
+
+    Args:
+        path: Where.
+        model: The network.
+        info: Its metadata.
+        key: Of the version in the metadata; `PICTURES` for what is no core.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     info = replace(info, sha256=weights_sha256(model))
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
     del stamped.metadata_props[:]
-    onnx.helper.set_model_props(stamped, {"ispeed.core": VERSION, "ispeed.info": json.dumps(info.to_json())})
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(stamped.SerializeToString())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:  # also after Ctrl-C
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    onnx.helper.set_model_props(stamped, {key: VERSION, "ispeed.info": json.dumps(info.to_json())})
+    write_whole(path, stamped.SerializeToString())
     return info
 
 
@@ -138,6 +143,8 @@ def read_core(path: Path) -> Core:
         what = "has no metadata of a model core" if version is None else f"is a model core of version {version}"
         if "ispeed.graft" in properties:
             what = "has a head and a tail for one raw format already"
+        elif PICTURES in properties:
+            what = "filters pictures and develops no raw frames"
         raise UserError(f"{path} {what}; this version opens cores that isp-export wrote (version {VERSION})")
     try:
         info = CoreInfo.from_json(json.loads(properties["ispeed.info"]))

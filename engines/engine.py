@@ -24,6 +24,9 @@ Mode = Literal["throughput", "latency"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 
+Precision = Literal["fp32", "bf16"]
+"""What a float32 core can be computed in on the processor."""
+
 
 class SlotArray(Protocol):
     """Frame slots in memory, as a ring has them."""

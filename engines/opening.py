@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from .bayer import RawFormat
-from .engine import MODES, Engine, Mode, WhiteBalance
+from .engine import MODES, Engine, Mode, Precision, WhiteBalance
 from .errors import UserError
 
 Options = dict[str, Any]
@@ -23,6 +23,7 @@ def open_engine(
     spec: str,
     *,
     mode: Mode = "throughput",
+    precision: Precision | None = None,
     threads: int | None = None,
     white_balance: WhiteBalance = "auto",
     colour_matrix: npt.ArrayLike | None = None,
@@ -38,6 +39,8 @@ def open_engine(
             model of the zoo, such as "lwisp-xs", which runs on the processor; or a path: a model core (.onnx), a
             TensorRT plan (.plan, .engine), or an exported torch model (.pt2).
         mode: "throughput" (several frames at once, where the engine can) or "latency" (each frame as soon as may be).
+        precision: What to compute in: "fp32", or "bf16" for a model on a processor that has it; None is what the engine
+            does best.
         threads: Processor threads to develop with; None lets the engine choose. Not for engines on a GPU.
         white_balance: "auto", or gains of R, G, B from 0.25 to 8.
         colour_matrix: 3x3, camera RGB to linear sRGB, applied after white balance; None is the identity.
@@ -52,7 +55,7 @@ def open_engine(
     if mode not in MODES:
         raise UserError(f"engine mode {mode!r} is unknown; use one of {', '.join(MODES)}")
     options: Options = {"white_balance": white_balance, "colour_matrix": colour_matrix, "tone": tone}
-    options |= {"defects": tuple(defects), "threads": threads, "mode": mode}
+    options |= {"defects": tuple(defects), "threads": threads, "mode": mode, "precision": precision}
     if spec == "auto" and (plan := _fitting_plan(raw_format)) and threads is None and not clamp_outliers:
         try:
             return _trt(plan, options)
@@ -79,7 +82,10 @@ def open_engine(
 def _classic(options: Options, clamp_outliers: bool) -> Engine:
     from .classic import ClassicEngine  # here, because Numba takes a quarter of a second to import
 
-    rest = {name: value for name, value in options.items() if name != "mode"}  # it is finished at once in either
+    if options["precision"] not in (None, "fp32"):
+        raise UserError(f"the classic engine computes in fp32 alone, not in {options['precision']}; leave that out")
+    # it is finished at once in either mode
+    rest = {name: value for name, value in options.items() if name not in ("mode", "precision")}
     return ClassicEngine(clamp_outliers=clamp_outliers, **rest)
 
 
@@ -91,13 +97,20 @@ def _cpu(path: Path, options: Options) -> Engine:
 
 def _trt(path: Path, options: Options) -> Engine:
     rest = _on_gpu(path, options)
+    asked = rest.pop("precision")
     from .trt import TrtEngine
 
-    return TrtEngine(path, **rest)
+    engine = TrtEngine(path, **rest)
+    if asked not in (None, engine.info.precision):
+        engine.close()
+        raise UserError(f"{path} was built to compute in {engine.info.precision}, not in {asked}; leave that out")
+    return engine
 
 
 def _torch(path: Path, options: Options) -> Engine:
     rest = _on_gpu(path, options)
+    if rest["precision"] not in (None, "fp32"):
+        raise UserError(f"{path} computes in fp16 or fp32 on a GPU, not in {rest['precision']}; leave that out")
     from .cuda.driver import NoGpu, gpu
 
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .bayer import RawFormat
 from .cache import cache_folder
 from .errors import UserError
+from .files import write_whole
 
 if TYPE_CHECKING:
     from .core import CoreInfo
@@ -155,20 +155,7 @@ def read_plan_info(path: Path, *, check: bool = True) -> PlanInfo:
 def write_plan_info(path: Path, info: PlanInfo) -> None:
     """Write the sidecar of the plan `path`, atomically. Raises UserError where it cannot be written."""
     text = json.dumps(info.to_json(), indent=2) + "\n"
-    write_file(sidecar(path), text.encode())
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises UserError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    write_whole(sidecar(path), text.encode())
 
 
 def file_sha256(path: Path) -> str:
@@ -307,7 +294,7 @@ def store_plan(key: str, plan: bytes, info: PlanInfo) -> None:
     path = cache_folder("plans") / f"{key}.plan"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(path, plan)
+        write_whole(path, plan)
         write_plan_info(path, info)
     except (OSError, UserError):
         with suppress(OSError):

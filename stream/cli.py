@@ -65,7 +65,8 @@ def _help(text: str, default: Any) -> str:
 
 def _metavar(name: str) -> str:
     choices = {"policy": "{every,latest,block}", "acquisition": "{auto,zero-copy,copy}"}
-    return {**choices, "engine_mode": "{throughput,latency}"}.get(name, name.upper())
+    choices |= {"engine_mode": "{throughput,latency}", "engine_precision": "{auto,fp32,bf16}"}
+    return choices.get(name, name.upper())
 
 
 def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]:

@@ -41,6 +41,9 @@ class StreamConfig(Settings):
     engine_mode: Mode = "throughput"
     """what a learned engine is set up for: throughput (most frames a second, several in flight), latency (each frame
     as soon as may be)"""
+    engine_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """what a learned model computes in on the processor: auto (bf16 where the processor has it, which is faster, else
+    fp32), fp32 (the same on every processor but for rounding), bf16"""
     fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """AcquisitionFrameRate in Hz; null leaves the camera's own"""
     width: Annotated[int, Field(gt=0, le=65535)] | None = None

@@ -285,11 +285,12 @@ _COLUMNS = {
 
 
 def _open(settings: dict[str, Any], raw_format: RawFormat | None = None) -> Engine:
-    white_balance = settings["white_balance"]
+    white_balance, precision = settings["white_balance"], settings["engine_precision"]
     return open_engine(
         settings["engine"],
         raw_format=raw_format,
         mode=settings["engine_mode"],
+        precision=None if precision == "auto" else precision,
         threads=settings["threads"],
         white_balance="auto" if white_balance is None else tuple(white_balance),
         colour_matrix=settings["colour_matrix"],

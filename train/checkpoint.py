@@ -1,7 +1,8 @@
 """Checkpoints: what a training run leaves behind, and what `isp-export` reads.
 
 A file of `torch.save` with one dict: `model` (a name of `models.VARIANTS`), `options` (keyword arguments of
-`models.make_lwisp`), `weights` (the state dict, float32) and three sentences for the card: `run`, `data`, `licence`.
+`models.make_lwisp`), `output` (of `models.OUTPUTS`), `weights` (the state dict, float32) and three sentences for the
+card: `run`, `data`, `licence`.
 One that `isp-train` wrote has `training` besides: all that it takes to go on.
 """
 
@@ -18,9 +19,9 @@ from torch import nn
 
 from ..engines.errors import UserError
 from .files import write_whole
-from .models import make_lwisp
+from .models import OUTPUTS, Output, make_lwisp
 
-_TEXTS = ("model", "run", "data", "licence")
+_TEXTS = ("model", "output", "run", "data", "licence")
 
 
 @dataclass(eq=False)
@@ -36,6 +37,7 @@ class Checkpoint:
         licence: Of the weights.
         training: Where training stood, as `fit` notes it: numbers, texts and tensors in dicts and lists; None where
             nothing is to be continued.
+        output: What it gives as a module of `models.MODULES`, of `models.OUTPUTS`.
     """
 
     network: nn.Module
@@ -45,6 +47,7 @@ class Checkpoint:
     data: str = ""
     licence: str = ""
     training: dict[str, Any] | None = None
+    output: Output = "srgb"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -72,6 +75,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     values = _read(path)
     texts = {name: values[name] for name in _TEXTS}
     options, weights = values["options"], values["weights"]
+    if texts["output"] not in OUTPUTS:
+        raise UserError(f"the checkpoint {path} is of a model that gives {texts['output']!r}, unknown to this version")
     try:
         network = make_lwisp(values["model"], **options)
     except (ValueError, TypeError) as error:

@@ -18,7 +18,8 @@ def make_export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isp-export",
         description="Turns a checkpoint of a training run into a model core for engines (.onnx), or a torch program "
-        "for the torch engine on a GPU (.pt2).",
+        "for the torch engine on a GPU (.pt2). A network that denoises or enhances pictures becomes a plain ONNX or "
+        "torch program of pictures.",
         epilog="Exit codes: 0 done, 2 bad input.",
         allow_abbrev=False,
     )
@@ -96,7 +97,7 @@ def run(command: str, work: Callable[[], object]) -> int:
 def _export(source: Path, output: Path, force: bool) -> None:
     if os.path.exists(output) and not force:  # unlike Path.exists, no for a name that is too long
         raise UserError(f"{output} exists already; name another file, or replace it with --force")
-    with _needed():
+    with needed():
         from .checkpoint import load_checkpoint
         from .export import export_checkpoint
 
@@ -106,7 +107,7 @@ def _export(source: Path, output: Path, force: bool) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    with _needed():
+    with needed():
         from .config import describe_settings, read_recipe
         from .data.readers import data_sets, how_to_get
         from .fit import TrainingFault
@@ -134,7 +135,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _needed() -> Iterator[None]:
+def needed() -> Iterator[None]:
     """Around imports of what only the extra `train` installs."""
     try:
         yield

@@ -26,6 +26,14 @@ class ModelSettings(Settings):
 
     name: str = "lwisp"
     """the network: lwisp, lwisp-s or lwisp-xs"""
+    form: Literal["raw", "rgb", "clean"] = "raw"
+    """what it sees: raw frames; pictures that are to be denoised or enhanced (not lwisp-xs); or clean pictures, as a
+    teacher for distillation"""
+    residual: bool = False
+    """for the form rgb: the network gives the change of the picture"""
+    output: Literal["srgb", "linear"] = "srgb"
+    """what it gives: srgb learns colours and tone from the pictures; linear gives light in the camera's colours, and
+    engines apply the camera's colour matrix and the tone curve to it"""
     sup: bool = False
     """the second upsampling branch of the published file (not for lwisp-xs)"""
     weights: Path | None = None
@@ -54,6 +62,34 @@ class DataSettings(Settings):
     """processes that make samples, for each process that trains; 0 makes them between the steps"""
     licence: str = ""
     """what the licences of the data allow the weights, for the model card"""
+
+
+class DistillSettings(Settings):
+    """A teacher: a network that was trained before and shows this one how."""
+
+    teacher: Path
+    """checkpoint of the teacher: a network of the form clean with the same shapes, or a larger one of the same form"""
+    layers: dict[str, str] = Field({}, validate_default=False)
+    """layers of this network to those of the teacher that they should resemble, such as {c2: c2}; a list of names where
+    they are the same"""
+    distance: Literal["unit", "l1", "attention"] = "unit"
+    """of features: squared, each place brought to length 1; absolute; or of the maps of where they are large, for
+    networks that differ in width"""
+    features: Annotated[float, Field(ge=0)] = 0.1
+    """weight of that distance, summed over the layers"""
+    pictures: Annotated[float, Field(ge=0)] = 0.5
+    """weight of the mean absolute difference between the pictures of the two"""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _same_names(cls, layers: Any) -> Any:
+        return {name: name for name in layers} if isinstance(layers, list) else layers
+
+    @model_validator(mode="after")
+    def _something(self) -> DistillSettings:
+        if not (self.pictures or (self.features and self.layers)):
+            raise ValueError("nothing is learned from the teacher; give pictures a weight, or features with layers")
+        return self
 
 
 class OptimSettings(Settings):
@@ -127,6 +163,8 @@ class TrainConfig(Settings):
     loss: dict[str, Any] = Field({"charbonnier": 1.0}, min_length=1)
     """names of losses to their weights, or to a mapping of weight and options, such as
     {charbonnier: 1, perceptual: {weight: 0.05, file: vgg19.pth}}"""
+    distill: DistillSettings | None = None
+    """a teacher; null learns from the data alone"""
     optim: OptimSettings = OptimSettings()
     """how steps are made"""
     schedule: ScheduleSettings = ScheduleSettings()
@@ -149,6 +187,15 @@ class TrainConfig(Settings):
     """how the run is measured"""
     run: RunSettings = RunSettings()
     """what the run leaves behind"""
+
+    @model_validator(mode="after")
+    def _fitting_samples(self) -> TrainConfig:
+        pictures = self.model.form == "rgb"
+        for source in (*self.data.train, *self.data.validation):
+            if (source.source == "pictures") is not pictures:
+                wants = "the source pictures" if pictures else "sources of raw frames"
+                raise ValueError(f"a network of the form {self.model.form} takes {wants}, not {source.source}")
+        return self
 
     @model_validator(mode="after")
     def _fitting_crops(self) -> TrainConfig:
@@ -179,7 +226,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     """
     values = read_yaml(path)
     for change in changes:
-        _set(values, change)
+        set_value(values, change)
     if isinstance(run := values.setdefault("run", {}), dict):
         run.setdefault("name", path.stem)
     return make_settings(TrainConfig, values, "isp-train --settings")
@@ -201,26 +248,28 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 
 def describe_settings() -> list[str]:
     """A line for each setting: its name, what it does and its default."""
-    lines = _described(TrainConfig, "")
+    lines = described(TrainConfig, "")
     for kind in SOURCES:
         name = get_args(kind.model_fields["source"].annotation)[0]
-        lines += _described(kind, f"data.train.N ({name}) ")
+        lines += described(kind, f"data.train.N ({name}) ")
     return lines
 
 
-def _described(kind: type[Settings], prefix: str) -> list[str]:
+def described(kind: type[Settings], prefix: str) -> list[str]:
+    """A line for each setting of a class, and of those in it; names begin with the prefix."""
     lines = []
     for name, field in kind.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Settings):
-            lines += _described(inner, f"{prefix}{name}.")
+            lines += described(inner, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else f"default {field.get_default()}"
         lines.append(f"{prefix}{name}: {' '.join((field.description or '').split())} ({default})")
     return lines
 
 
-def _set(values: dict[str, Any], change: str) -> None:
+def set_value(values: dict[str, Any], change: str) -> None:
+    """Change one of nested values, as `read_recipe` does. Raises UserError: no NAME=VALUE, or no such place."""
     name, equals, text = change.partition("=")
     if not equals or not name:
         raise UserError(f"--set needs NAME=VALUE, such as optim.lr=1e-4, not {change!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -18,6 +19,9 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from ..engines.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Options of glibc's mallopt."""
 
 _PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -76,6 +80,22 @@ def steady(deterministic: bool, threads: int | None) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(many)
+
+
+def quicken_processor() -> None:
+    """For a process that calculates on the processor from now on: memory that was freed stays with it, and numbers too
+    small to be normal are 0.
+
+    Tensors of many MB are made and freed in every step. By its default the C library gives them back to the system each
+    time, which then fills them with zeros anew: that took a third of the time of a step of a small network.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # of another C library
+        return
+    for option, value in (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20):
+        mallopt(option, value)
 
 
 class SteadyPad(nn.Module):

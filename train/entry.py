@@ -18,6 +18,14 @@ def _begin() -> None:
         signal.signal(number, _leave)
 
 
+def eval_() -> int:
+    """`isp-eval`."""
+    _begin()
+    from .eval_cli import main
+
+    return main()
+
+
 def export() -> int:
     """`isp-export`."""
     _begin()

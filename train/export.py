@@ -2,11 +2,14 @@
 
 Both are float32, of any batch and size, and hold a `CoreInfo`: the core in its ONNX metadata, the program as
 ``ispeed.json`` among its extra files. Which precision it runs in is the engine's to choose, or isp-build's.
+
+A network of the form "rgb" becomes a file of the same two kinds, for any runtime but no engine: `picture` float32
+[B, 3, H, W] to `rgb` of the same shape, both sRGB in [0, 1]; H and W are multiples of `CoreInfo.multiple`, and at least
+two of them. Its metadata has `ispeed.picture` for `ispeed.core`, its program ``ispeed.picture.json``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -19,65 +22,78 @@ import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from ..engines.core import CoreInfo, write_core
+from ..engines.core import PICTURES, CoreInfo, write_core
 from ..engines.errors import UserError
+from ..engines.files import write_whole
+from ..engines.torch_gpu import PROGRAM_INFO
 from .checkpoint import Checkpoint
-from .models import INPUTS, VARIANTS, CoreModule
+from .filter import picture_multiple
+from .models import INPUTS, VARIANTS, CoreModule, Form, PictureModule, form_of
 
 OPSET = 17
-PROGRAM_INFO = "ispeed.json"
-"""The extra file of a torch program that holds its `CoreInfo` as JSON."""
+PICTURE_INFO = f"{PICTURES}.json"
+"""The extra file of a torch program that takes pictures, in place of `PROGRAM_INFO`."""
+
+Exported = CoreModule | PictureModule
+
+_EXPORTED: dict[Form, type[Exported]] = {"raw": CoreModule, "rgb": PictureModule}
+"""What there is a file for, by the form of the network."""
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
     """Write a core (.onnx) or a torch program (.pt2), as the suffix of `path` says. Returns what it says of itself.
 
     Raises:
-        UserError: Another suffix, or the file cannot be written.
+        UserError: Another suffix, a network that only teaches others, or the file cannot be written.
     """
+    if (form := form_of(checkpoint.network)) not in _EXPORTED:
+        raise UserError(f"a network of the form {form} only teaches others; export one that it taught")
     variant = VARIANTS[checkpoint.model]
     info = CoreInfo(
         model=checkpoint.model,
         width=variant.width,
-        output="srgb",
-        multiple=variant.multiple,
-        inputs=INPUTS,
+        output=checkpoint.output,
+        multiple=variant.multiple if form == "raw" else picture_multiple(checkpoint.model),
+        inputs=INPUTS if form == "raw" else (),
         run=checkpoint.run,
         data=checkpoint.data,
         licence=checkpoint.licence,
     )
-    core = CoreModule(checkpoint.network).eval()
+    module = _EXPORTED[form](checkpoint.network, checkpoint.output).eval()
     suffix = path.suffix.lower()
     if suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path} has no suffix that says what to write; use .onnx (a model core) or .pt2 (for torch)")
-    return _export_onnx(core, path, info) if suffix == ".onnx" else _export_program(core, path, info)
+    return _export_onnx(module, path, info) if suffix == ".onnx" else _export_program(module, path, info)
 
 
-def _example(multiple: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Planes and gains to trace with. No size is 1 anywhere in the network, for torch would take it for a constant."""
+def _example(module: Exported, multiple: int) -> tuple[torch.Tensor, ...]:
+    """What to trace with. No size is 1 anywhere in the network, for torch would take it for a constant."""
+    if isinstance(module, PictureModule):
+        return (torch.rand(2, 3, 2 * multiple, 3 * multiple),)
     return torch.rand(2, 4, 2 * multiple, 3 * multiple), torch.ones(2, len(INPUTS))
 
 
-def _export_onnx(core: CoreModule, path: Path, info: CoreInfo) -> CoreInfo:
-    exported = io.BytesIO()
+def _export_onnx(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:
+    exported, pictures = io.BytesIO(), isinstance(module, PictureModule)
+    axes = {"picture": {0: "B", 2: "H", 3: "W"}} if pictures else {"raw": {0: "B", 2: "h", 3: "w"}, "params": {0: "B"}}
     with warnings.catch_warnings():
         # the exporter by tracing is deprecated, but gives the plain graph of opset 17 that every runtime reads; and it
         # warns of constants that it does not fold, which `_fold` does
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            core,
-            _example(info.multiple),
+            module,
+            _example(module, info.multiple),
             exported,  # pyright: ignore[reportArgumentType]: the tracing exporter writes to any file
             dynamo=False,
             opset_version=OPSET,
-            input_names=["raw", "params"],
+            input_names=list(axes),
             output_names=["rgb"],
-            dynamic_axes={"raw": {0: "B", 2: "h", 3: "w"}, "params": {0: "B"}, "rgb": {0: "B", 2: "H", 3: "W"}},
+            dynamic_axes={**axes, "rgb": {0: "B", 2: "H", 3: "W"}},
         )
     model = onnx.load_model_from_string(exported.getvalue())
     _fold(model.graph)
-    return write_core(path, model, info)
+    return write_core(path, model, info, PICTURES) if pictures else write_core(path, model, info)
 
 
 def _fold(graph: onnx.GraphProto) -> None:
@@ -97,32 +113,28 @@ def _fold(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(onnx.numpy_helper.from_array(known[name], name) for name in known if name in used)
 
 
-def _export_program(core: CoreModule, path: Path, info: CoreInfo) -> CoreInfo:
+def _export_program(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:
+    pictures = isinstance(module, PictureModule)
     batch = torch.export.Dim("B", min=1)
     # in units of the network's own steps, because torch derives every size inside from these
-    rows, columns = (info.multiple // 2 * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
+    step = info.multiple if pictures else info.multiple // 2
+    rows, columns = (step * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
+    sizes = {0: batch, 2: rows, 3: columns}
     program = torch.export.export(
-        core, _example(info.multiple), dynamic_shapes=({0: batch, 2: rows, 3: columns}, {0: batch})
+        module, _example(module, info.multiple), dynamic_shapes=(sizes,) if pictures else (sizes, {0: batch})
     )
-    info = replace(info, sha256=_digest(core))
+    info = replace(info, sha256=_digest(module))
     written = io.BytesIO()
-    torch.export.save(program, written, extra_files={PROGRAM_INFO: json.dumps(info.to_json())})
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(written.getvalue())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:  # also after Ctrl-C
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    name = PICTURE_INFO if pictures else PROGRAM_INFO
+    torch.export.save(program, written, extra_files={name: json.dumps(info.to_json())})
+    write_whole(path, written.getvalue())
     return info
 
 
-def _digest(core: CoreModule) -> str:
+def _digest(module: Exported) -> str:
     """Hex digest of the weights: names, shapes and bytes, in the order of their names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(core.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}\0{list(tensor.shape)}\0".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..engines.errors import UserError
+from .devices import quicken_processor
 from .sources import SampleSet
 
 Batch = dict[str, Tensor]
-"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], float32."""
+"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], `matrix` [B, 3, 3], float32."""
 
 
 class Feed:
@@ -139,4 +140,5 @@ def _collate(drawn: list[Any]) -> Any:
 
 
 def _begin_worker(number: int) -> None:
+    quicken_processor()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers

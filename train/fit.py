@@ -7,9 +7,9 @@ last checkpoint to the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +22,22 @@ from torch import Tensor, nn
 
 from ..engines.errors import UserError
 from .checkpoint import Checkpoint, load_checkpoint
-from .config import ScheduleSettings, TrainConfig
-from .devices import StopRequest, make_fabric, steady, steady_pads
+from .config import ModelSettings, ScheduleSettings, TrainConfig
+from .devices import StopRequest, make_fabric, quicken_processor, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
-from .losses import make_loss
 from .metrics import psnr
-from .models import CoreModule, make_lwisp
+from .models import MODULES, Module, make_lwisp
+from .objectives import Objective, make_objective, see
 from .report import Report, picture_row
 from .runs import RunFolder, code_version
 from .sources import Opened, SampleSet, open_sources
 from .tally import Tally, sum_over_processes
 
-Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-"""A core and a batch to what is made small, and its parts for the log."""
-
 _PICTURES = 4
+
+_LAST_TENSORS_S = 0.5
+"""What is left to the threads of a process group before it ends, in seconds."""
 
 
 class TrainingFault(Exception):
@@ -68,7 +68,7 @@ class Job:
 
     config: TrainConfig
     fabric: Fabric
-    core: CoreModule
+    core: Module
     network: nn.Module
     mean: WeightMean
     optimiser: Any
@@ -97,6 +97,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
         TrainingFault: The loss is no number any more.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; a checkpoint was written.
     """
+    quicken_processor()
     with ExitStack() as stack:
         stack.enter_context(steady(config.deterministic, config.threads))
         fabric, scaler = make_fabric(config.device, config.precision)
@@ -118,10 +119,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
 
 def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | None, folder: RunFolder | None) -> Job:
     """Put a run together, as its folder says where it stopped. Raises UserError."""
-    objective = supervised(make_loss(config.loss).to(fabric.device))
     train_set = open_sources(config.data.train, config.seed, held_out=False)
     held_out = open_sources(config.data.validation, config.seed, held_out=True)
-    core = CoreModule(_network(config)).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    core = _module(config).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if config.deterministic and fabric.device.type == "cuda":
         steady_pads(core)
     kind = torch.optim.AdamW if config.optim.name == "adamw" else torch.optim.Adam
@@ -133,6 +133,7 @@ def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | No
     feed = Feed(
         train_set.samples, config.data.batch, config.seed, rank=fabric.global_rank, world=fabric.world_size, **loader
     )
+    objective = make_objective(config, core, fabric.autocast).to(fabric.device)
     facts = _facts(config, train_set, held_out)
     job = Job(
         config=config,
@@ -166,7 +167,7 @@ def fit(job: Job) -> None:
             begun = time.monotonic()
             batch = job.fabric.to_device(next(batches))
             tally.waited(time.monotonic() - begun)
-            tally.add(_take_step(job, batch), len(batch["planes"]))
+            tally.add(_take_step(job, batch), len(batch["target"]))
             if job.report:
                 job.report.step(job.step)
             last, due = job.step == steps, job.step % every.checkpoint_every == 0
@@ -188,7 +189,6 @@ def _take_step(job: Job, batch: Batch) -> dict[str, Tensor]:
     torch.manual_seed(int(np.random.SeedSequence([config.seed, job.step, job.fabric.global_rank]).generate_state(1)[0]))
     for group in job.optimiser.param_groups:
         group["lr"] = config.optim.lr * learning_rate_share(config.schedule, job.step)
-    batch["planes"] = batch["planes"].contiguous(memory_format=torch.channels_last)
     total, parts = job.objective(job.network, batch)
     job.fabric.backward(total)
     longest = config.clip or math.inf
@@ -202,19 +202,24 @@ def _take_step(job: Job, batch: Batch) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def validate(job: Job) -> float:
-    """Mean PSNR in dB of the mean weights, in float32, over the validation samples; the same on every process."""
+    """Mean PSNR in dB of the mean weights, in float32, over the validation samples; the same on every process. Where
+    pictures are made better, that of the pictures that are given is logged besides."""
     job.held_out.set_epoch(0)
-    scores, rows = [], []
+    scores, given, rows = [], [], []
     for index in range(job.fabric.global_rank, len(job.held_out), job.fabric.world_size):
         sample = {name: tensor[None].to(job.fabric.device) for name, tensor in job.held_out[index].items()}
-        shown = job.mean.module(sample["planes"], sample["gains"])
-        scores.append(psnr(shown.cpu(), sample["target"].cpu()))
+        picture = see(job.mean.module, job.core.takes, sample, job.config.model.output)
+        scores.append(psnr(picture.cpu(), sample["target"].cpu()))
+        if "input" in sample:
+            given.append(psnr(sample["input"].cpu(), sample["target"].cpu()))
         if job.report and job.report.shows_pictures and len(rows) < _PICTURES:
-            rows.append(picture_row(sample, shown))
-    summed = torch.tensor([sum(scores), len(scores)], dtype=torch.float64, device=job.fabric.device)
-    total, count = sum_over_processes(job.fabric, summed).tolist()
+            rows.append(picture_row(sample, picture))
+    sums = [sum(scores), sum(given), len(scores)]
+    summed = torch.tensor(sums, dtype=torch.float64, device=job.fabric.device)
+    total, total_given, count = sum_over_processes(job.fabric, summed).tolist()
     if job.report:
-        job.report.log(job.step, {"psnr_db": total / count})
+        values = {"psnr_db": total / count} | ({"input_db": total_given / count} if given else {})
+        job.report.log(job.step, values)
         job.report.pictures(job.step, rows)
     return total / count
 
@@ -230,7 +235,8 @@ def save(job: Job) -> None:
         Checkpoint(
             network=job.mean.module.network,  # pyright: ignore[reportArgumentType]
             model=config.model.name,
-            options={"sup": True} if config.model.sup else {},
+            options=_options(config.model),
+            output=config.model.output,
             run=f"{config.run.name}: {job.step} of {config.schedule.steps} steps, seed {config.seed}, "
             f"validation {job.end_db:.2f} dB; ispeed {job.facts['code']}",
             data=job.about,
@@ -249,15 +255,6 @@ def save(job: Job) -> None:
     )
 
 
-def supervised(loss: nn.Module) -> Objective:
-    """The objective of training with pictures that are wanted: a loss of `losses` between them and what is shown."""
-
-    def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss(network(batch["planes"], batch["gains"]).float(), batch["target"])
-
-    return objective
-
-
 def learning_rate_share(schedule: ScheduleSettings, step: int) -> float:
     """Of the highest rate, at a step from 0 on: a straight rise, then half a cosine."""
     if step < schedule.warmup:
@@ -269,23 +266,31 @@ def learning_rate_share(schedule: ScheduleSettings, step: int) -> float:
 # ---- parts -------------------------------------------------------------------------------------------------
 
 
-def _network(config: TrainConfig) -> nn.Module:
+def _module(config: TrainConfig) -> Module:
     model = config.model
     torch.manual_seed(config.seed)
     try:
-        network = make_lwisp(model.name, sup=model.sup)
+        module = MODULES[model.form](make_lwisp(model.name, **_options(model)), model.output)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     if model.weights:
         begun = load_checkpoint(model.weights)
-        if (begun.model, begun.options.get("sup", False)) != (model.name, model.sup):
+        if (begun.model, begun.options) != (model.name, _options(model)):
             raise UserError(f"model.weights is a checkpoint of {begun.model} {begun.options}, not of {model.name}")
-        network.load_state_dict(begun.network.state_dict())
-    return network.train()
+        module.network.load_state_dict(begun.network.state_dict())
+    return module.train()
+
+
+def _options(model: ModelSettings) -> dict[str, Any]:
+    """What `make_lwisp` takes besides the name, without defaults."""
+    given = {"sup": model.sup, "form": model.form, "residual": model.residual}
+    return {name: value for name, value in given.items() if value and value != "raw"}
 
 
 def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:
     manifest = {"train": train_set.manifest, "validation": held_out.manifest}
+    if config.distill:
+        manifest["teacher"] = hashlib.sha256(config.distill.teacher.read_bytes()).hexdigest()
     versions = {"code": code_version(), "torch": str(torch.__version__)}
     return {"config": config.model_dump(mode="json"), "manifest": manifest, **versions}
 
@@ -294,8 +299,8 @@ def _continue(job: Job, begun: dict[str, Any]) -> None:
     """Stand where an earlier run stopped."""
     if begun["manifest"] != job.facts["manifest"]:
         raise UserError(
-            "the data is not what the run began with: files were added, removed or changed; bring them back, "
-            "or set run.name to another name"
+            "the data or the teacher is not what the run began with: files were added, removed or changed; bring them "
+            "back, or set run.name to another name"
         )
     job.core.load_state_dict(begun["weights"])
     job.mean.module.load_state_dict(begun["mean"])
@@ -321,4 +326,7 @@ def _advice(job: Job, what: str) -> str:
 
 def _leave_group() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Gloo's threads need Python's lock to let go of the last tensors, and when the group ends torch waits for these
+        # threads while it holds that lock: on a busy machine they have not come round to it yet.
+        time.sleep(_LAST_TENSORS_S)
         torch.distributed.destroy_process_group()

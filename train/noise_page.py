@@ -26,8 +26,8 @@ from ..engines.errors import UserError
 from ..engines.quality import grey_world
 from ..engines.reference import classic_reference
 from .cli import run
+from .curves import linear_from_srgb
 from .data.cfa import mosaic
-from .data.curves import linear_from_srgb
 from .data.noise import SENSORS, SensorState, add_noise
 from .data.photon_transfer import Curve, Rest, digital_gains, fit_line, flat_noise, planes_by_colour, rest, smoothed
 from .data.photos import Photos

@@ -168,7 +168,11 @@ def score(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    pair = PROTOCOLS[protocol](shown, reference, guide)
+    return measured(PROTOCOLS[protocol](shown, reference, guide), lpips)
+
+
+def measured(pair: Aligned, lpips: Lpips | None = None) -> Score:
+    """How close two aligned pictures are; `lpips` is measured besides. Raises ValueError: they are too small."""
     similarity, counts = ssim_map(pair.shown, pair.reference), pair.counts
     if counts is not None:
         inner = counts[_INNER, _INNER]

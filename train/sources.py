@@ -1,8 +1,9 @@
 """Where samples come from: the `source` of an entry under `data` in a recipe, each with settings of its own.
 
 A new source is a class here, in the union `AnySource`. Samples are dicts of tensors: `planes` float32 [4, h, w] (R, Gr,
-Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G, B, green 1) and `target`
-float32 [3, 2h, 2w] (sRGB in [0, 1]).
+Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G, B, green 1), `target`
+float32 [3, 2h, 2w] (sRGB in [0, 1]) and `matrix` float32 [3, 3] (the camera's colours after white balance to linear
+sRGB). Those for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -22,7 +23,11 @@ from ..engines.settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .data.raw_pair import PairFiles
+    from .data.photos import Photos
+    from .data.splits import Grouped
+    from .data.unprocess import Unprocessing
+
+G = TypeVar("G", bound="Grouped")
 
 _MULTIPLE = 32
 """What the sizes of whole frames are divisible by: the most that any of the networks asks for."""
@@ -80,7 +85,7 @@ class _FilesSource(_Source):
             raise ValueError("listed and hold_out both choose what is taken; set one of them to null")
         return self
 
-    def chosen(self, files: list[PairFiles], held_out: bool) -> list[PairFiles]:
+    def chosen(self, files: list[G], held_out: bool) -> list[G]:
         """Those of the files that are taken. Raises UserError."""
         from .data.splits import hold_out, read_split
 
@@ -109,35 +114,20 @@ class ScenesSource(_Source):
         return Opened(samples, self.fingerprint(seed), "rendered scenes")
 
 
-class PhotosSource(_FilesSource):
-    """Photographs, made into raw frames."""
-
-    source: Literal["photos"]
-    """photographs, turned back into the raw frames that a camera would have taken"""
-    folder: Path
-    """folder of photographs (JPEG, PNG), and the folders in it"""
-    noise: str = "rhid"
-    """the camera whose noise they get: rhid (a high-speed camera, as measured), camera (an ordinary one) or none"""
+class _PhotosSource(_FilesSource):
+    downscale: Annotated[float, Field(ge=1)] | None = None
+    """how much smaller photographs are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
     options: dict[str, Any] = Field({})
     """what else is told of the camera and the light, such as exposure, gain_error, motion_rate or defocus_rate"""
-    downscale: Annotated[float, Field(ge=1)] | None = None
-    """how much smaller they are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
 
-    def open(self, seed: int, *, held_out: bool) -> Opened:
-        """Ready to draw from; `held_out` for validation. Raises UserError: no photographs, or an unknown option."""
+    def photographs(self, folder: Path, camera: Unprocessing, seed: int, held_out: bool) -> Photos:
+        """Samples of those of a folder that are taken. Raises UserError."""
         from .data.photos import Photos, find_photos
-        from .data.raw_pair import PairFiles
-        from .data.splits import manifest_hash
-        from .data.unprocess import make_unprocessing
 
-        photos = {photo.name: photo for photo in find_photos(self.folder)}
-        # each is a scene of its own, and all there is of it
-        files = self.chosen([PairFiles(name, it.path, it.path, name) for name, it in photos.items()], held_out)
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        samples = Photos(
-            self.folder,
-            make_unprocessing(self.noise, **options),
-            [photos[file.name] for file in files],
+        return Photos(
+            folder,
+            camera,
+            self.chosen(find_photos(folder), held_out),
             crop=self.crop,
             augment=not held_out,
             repeats=self.repeats,
@@ -146,8 +136,68 @@ class PhotosSource(_FilesSource):
             seed=seed,
             cache_bytes=self.cache_mb * 1_000_000,
         )
-        about = f"{len(files)} photographs of {self.folder.name}, as raw frames with noise of {self.noise}"
-        return Opened(samples, self.fingerprint(seed, manifest_hash(files)), about)
+
+
+class PhotosSource(_PhotosSource):
+    """Photographs, made into raw frames."""
+
+    source: Literal["photos"]
+    """photographs, turned back into the raw frames that a camera would have taken"""
+    folder: Path
+    """folder of photographs (JPEG, PNG), and the folders in it"""
+    noise: str = "rhid"
+    """the camera whose noise they get: rhid (a high-speed camera, as measured), camera (an ordinary one) or none"""
+
+    def open(self, seed: int, *, held_out: bool) -> Opened:
+        """Ready to draw from; `held_out` for validation. Raises UserError: no photographs, or an unknown option."""
+        from .data.splits import manifest_hash
+        from .data.unprocess import make_unprocessing
+
+        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        camera = make_unprocessing(self.noise, **options)
+        samples = self.photographs(self.folder, camera, seed, held_out)
+        about = f"{len(samples.files)} photographs of {self.folder.name}, as raw frames with noise of {self.noise}"
+        return Opened(samples, self.fingerprint(seed, manifest_hash(samples.files)), about)
+
+
+class PicturesSource(_PhotosSource):
+    """Photographs, or rendered scenes, made into pictures that a camera took in noise or in little light."""
+
+    source: Literal["pictures"]
+    """pictures with noise, or in little light, and what they should be: for networks of the form rgb"""
+    task: Literal["denoise", "enhance"]
+    """denoise: pictures as bright as they should be, with noise; enhance: dark pictures with noise"""
+    folder: Path | None = None
+    """folder of photographs (JPEG, PNG), and the folders in it; null renders scenes, for which no data is needed"""
+    noise: str = "camera"
+    """the camera whose noise they get: rhid (a high-speed camera, as measured), camera (an ordinary one) or none"""
+    scenes: Annotated[int, Field(ge=1, le=10_000)] = 96
+    """without a folder: how many scenes differ; an epoch has repeats times as many samples"""
+
+    @model_validator(mode="after")
+    def _fitting_scenes(self) -> PicturesSource:
+        from .data.scenes import EDGE
+
+        if self.folder is None and (self.listed or self.hold_out):
+            raise ValueError("listed and hold_out choose among photographs; name their folder")
+        if self.folder is None and (self.crop is None or self.crop > EDGE):
+            raise ValueError(f"crop is {self.crop}, but a scene has no more than {EDGE} pixels; choose a smaller one")
+        return self
+
+    def open(self, seed: int, *, held_out: bool) -> Opened:
+        """Ready to draw from; `held_out` for validation. Raises UserError: no photographs, or an unknown option."""
+        from .data.pictures import PLAIN, Pictures, ScenePhotos, make_degradation
+        from .data.splits import manifest_hash
+
+        degradation = make_degradation(self.task, self.noise, **self.options)
+        if self.folder:
+            photos = self.photographs(self.folder, PLAIN, seed, held_out)
+            what, facts = f"{len(photos.files)} photographs of {self.folder.name}", [manifest_hash(photos.files)]
+        else:
+            photos = ScenePhotos(self.scenes * self.repeats, self.crop or 0, scenes=self.scenes, seed=seed)
+            what, facts = "rendered scenes", []
+        about = f"{what}, with noise of {self.noise}" + (" in little light" if self.task == "enhance" else "")
+        return Opened(Pictures(photos, degradation, seed=seed), self.fingerprint(seed, *facts), about)
 
 
 class PairsSource(_FilesSource):
@@ -186,10 +236,10 @@ class PairsSource(_FilesSource):
         return Opened(samples, self.fingerprint(seed, manifest_hash(files)), f"{len(files)} pairs of {self.data_set}")
 
 
-AnySource = Annotated[ScenesSource | PhotosSource | PairsSource, Field(discriminator="source")]
+AnySource = Annotated[ScenesSource | PhotosSource | PicturesSource | PairsSource, Field(discriminator="source")]
 """An entry under `data`: `source` says which."""
 
-SOURCES = (ScenesSource, PhotosSource, PairsSource)
+SOURCES = (ScenesSource, PhotosSource, PicturesSource, PairsSource)
 """The members of the union."""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"])
+COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

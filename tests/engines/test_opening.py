@@ -74,10 +74,25 @@ def test_threads_are_not_for_engines_on_a_gpu(tmp_path: Path, suffix: str):
         open_engine(str(path), threads=2)
 
 
+def test_a_precision_that_a_gpu_does_not_have(tmp_path: Path):
+    path = tmp_path / "lwisp.pt2"
+    path.write_bytes(b"never read")
+    with pytest.raises(UserError, match="computes in fp16 or fp32 on a GPU, not in bf16"):
+        open_engine(str(path), precision="bf16")
+
+
+def test_the_classic_engine_is_in_fp32_whether_asked_or_not():
+    for precision in (None, "fp32"):
+        engine = open_engine("classic", precision=precision)
+        assert engine.info.precision == "fp32"
+        engine.close()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"threads": 0}, "threads is 0"),
+        ({"precision": "bf16"}, "classic engine computes in fp32 alone, not in bf16"),
         ({"tone": "filmic"}, "tone 'filmic' is unknown"),
         ({"white_balance": "warm"}, "white balance"),
         ({"white_balance": (1.0, 0.0, 1.0)}, "white balance"),

@@ -43,6 +43,7 @@ class Bench:
         config = {
             "engine": engine,
             "engine_mode": "throughput",
+            "engine_precision": "auto",
             "threads": 1,
             "white_balance": self.white_balance,
             "colour_matrix": None,

@@ -343,6 +343,7 @@ def test_auto_falls_back_to_classic_where_its_plan_cannot_be_made_ready(asked: s
         "white_balance": None,
         "engine": asked,
         "engine_mode": "throughput",
+        "engine_precision": "auto",
         "threads": None,
         "colour_matrix": None,
         "defects": [],

@@ -99,7 +99,12 @@ def test_a_pixel_format_that_a_core_does_not_develop(isp_stream_fails, core_file
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [(["--white-balance", "9", "1", "1"], "white balance"), (["--engine-mode", "fast"], "engine_mode")],
+    [
+        (["--white-balance", "9", "1", "1"], "white balance"),
+        (["--engine-mode", "fast"], "engine_mode"),
+        (["--engine-precision", "half"], "engine_precision"),
+        (["--engine", "classic", "--engine-precision", "bf16"], "classic engine computes in fp32 alone"),
+    ],
 )
 def test_options_out_of_range(isp_stream_fails, core_file, arguments, part):
     assert part in isp_stream_fails("--engine", str(core_file), *arguments)

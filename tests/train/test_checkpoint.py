@@ -25,10 +25,10 @@ def changed(path: Path, **values: Any) -> Path:
 def test_round_trip(tmp_path: Path):
     network = make_lwisp("lwisp-s", sup=True)
     path = tmp_path / "new folder" / "x.pt"
-    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"sup": True}, "a run", "some data", "Apache-2.0"))
+    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"sup": True}, "a run", "some data", "CC0", output="linear"))
     loaded = load_checkpoint(path)
     assert (loaded.model, loaded.options) == ("lwisp-s", {"sup": True})
-    assert (loaded.run, loaded.data, loaded.licence) == ("a run", "some data", "Apache-2.0")
+    assert (loaded.run, loaded.data, loaded.licence, loaded.output) == ("a run", "some data", "CC0", "linear")
     assert not loaded.network.training
     planes = torch.rand(1, 4, 32, 32)
     with torch.inference_mode():

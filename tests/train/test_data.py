@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from ispeed.engines import RawFormat, pack
 from ispeed.engines.reference import classic_reference
 from ispeed.stream.camera import simcam
-from ispeed.train.data import CAMERA_FROM_SRGB, COLOUR_MATRIX, CROPS, Batches, ClassicTarget, expose, render_scene
+from ispeed.train.data import CAMERA_FROM_SRGB, COLOUR_MATRIX, ClassicTarget, expose, render_scene
 from ispeed.train.metrics import psnr
 
 
@@ -85,24 +84,6 @@ def test_target_is_the_classic_engines():
         samples[y::2, x::2] = np.rint(256 + plane * (4095 - 256))
     expected = classic_reference(pack(samples, fmt), fmt, tuple(map(float, frame.gains)), COLOUR_MATRIX)
     assert psnr(shown, expected, full=255) > 40, "12 bits instead of 16"
-
-
-def test_batches_vary_in_size_and_repeat_with_the_seed():
-    first, again = Batches(3, pool=2), Batches(3, pool=2)
-    sizes = set()
-    for _ in range(12):
-        batch, same = first.draw(), again.draw()
-        assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
-        planes, gains, pictures = batch
-        size = pictures.shape[-1]
-        sizes.add(size)
-        assert planes.shape == (CROPS[size], 4, size // 2, size // 2)
-        assert gains.shape == (CROPS[size], 3)
-        assert pictures.shape == (CROPS[size], 3, size, size)
-        assert {t.dtype for t in batch} == {torch.float32}
-        assert 0 <= pictures.min() <= pictures.max() <= 1
-    assert len(sizes) > 1
-    assert first.draw(128)[2].shape == (CROPS[128], 3, 128, 128)
 
 
 def test_psnr():

@@ -149,12 +149,11 @@ def test_wrong_input_is_one_line(
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_ctrl_c_in_the_writing_leaves_nothing(make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, suffix: str):
-    def interrupted(path: Path, content: bytes) -> None:
-        path.touch()
+    def interrupted(descriptor: int) -> None:
         raise SystemExit(INTERRUPTED)  # as `entry` makes of the signal
 
     checkpoint = make_checkpoint()
-    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(SystemExit):
         cli.export([str(checkpoint), "-o", str(checkpoint.with_suffix(suffix))])
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
@@ -164,7 +163,7 @@ def test_ctrl_c_elsewhere_is_quiet(capsys: pytest.CaptureFixture[str]):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    assert cli.run("bootstrap", interrupted) == INTERRUPTED
+    assert cli.run("isp-export", interrupted) == INTERRUPTED
     assert capsys.readouterr() == ("", "")
 
 

@@ -123,6 +123,58 @@ def test_photographs_are_held_out_and_changes_told(folder: Path):
     assert open_sources([photos], 1, held_out=False).manifest != trained.manifest
 
 
+def pictures(**values: Any) -> Any:
+    return source(**{"source": "pictures", "task": "denoise", "crop": 32, **values})
+
+
+def test_pictures_are_photographs_with_noise(folder: Path):
+    half = pictures(folder=folder / "rgb", hold_out=0.34, repeats=2)
+    trained, held_out = (open_sources([half], 1, held_out=held) for held in (False, True))
+    assert (len(trained.samples), len(held_out.samples)) == (8, 4)
+    assert trained.about == "4 photographs of rgb, with noise of camera"
+    sample = trained.samples[0]
+    assert (sample["input"].shape, sample["target"].shape) == ((3, 32, 32), (3, 32, 32))
+    dark = open_sources([pictures(task="enhance", folder=folder / "rgb", crop=None)], 1, held_out=True)
+    assert dark.about == "6 photographs of rgb, with noise of camera in little light"
+    whole = dark.samples[0]
+    assert whole["input"].shape == (3, 64, 64)
+    assert whole["input"].mean() < 0.6 * whole["target"].mean()
+    for path in (folder / "rgb").iterdir():
+        path.write_bytes(path.read_bytes() + b"x")
+    assert open_sources([half], 1, held_out=False).manifest != trained.manifest
+
+
+def test_pictures_need_no_data():
+    rendered = [pictures(scenes=2, repeats=3, options={"shot": [shot, shot]}) for shot in (1e-4, 1e-2)]
+    clear, noisy = (open_sources([each], 1, held_out=False) for each in rendered)
+    assert clear.about == "rendered scenes, with noise of camera"
+    assert len(clear.samples) == 6
+    assert clear.manifest != noisy.manifest
+    errors = [(opened.samples[0]["input"] - opened.samples[0]["target"]).std() for opened in (clear, noisy)]
+    assert errors[0] < errors[1]
+    assert torch.equal(clear.samples[0]["target"], noisy.samples[0]["target"])
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"task": "sharpen"}, "'denoise' or 'enhance'"),
+        ({"crop": None}, "a scene has no more than 352 pixels"),
+        ({"crop": 360}, "a scene has no more than 352 pixels"),
+        ({"hold_out": 0.5}, "name their folder"),
+        ({"folder": "x", "hold_out": 0.5, "listed": "y"}, "both choose"),
+    ],
+)
+def test_pictures_that_cannot_be(values: dict[str, Any], problem: str):
+    with pytest.raises(pydantic.ValidationError, match=problem):
+        pictures(**values)
+
+
+def test_an_unknown_option_of_pictures_is_named():
+    with pytest.raises(UserError, match="no option 'haze'"):
+        open_sources([pictures(options={"haze": 1})], 1, held_out=False)
+
+
 def test_the_manifest_tells_changed_files(folder: Path):
     def manifest(**values: Any) -> str:
         return open_sources([pairs(folder, **values)], 1, held_out=False).manifest

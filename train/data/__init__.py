@@ -1,14 +1,11 @@
 """What networks are trained on."""
 
-from .batches import CROPS, Batches
 from .scene import render_scene
 from .sensor import CAMERA_FROM_SRGB, COLOUR_MATRIX, ClassicTarget, Exposure, expose
 
 __all__ = [
     "CAMERA_FROM_SRGB",
     "COLOUR_MATRIX",
-    "CROPS",
-    "Batches",
     "ClassicTarget",
     "Exposure",
     "expose",

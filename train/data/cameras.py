@@ -55,4 +55,4 @@ def draw_matrices(colours: str, count: int, generator: torch.Generator) -> Tenso
     cameras = COLOURS[colours]
     waits = torch.empty(count, len(cameras), dtype=torch.float64).exponential_(generator=generator)
     shares = waits / waits.sum(1, keepdim=True)
-    return torch.einsum("bn,nij->bij", shares, cameras).float()
+    return (shares @ cameras.flatten(1)).reshape(count, 3, 3).float()

@@ -113,14 +113,14 @@ class SensorState(NamedTuple):
 
 def draw_even(limits: Range, count: int, generator: torch.Generator) -> Tensor:
     """[count], evenly between the limits."""
-    return limits[0] + (limits[1] - limits[0]) * torch.rand(count, generator=generator)
+    return torch.rand(count, generator=generator).mul_(limits[1] - limits[0]).add_(limits[0])
 
 
 def draw_log(limits: Range, count: int, generator: torch.Generator) -> Tensor:
     """[count], evenly between the logarithms of the limits, which are positive or both 0."""
     if limits[1] == 0:
         return torch.zeros(count)
-    return draw_even((math.log(limits[0]), math.log(limits[1])), count, generator).exp()
+    return draw_even((math.log(limits[0]), math.log(limits[1])), count, generator).exp_()
 
 
 def draw_sensor(model: SensorModel, count: int, generator: torch.Generator) -> SensorState:
@@ -130,15 +130,15 @@ def draw_sensor(model: SensorModel, count: int, generator: torch.Generator) -> S
         middle = math.sqrt(model.shot[0] * model.shot[1])
         scatter = model.read_spread * torch.randn(count, generator=generator)
         read = read * (shot / middle) ** model.read_slope * scatter.exp()
-    depths = torch.tensor(model.bits or (math.inf,))
-    chosen = depths[torch.randint(len(depths), (count,), generator=generator)]
+    steps = torch.tensor([2.0**bits - 1 for bits in model.bits] or [math.inf])
+    steps = steps[torch.randint(len(steps), (count,), generator=generator)]
     return SensorState(
         shot,
         read,
         draw_even(model.row, count, generator) * read.sqrt(),
         draw_even(model.hot_pixels, count, generator),
         torch.stack([draw_log(limits, count, generator) for limits in model.digital_gains], 1),
-        2.0**chosen - 1,
+        steps,
         model.pedestal,
     )
 
@@ -155,24 +155,26 @@ def add_noise(mosaic: Tensor, state: SensorState, cfa: str, generator: torch.Gen
     Returns:
         float32 [B, H, W], from -pedestal to 1, black 0.
     """
-    gains = spread(state.digital_gains.to(mosaic), cfa, *mosaic.shape[1:])
-    shot, read, row, hot, steps = (_column(one, mosaic) for one in (*state[:4], state.steps))
-    signal = mosaic / gains
+    # as pairs of rows, [B, H / 2, 2, W], because all pairs have the same gains
+    gains = spread(state.digital_gains.to(mosaic), cfa, 2, mosaic.shape[2])[:, None]
+    signal = mosaic.unflatten(1, (-1, 2)) / gains  # changed in place from here on
     if state.shot.any():
-        counted = torch.poisson(signal / shot.clamp(min=1e-12), generator=generator) * shot
-        signal = torch.where(shot > 0, counted, signal)
+        shot = _column(state.shot, mosaic)
+        counted = torch.poisson(signal / shot.clamp(min=1e-12), generator=generator).mul_(shot)
+        signal = counted if state.shot.all() else torch.where(shot > 0, counted, signal)
     if state.read.any():
-        signal = signal + read.sqrt() * _normal(mosaic.shape, mosaic, generator)
+        signal.addcmul_(_normal(signal.shape, mosaic, generator), _column(state.read.sqrt(), mosaic))
     if state.row.any():
-        signal = signal + row * _normal((*mosaic.shape[:2], 1), mosaic, generator)
+        signal.addcmul_(_normal((*signal.shape[:3], 1), mosaic, generator), _column(state.row, mosaic))
     if state.hot_pixels.any():
-        lit = torch.rand(mosaic.shape, generator=generator, device=mosaic.device) < hot
-        amount = torch.rand(mosaic.shape, generator=generator, device=mosaic.device)
-        signal = signal + lit * amount / gains  # up to white, whatever the colour
+        lit = torch.rand(signal.shape, generator=generator, device=mosaic.device) < _column(state.hot_pixels, mosaic)
+        amount = torch.rand(signal.shape, generator=generator, device=mosaic.device)
+        signal.add_(amount.mul_(lit).div_(gains))  # up to white, whatever the colour
     if state.steps.isinf().all():
-        return (signal * gains).clamp(-state.pedestal, 1.0)
-    frame = _converted(signal.clamp(min=-state.pedestal), steps) * gains
-    return _converted(frame.clamp(-state.pedestal, 1.0), steps)
+        return signal.mul_(gains).clamp_(-state.pedestal, 1.0).flatten(1, 2)
+    steps = _column(state.steps, mosaic)
+    frame = _convert(signal.clamp_(min=-state.pedestal), steps).mul_(gains)
+    return _convert(frame.clamp_(-state.pedestal, 1.0), steps).flatten(1, 2)
 
 
 def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -180,9 +182,9 @@ def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) ->
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like)[:, None, None]
+    return values.to(like)[:, None, None, None]
 
 
-def _converted(values: Tensor, steps: Tensor) -> Tensor:
-    """To whole codes."""
-    return torch.round(values * steps) / steps
+def _convert(values: Tensor, steps: Tensor) -> Tensor:
+    """To whole codes, in place."""
+    return values.mul_(steps).round_().div_(steps)

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
 
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError
 from ...engines.quality import grey_world
 from ...engines.white_balance import HIGHEST_GAIN, LOWEST_GAIN, checked_gains
 from .raw_pair import Gains, PairFiles, PairReader, RawPair
+from .sampling import Cache, DrawnSamples
 
 WHITE_BALANCES = ("camera", "grey_world")
 
@@ -38,7 +38,7 @@ class _Window(NamedTuple):
         return piece.swapaxes(0, 1) if self.transposed else piece
 
 
-class RawPairs(Dataset[dict[str, Tensor]]):
+class RawPairs(DrawnSamples[PairFiles]):
     """Pairs as training samples: `planes`, `gains` and `target`, with the noise that the frames have.
 
     Pieces begin at a red sample, whatever the phase of the frame, and mirrored pieces begin one sample off, so that
@@ -71,43 +71,20 @@ class RawPairs(Dataset[dict[str, Tensor]]):
             multiple: Whole frames are cut so that width and height are divisible by it; even.
             seed: Of everything drawn.
             cache_bytes: Decoded frames are kept up to so many bytes, shared out among the workers of a loader; 0
-                decodes every time. What was kept stays, because in an endless round the newest is needed last.
+                decodes every time.
 
         Raises:
             UserError: No pairs, or a value out of range.
         """
-        self._reader = reader
-        self._files = list(reader.files() if files is None else files)
-        if not self._files:
-            raise UserError("there are no pairs to train on: give a data set, or a list of its pairs, that has some")
+        super().__init__(reader.files() if files is None else files, "pairs", repeats=repeats, seed=seed)
         for name, value in (("crop", crop), ("multiple", multiple)):
             if value is not None and (value < 2 or value % 2):
                 raise UserError(f"{name} is {value}: it must be even, and 2 or more, because a Bayer cell is 2x2")
-        if repeats < 1:
-            raise UserError(f"repeats is {repeats}: at least one piece of a frame is needed")
+        self._reader = reader
         self._gains = _fixed_gains(white_balance)
         self._grey_world = white_balance == "grey_world"
-        self._crop, self._augment, self._repeats, self._multiple = crop, augment, repeats, multiple
-        self._seed = seed
-        # shared memory, so that workers which outlive an epoch see the next one begin
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache = _Cache(cache_bytes)
-
-    @property
-    def files(self) -> list[PairFiles]:
-        """The pairs, for `splits.manifest_hash`."""
-        return list(self._files)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other pieces from now on, the same ones for the same epoch."""
-        self._epoch.fill_(epoch)
-
-    def name(self, index: int) -> str:
-        """Which pair a sample is of."""
-        return self._files[index % len(self._files)].name
-
-    def __len__(self) -> int:
-        return len(self._files) * self._repeats
+        self._crop, self._augment, self._multiple = crop, augment, multiple
+        self._cache: Cache[tuple[RawPair, Gains]] = Cache(cache_bytes)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample.
@@ -116,19 +93,19 @@ class RawPairs(Dataset[dict[str, Tensor]]):
             planes: float32 [4, h, w], R, Gr, Gb, B, black 0, white 1, not white balanced.
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
+            matrix: float32 [3, 3], the identity: data sets do not tell the camera's colours.
 
         Raises:
             IndexError: There is no such sample.
             UserError: A damaged file, or a frame smaller than a piece.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        pair, gains = self._load(index % len(self._files))
+        pair, gains = self._load(self._checked(index) % len(self._files))
         window = self._window(index, pair)
         return {
             "planes": torch.from_numpy(_planes(window.of(pair.samples), pair.raw_format)),
             "gains": torch.from_numpy(gains.copy()),
             "target": torch.from_numpy(np.ascontiguousarray(window.of(pair.target).transpose(2, 0, 1))).float() / 255,
+            "matrix": torch.eye(3),
         }
 
     def _load(self, index: int) -> tuple[RawPair, Gains]:
@@ -137,7 +114,7 @@ class RawPairs(Dataset[dict[str, Tensor]]):
             return kept
         pair = self._reader.load(self._files[index])
         loaded = pair, self._gains_of(pair)
-        self._cache.put(index, loaded)
+        self._cache.put(index, loaded, pair.bytes)
         return loaded
 
     def _gains_of(self, pair: RawPair) -> Gains:
@@ -201,26 +178,3 @@ def _planes(mosaic: npt.NDArray[np.generic], fmt: RawFormat) -> npt.NDArray[np.f
     sites -= np.float32(fmt.black_level)
     sites /= np.float32(fmt.white_level - fmt.black_level)
     return sites
-
-
-class _Cache:
-    """Decoded pairs by index, until a budget of bytes is spent."""
-
-    def __init__(self, budget: int) -> None:
-        self._budget, self._used = budget, 0
-        self._kept: dict[int, tuple[RawPair, Gains]] = {}
-
-    def get(self, index: int) -> tuple[RawPair, Gains] | None:
-        return self._kept.get(index)
-
-    def put(self, index: int, loaded: tuple[RawPair, Gains]) -> None:
-        worker = get_worker_info()
-        budget = self._budget // (worker.num_workers if worker else 1)
-        size = loaded[0].bytes
-        if self._used + size <= budget:
-            self._used += size
-            self._kept[index] = loaded
-
-    def __getstate__(self) -> dict[str, object]:
-        # a worker that is spawned decodes for itself: frames are not worth sending
-        return {"_budget": self._budget, "_used": 0, "_kept": {}}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...engines.errors import UserError
-from .curves import linear_from_srgb, srgb_from_linear
+from ..curves import light_of_codes, srgb_from_linear
 from .raw_pair import JPEG, PNG, Picture
 from .sampling import Cache, DrawnSamples
 from .unprocess import Frames, Unprocessing, make_unprocessing, unprocess
@@ -31,8 +31,13 @@ class PhotoFile:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The file, for `splits.manifest_hash`."""
+        """The file."""
         return (self.path,)
+
+    @property
+    def group(self) -> str:
+        """Each is a scene of its own."""
+        return self.name
 
 
 def find_photos(folder: Path) -> list[PhotoFile]:
@@ -78,7 +83,7 @@ def read_photo(path: Path, downscale: float | None = None) -> Picture:
 
 def _smaller(picture: Picture, factor: float) -> Picture:
     height, width = (max(1, round(size / factor)) for size in picture.shape[:2])
-    light = linear_from_srgb(torch.arange(256) / 255).numpy()[picture]
+    light = light_of_codes(torch.from_numpy(picture)).numpy()
     # a filter without negative lobes: in linear light others leave dark rings around highlights
     small = [
         np.asarray(PIL.Image.fromarray(light[..., c]).resize((width, height), PIL.Image.Resampling.HAMMING))
@@ -141,6 +146,7 @@ class Photos(DrawnSamples[PhotoFile]):
             planes: float32 [4, h, w], R, Gr, Gb, B, black 0, white 1, not white balanced.
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
+            matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB.
 
         Raises:
             IndexError: There is no such sample.
@@ -158,14 +164,12 @@ class Photos(DrawnSamples[PhotoFile]):
         Raises:
             As `__getitem__`.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        picture = self._read(index % len(self._files))
+        picture = self._read(self._checked(index) % len(self._files))
         epoch = 0 if self._crop is None else int(self._epoch)
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator().manual_seed(seed)
         piece = self._whole(picture, index) if self._crop is None else self._piece(picture, index, generator)
-        photo = torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1))).float() / 255
+        photo = torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1)))
         return unprocess(photo[None], self._unprocessing, generator, cfa=cfa)
 
     def _read(self, index: int) -> Picture:

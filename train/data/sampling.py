@@ -1,4 +1,4 @@
-"""What data sets of drawn samples share: files, repeats, an epoch, a seed, and what was read once and is kept."""
+"""What data sets of drawn samples share: an epoch, a seed, files, repeats, and what was read once and is kept."""
 
 from __future__ import annotations
 
@@ -51,8 +51,35 @@ class Cache(Generic[T]):
         return {"_budget": self._budget, "_used": 0, "_kept": {}}
 
 
-class DrawnSamples(Dataset[dict[str, Tensor]], Generic[F]):
-    """A data set whose samples follow from seed, epoch and index alone, whoever draws them."""
+class SeededSamples(Dataset[dict[str, Tensor]]):
+    """A data set whose samples follow from seed, epoch and index alone, whoever draws them.
+
+    Args:
+        count: Samples of an epoch.
+        seed: Of everything drawn.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        # shared memory, so that workers which outlive an epoch see the next one begin
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw others from now on, the same ones for the same epoch."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _checked(self, index: int) -> int:
+        """`index`. Raises IndexError: there is no such sample."""
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return index
+
+
+class DrawnSamples(SeededSamples, Generic[F]):
+    """Samples that are drawn from files, of each as many."""
 
     def __init__(self, files: Sequence[F], what: str, *, repeats: int, seed: int) -> None:
         """
@@ -69,22 +96,14 @@ class DrawnSamples(Dataset[dict[str, Tensor]], Generic[F]):
             raise UserError(f"there are no {what} to train on: give a folder, or a list of its files, that has some")
         if repeats < 1:
             raise UserError(f"repeats is {repeats}: at least one sample of each of the {what} is needed")
-        self._files, self._repeats, self._seed = list(files), repeats, seed
-        # shared memory, so that workers which outlive an epoch see the next one begin
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        super().__init__(len(files) * repeats, seed)
+        self._files = list(files)
 
     @property
     def files(self) -> list[F]:
         """What samples are drawn from, for `splits.manifest_hash`."""
         return list(self._files)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw others from now on, the same ones for the same epoch."""
-        self._epoch.fill_(epoch)
-
     def name(self, index: int) -> str:
         """Which file a sample is of."""
         return self._files[index % len(self._files)].name
-
-    def __len__(self) -> int:
-        return len(self._files) * self._repeats

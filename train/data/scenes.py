@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from .sampling import SeededSamples
 from .scene import render_scene
-from .sensor import ClassicTarget, expose
+from .sensor import COLOUR_MATRIX, ClassicTarget, expose
 
 EDGE = 352
 """Of a scene, in pixels."""
 
 
-class Scenes(Dataset[dict[str, Tensor]]):
+class Scenes(SeededSamples):
     """Crops of rendered scenes as the simulated camera's sensor sees them; the target is the classic engine's picture
     of the same without noise.
 
@@ -32,18 +32,10 @@ class Scenes(Dataset[dict[str, Tensor]]):
             scenes: How many differ; each takes 1.5 MB.
             seed: Of everything drawn.
         """
-        self._count, self._crop, self._seed, self._scenes = count, crop, seed, scenes
-        # shared memory, so that workers which outlive an epoch see the next one begin
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        super().__init__(count, seed)
+        self._crop, self._scenes = crop, scenes
         self._rendered: dict[int, npt.NDArray[np.float32]] = {}
         self._target: ClassicTarget | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other samples from now on, the same ones for the same epoch."""
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return self._count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample.
@@ -52,13 +44,12 @@ class Scenes(Dataset[dict[str, Tensor]]):
             planes: float32 [4, crop/2, crop/2], R, Gr, Gb, B, black 0, white 1, not white balanced.
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, crop, crop], sRGB in [0, 1].
+            matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB.
 
         Raises:
             IndexError: There is no such sample.
         """
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        rng = np.random.default_rng([self._seed, 1, int(self._epoch), index])
+        rng = np.random.default_rng([self._seed, 1, int(self._epoch), self._checked(index)])
         frame = expose(rng, self._piece(rng))
         self._target = self._target or ClassicTarget(self._crop, self._crop)
         picture = self._target.develop(frame.clean, frame.gains)
@@ -66,6 +57,7 @@ class Scenes(Dataset[dict[str, Tensor]]):
             "planes": torch.from_numpy(frame.planes),
             "gains": torch.from_numpy(frame.gains),
             "target": torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)) / 255,
+            "matrix": torch.from_numpy(COLOUR_MATRIX.copy()),
         }
 
     def _piece(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:

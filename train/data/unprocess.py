@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ...engines.errors import UserError
+from ..curves import TONES, light_of_codes
 from .cameras import COLOURS, draw_matrices
 from .cfa import mosaic, planes, red_part
-from .curves import TONES
 from .noise import SENSORS, Range, SensorModel, SensorState, add_noise, draw_log, draw_sensor
 from .optics import blur, draw_kernels
 
@@ -136,11 +136,13 @@ class Frames(NamedTuple):
             planes: float32 [B, 4, h, w], R, Gr, Gb, B.
             gains: float32 [B, 3].
             target: float32 [B, 3, 2h, 2w].
+            matrix: float32 [B, 3, 3].
         """
         return {
             "planes": planes(self.mosaic, self.cfa),
             "gains": self.gains,
             "target": red_part(self.target, self.cfa),
+            "matrix": self.matrices,
         }
 
 
@@ -148,12 +150,13 @@ def draw(settings: Unprocessing, count: int, generator: torch.Generator) -> Draw
     """Draw what varies from frame to frame; the generator is of the CPU."""
     red, blue = (draw_log(limits, count, generator) for limits in settings.sensor.white_balance)
     white_balance = torch.stack([red, torch.ones(count), blue], 1)
-    error = settings.gain_error * torch.randn(count, 3, generator=generator) * torch.tensor([1.0, 0.0, 1.0])
+    error = torch.randn(count, 3, generator=generator)  # whether it is asked for or not: the same seed, the same scene
+    right = settings.gain_error == 0
     return Drawn(
         draw_log(settings.light, count, generator),
         draw_matrices(settings.colours, count, generator),
         white_balance,
-        white_balance * error.exp(),
+        white_balance if right else white_balance * (settings.gain_error * error * torch.tensor([1, 0, 1])).exp(),
         draw_kernels(settings.motion_rate, settings.defocus_rate, count, generator),
         draw_sensor(settings.sensor, count, generator),
     )
@@ -170,7 +173,7 @@ def unprocess(
     """Make frames of photographs.
 
     Args:
-        photos: float32 [B, 3, H, W], sRGB in [0, 1], on any device; H and W even, above 6.
+        photos: [B, 3, H, W], sRGB, uint8 or float32 in [0, 1], on any device; H and W even, above 6.
         settings: How.
         generator: Where chance comes from, on the CPU.
         cfa: Filter array of the frames: RGGB, GRBG, GBRG or BGGR.
@@ -188,26 +191,28 @@ def expose(
     """`unprocess` with what was drawn before: once more with other noise, or with another filter array."""
     light, target = exposed(photos, drawn, settings)
     camera = to_camera(light, drawn)
-    samples = mosaic(blur(camera, drawn.kernels).clamp(0.0, 1.0), cfa)
+    samples = mosaic(blur(camera, drawn.kernels), cfa).clamp_(0.0, 1.0)
     frame = add_noise(samples, drawn.sensor, cfa, noise_generator)
-    matrices = torch.linalg.inv(drawn.camera_from_srgb.double()).to(photos)
-    return Frames(frame, cfa, drawn.gains.to(photos), target, matrices)
+    matrices = torch.linalg.inv(drawn.camera_from_srgb.double()).to(light)
+    return Frames(frame, cfa, drawn.gains.to(light), target, matrices)
 
 
 def exposed(photos: Tensor, drawn: Drawn, settings: Unprocessing) -> tuple[Tensor, Tensor]:
-    """Linear sRGB light with its exposure, and the picture to reach: both [B, 3, H, W]."""
+    """Linear sRGB light with its exposure, and the picture to reach: both float32 [B, 3, H, W]."""
     tone = TONES[settings.tone]
-    exposure = drawn.exposure.to(photos)[:, None, None, None]
-    light = _dimmed(tone.invert(photos), exposure)
-    if settings.keep_brightness:
-        return light, photos
-    return light, torch.where(exposure == 1, photos, tone.show(light))
+    light = light_of_codes(photos, settings.tone) if photos.dtype == torch.uint8 else tone.invert(photos)
+    exposure = drawn.exposure.to(light)[:, None, None, None]
+    light = _dimmed(light, exposure)
+    kept = drawn.exposure == 1
+    if settings.keep_brightness or kept.all():
+        return light, _shown(photos)
+    target = tone.show(light)
+    return light, torch.where(exposure == 1, _shown(photos), target) if kept.any() else target
 
 
 def to_camera(light: Tensor, drawn: Drawn) -> Tensor:
     """Linear sRGB to what a camera with three samples per pixel gives before white balance: [B, 3, H, W]."""
-    seen = torch.einsum("bij,bjhw->bihw", drawn.camera_from_srgb.to(light), light)
-    return _dimmed(seen, 1 / drawn.white_balance.to(light)[:, :, None, None])
+    return _dimmed(_mixed(drawn.camera_from_srgb, light), 1 / drawn.white_balance.to(light)[:, :, None, None])
 
 
 def from_camera(camera: Tensor, drawn: Drawn, settings: Unprocessing) -> Tensor:
@@ -216,10 +221,15 @@ def from_camera(camera: Tensor, drawn: Drawn, settings: Unprocessing) -> Tensor:
     It undoes `to_camera` except in highlights, which come out brighter, and colours that the camera does not see.
     """
     light = (camera * drawn.white_balance.to(camera)[:, :, None, None]).clamp(max=1.0)
-    light = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(drawn.camera_from_srgb.double()).to(camera), light)
+    light = _mixed(torch.linalg.inv(drawn.camera_from_srgb.double()), light)
     if settings.keep_brightness:
         light = light / drawn.exposure.to(camera)[:, None, None, None]
     return TONES[settings.tone].show(light)
+
+
+def _shown(photos: Tensor) -> Tensor:
+    """Display values in [0, 1]."""
+    return photos / 255 if photos.dtype == torch.uint8 else photos
 
 
 def _dimmed(light: Tensor, factor: Tensor) -> Tensor:
@@ -227,5 +237,13 @@ def _dimmed(light: Tensor, factor: Tensor) -> Tensor:
 
     A factor below 1 fades to 1 where the mean of the colours rises from `_BRIGHT` to 1.
     """
-    bright = ((light.mean(1, keepdim=True) - _BRIGHT) / (1 - _BRIGHT)).clamp(0.0, 1.0) ** 2
-    return light * torch.maximum(bright + (1 - bright) * factor, factor)
+    mean = light.mean(1, keepdim=True)
+    if mean.amax() <= _BRIGHT:  # most pieces of photographs
+        return light * factor
+    bright = mean.sub_(_BRIGHT).div_(1 - _BRIGHT).clamp_(0.0, 1.0).square_()
+    return light * torch.addcmul(factor, bright, (1 - factor).clamp(min=0.0))
+
+
+def _mixed(matrices: Tensor, colours: Tensor) -> Tensor:
+    """Colours [B, 3, H, W] times matrices [B, 3, 3]."""
+    return (matrices.to(colours) @ colours.flatten(2)).view_as(colours)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.curves import linear_from_srgb
+from ..curves import linear_from_srgb
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,20 +1,42 @@
-"""What is exported: a network behind the contract of a model core."""
+"""Networks behind what calls them: as a model core that is exported, as a teacher, as a filter of pictures."""
 
 from __future__ import annotations
+
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from ..curves import linear_from_srgb, srgb_from_linear
+from .lwisp import Form
+
 INPUTS = ("wb_r", "wb_g", "wb_b")
 """Columns of `params`."""
 
+Output = Literal["srgb", "linear"]
+"""What a core gives: display values, or light in the camera's colours, of which the engine's tail makes them."""
+
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+
+_LEAK = 0.1
+"""Slope outside of [0, 1] in training, so that a colour which came out too bright is still led back."""
+
 
 class CoreModule(nn.Module):
-    """A network that white-balances what it sees, as `engines.core` asks of a core."""
+    """A network that white-balances what it sees, as `engines.core` asks of a core.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: Planes [B, 4, H/2, W/2] to [B, 3, H, W] in [0, 1].
+        output: "linear" squares what the network gives, which therefore is about as even to the eye as display values,
+            and as well served by numbers of few bits.
+    """
+
+    takes = ("planes", "gains")
+    """What of a sample its arguments are."""
+
+    def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
         super().__init__()
-        self.network = network
+        self.network, self.output = network, output
 
     def forward(self, raw: Tensor, params: Tensor) -> Tensor:
         """Develop planes that are not white balanced.
@@ -26,7 +48,81 @@ class CoreModule(nn.Module):
             params: float32 [B, 3], gains of red, green and blue.
 
         Returns:
-            float32 [B, 3, H, W], sRGB in [0, 1].
+            float32 [B, 3, H, W] in [0, 1]: sRGB, or light in the camera's colours after white balance.
         """
         gains = torch.cat([params[:, :2], params[:, 1:]], 1)[:, :, None, None]  # of R, Gr and of Gb, B
-        return self.network(torch.clamp(raw * gains, max=1.0))
+        given = self.network(torch.clamp(raw * gains, max=1.0))
+        return given * given if self.output == "linear" else given
+
+
+class CleanModule(nn.Module):
+    """A network of the form "clean" as an auto-encoder of what a core should give. Arguments as of `CoreModule`."""
+
+    takes = ("target", "matrix")
+
+    def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, target: Tensor, matrix: Tensor) -> Tensor:
+        """sRGB [B, 3, H, W] in [0, 1] and the camera's matrix [B, 3, 3] to the same as `CoreModule` gives."""
+        if self.output == "srgb":
+            return self.network(target)
+        light = _mixed(torch.linalg.inv(matrix.float()), linear_from_srgb(target.float()))
+        # the slope of a root has no end at 0
+        given = self.network(light.clamp(1e-6, 1.0).sqrt())
+        return given * given
+
+
+class PictureModule(nn.Module):
+    """A network of the form "rgb": pictures to better ones. `output` must be "srgb"."""
+
+    takes = ("input",)
+
+    def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
+        super().__init__()
+        if output != "srgb":
+            raise ValueError(f"pictures are given for pictures: output must be srgb, not {output}")
+        self.network, self.output = network, output
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """sRGB [B, 3, H, W] in [0, 1] to the same."""
+        given = self.network(picture)
+        return given if self.training else given.clamp(0.0, 1.0)
+
+
+Module = CoreModule | CleanModule | PictureModule
+"""A network as training calls it: with `takes` of a sample, `network` and `output`."""
+
+MODULES: dict[Form, type[Module]] = {"raw": CoreModule, "clean": CleanModule, "rgb": PictureModule}
+"""By the form of the network."""
+
+
+def form_of(network: nn.Module) -> Form:
+    """Of a network that `make_lwisp` made."""
+    return cast(Form, network.form)
+
+
+def shown(given: Tensor, matrices: Tensor, output: str, *, leak: bool = False) -> Tensor:
+    """What an engine shows of what a core gives.
+
+    Args:
+        given: float32 [B, 3, H, W].
+        matrices: float32 [B, 3, 3], the camera's colours after white balance to linear sRGB; of no use for "srgb".
+        output: Of the core.
+        leak: Go on beyond [0, 1], at a small slope, for training.
+
+    Returns:
+        float32 [B, 3, H, W], sRGB.
+    """
+    if output == "srgb":
+        return given
+    light = _mixed(matrices, given.float())
+    inside = light.clamp(0.0, 1.0)
+    picture = srgb_from_linear(inside)
+    return picture + _LEAK * (light - inside) if leak else picture
+
+
+def _mixed(matrices: Tensor, light: Tensor) -> Tensor:
+    with torch.autocast(light.device.type, enabled=False):  # colours want more than eight bits
+        return torch.einsum("bij,bjhw->bihw", matrices, light)

@@ -10,19 +10,33 @@ channel and spatial attention is what the paper calls fine-grained attention is 
 there is. The weight-shared second upsampling branch ("sup") of the published file does not fit the paper's operation
 count and is off by default.
 
+The form "rgb" is the published one, for pictures that are to be denoised or enhanced: three channels in, no last
+upsampling block, 1,997,449 parameters. Where the file adds its input to a sigmoid, which can only make it brighter,
+`residual` adds it to a hyperbolic tangent.
+
 What is ours: `width` scales every layer; `half_resolution` builds the same blocks at half the packed resolution, with
-two levels and no bottleneck, for machines on which the layers at full packed resolution are what takes the time.
+two levels and no bottleneck, for machines on which the layers at full packed resolution are what takes the time. The
+form "clean" is the teacher of heterogeneous distillation, of which the paper says no more than that it sees the clean
+image: the same graph with the picture itself folded into planes, so that every layer has the shape of the student's.
+Skips at the highest resolution are cut, or it would learn to copy; the small form keeps its second, because too little
+passes below it to give a picture back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 SLOPE = 0.2
 """Of every leaky rectifier."""
+
+Form = Literal["raw", "rgb", "clean"]
+"""What a network sees and gives: planes to a picture, a picture to a better one, or a clean picture to itself."""
+
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True)
@@ -100,13 +114,16 @@ class LWISP(nn.Module):
     Args:
         width: Channels at packed resolution, 16 in the paper.
         sup: Add the upsampled encoder feature to each upsampled decoder feature, through the same weights.
+        form: See `Form`.
+        residual: For "rgb": what is learned is the change of the picture.
     """
 
-    def __init__(self, width: int = 16, *, sup: bool = False) -> None:
+    def __init__(self, width: int = 16, *, sup: bool = False, form: Form = "raw", residual: bool = False) -> None:
         super().__init__()
         w = width
-        self.sup = sup
-        self.c0, self.c1 = Conv(4, w), Double(w, w)
+        self.sup, self.form, self.residual = sup, form, residual
+        self.fold = nn.PixelUnshuffle(2) if form == "clean" else nn.Identity()
+        self.c0, self.c1 = Conv({"raw": 4, "rgb": 3, "clean": 12}[form], w), Double(w, w)
         self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
         self.p2, self.c3 = Down(2 * w), Double(4 * w, 4 * w)
         self.p3, self.c4 = Down(4 * w), Double(8 * w, 8 * w)
@@ -116,20 +133,26 @@ class LWISP(nn.Module):
         self.u1, self.c7 = Up(8 * w, 4 * w), Conv(8 * w, 4 * w)
         self.u2, self.c8 = Up(4 * w, 2 * w), Conv(4 * w, 2 * w)
         self.u3, self.c9 = Up(2 * w, w), Conv(2 * w, w)
-        self.u4 = Up(w, w)
-        self.out = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(w, 3, 3), nn.Sigmoid())
+        self.u4 = nn.Identity() if form == "rgb" else Up(w, w)
+        last = nn.Conv2d(w, 3, 3)
+        self.out = nn.Sequential(nn.ReflectionPad2d(1), last, nn.Tanh() if residual else nn.Sigmoid())
+        if residual:  # no change to begin with
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]: there is one
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Develop packed planes.
+        """Develop packed planes, or a picture.
 
         Args:
             planes: float [B, 4, H, W], the R, Gr, Gb and B samples of a mosaic of 2 H x 2 W pixels, in [0, 1], white
-                balanced; H and W divisible by 16.
+                balanced; H and W divisible by 16. For the form "rgb" a picture [B, 3, H, W], and for "clean" one of
+                twice that size.
 
         Returns:
-            float [B, 3, 2 H, 2 W], RGB in [0, 1].
+            float [B, 3, 2 H, 2 W], RGB in [0, 1]; of the size of the picture for the other forms, and beyond [0, 1]
+            with `residual`.
         """
-        c0 = self.c0(planes)
+        c0 = self.c0(self.fold(planes))
         c1 = self.c1(c0)
         c2 = self.c2(self.p1(c1))
         c3 = self.c3(self.p2(c2))
@@ -138,21 +161,25 @@ class LWISP(nn.Module):
         c6 = self.c6(torch.cat([c4, scene[:, :, None, None].expand_as(c4)], 1))
         c7 = self.c7(torch.cat([self._up(self.u1, c6, c4), c3], 1))
         c8 = self.c8(torch.cat([self._up(self.u2, c7, c3), c2], 1))
+        if self.form == "clean":
+            return self.out(self.u4(self.c9(torch.cat([self._up(self.u3, c8, c2), torch.zeros_like(c1)], 1))))
         c9 = self.c9(torch.cat([self._up(self.u3, c8, c2), c1], 1))
-        return self.out(self.u4(c0 * c9))
+        picture = self.out(self.u4(c0 * c9))
+        return planes + picture if self.residual else picture
 
     def _up(self, block: Up, decoded: Tensor, encoded: Tensor) -> Tensor:
         return block(decoded) + block(encoded) if self.sup else block(decoded)
 
 
 class HalfResolutionLWISP(nn.Module):
-    """The blocks of LW-ISP at half the packed resolution, with two levels: `lwisp-xs`."""
+    """The blocks of LW-ISP at half the packed resolution, with two levels: `lwisp-xs`. Forms are "raw" and "clean"."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, *, form: Form = "raw") -> None:
         super().__init__()
         w = width
-        self.unshuffle = nn.PixelUnshuffle(2)
-        self.c0, self.c1 = Conv(16, w), Conv(w, w)
+        self.form = form
+        self.unshuffle = nn.PixelUnshuffle(4 if form == "clean" else 2)
+        self.c0, self.c1 = Conv(48 if form == "clean" else 16, w), Conv(w, w)
         self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
         self.u1, self.c3 = Up(2 * w, w), Conv(2 * w, w)
         self.out = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(w, 48, 3), nn.Sigmoid(), nn.PixelShuffle(4))
@@ -162,20 +189,26 @@ class HalfResolutionLWISP(nn.Module):
         c0 = self.c0(self.unshuffle(planes))
         c1 = self.c1(c0)
         c2 = self.c2(self.p1(c1))
-        return self.out(c0 * self.c3(torch.cat([self.u1(c2), c1], 1)))
+        c3 = self.c3(torch.cat([self.u1(c2), c1], 1))
+        return self.out(c3 if self.form == "clean" else c0 * c3)
 
 
-def make_lwisp(name: str = "lwisp", *, sup: bool = False) -> nn.Module:
+def make_lwisp(name: str = "lwisp", *, sup: bool = False, form: Form = "raw", residual: bool = False) -> nn.Module:
     """A member of the family with fresh weights.
 
     Raises:
-        ValueError: No such name, or `sup` asked of the small form.
+        ValueError: No such name or form, or a form or option that the member does not have.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"there is no {name!r}; choose one of {', '.join(VARIANTS)}")
+    for what, known in ((name, VARIANTS), (form, FORMS)):
+        if what not in known:
+            raise ValueError(f"there is no {what!r}; choose one of {', '.join(known)}")
+    if residual and form != "rgb":
+        raise ValueError(f"residual is for pictures that are given, not for the form {form}")
     variant = VARIANTS[name]
     if not variant.half_resolution:
-        return LWISP(variant.width, sup=sup)
+        return LWISP(variant.width, sup=sup, form=form, residual=residual)
     if sup:
         raise ValueError(f"{name} has no second upsampling branch")
-    return HalfResolutionLWISP(variant.width)
+    if form == "rgb":
+        raise ValueError(f"{name} is for planes, not for pictures; use lwisp or lwisp-s")
+    return HalfResolutionLWISP(variant.width, form=form)

@@ -123,6 +123,12 @@ def test_options_that_plans_do_not_take(plan: Path, here, options, says):
         open_engine(str(plan), **options)
 
 
+def test_a_plan_is_in_the_precision_that_it_was_built_in(plan: Path, here):
+    here()
+    with pytest.raises(UserError, match="was built to compute in fp16, not in fp32"):
+        open_engine(str(plan), precision="fp32")
+
+
 def test_info_comes_from_the_sidecar(plan: Path, here):
     here()
     info = TrtEngine(plan).info

@@ -15,9 +15,16 @@ from ispeed.engines.bayer import RawFormat, pack
 from ispeed.engines.errors import UserError
 from ispeed.engines.graph_reference import planes_reference
 from ispeed.engines.reference import classic_reference, srgb_curve
+from ispeed.train.curves import (
+    TONES,
+    inverse_smoothstep,
+    light_of_codes,
+    linear_from_srgb,
+    smoothstep,
+    srgb_from_linear,
+)
 from ispeed.train.data import cfa as arrays
 from ispeed.train.data.cameras import COLOURS, draw_matrices
-from ispeed.train.data.curves import TONES, inverse_smoothstep, linear_from_srgb, smoothstep, srgb_from_linear
 from ispeed.train.data.noise import SENSORS
 from ispeed.train.data.optics import SIZE, blur, defocus_kernel, draw_kernels, motion_kernel
 from ispeed.train.data.unprocess import (
@@ -61,6 +68,12 @@ def test_srgb_curve_is_the_engines():
 def test_tones_are_undone(tone: str):
     shown = torch.linspace(0, 1, 256, dtype=torch.float64)
     np.testing.assert_allclose(TONES[tone].show(TONES[tone].invert(shown)), shown, atol=1e-7)
+
+
+@pytest.mark.parametrize("tone", list(TONES))
+def test_codes_are_looked_up(tone: str):
+    codes = torch.arange(256, dtype=torch.uint8).reshape(2, 128)
+    assert torch.equal(light_of_codes(codes, tone), TONES[tone].invert(codes / 255))
 
 
 def test_contrast_darkens_shadows_and_keeps_the_middle():
@@ -134,6 +147,31 @@ def test_highlights_stay_white_and_come_back_brighter_at_most():
     np.testing.assert_allclose(light[dark], 0.3 * linear_from_srgb(ramp)[dark], atol=1e-6)
 
 
+@pytest.mark.parametrize("exposure", [(1.0, 1.0), (0.4, 0.4), (2.0, 2.0)])
+@pytest.mark.parametrize("bright", [False, True])
+def test_photographs_may_be_bytes(exposure: tuple[float, float], bright: bool):
+    codes = torch.randint(256 if bright else 100, (2, 3, 16, 16), generator=chance()).to(torch.uint8)
+    options = make_unprocessing("rhid", exposure=exposure)
+    one, other = (unprocess(photos, options, chance(1)) for photos in (codes, codes / 255))
+    assert torch.equal(one.target, other.target)
+    assert torch.equal(one.mosaic, other.mosaic)
+
+
+def test_highlights_elsewhere_change_nothing():
+    """Without any, less is calculated."""
+    drawn = draw(make_unprocessing("none", exposure=(0.5, 0.5)), 1, chance())
+    dark = photographs(1, 32)
+    lit = dark.clone()
+    lit[..., :16] = 1
+    for light in (dark, lit):
+        assert (linear_from_srgb(light).mean(1).max() > 0.9) == (light is lit)
+    ways = [exposed(photos, drawn, make_unprocessing("none")) for photos in (dark, lit)]
+    np.testing.assert_allclose(ways[0][0][..., 16:], ways[1][0][..., 16:], rtol=1e-6)
+    cameras = [to_camera(light, drawn) for light, _ in ways]
+    np.testing.assert_allclose(cameras[0][..., 16:], cameras[1][..., 16:], rtol=1e-6)
+    assert (ways[1][0][..., :16] > 0.99).all()
+
+
 # ---- filter arrays -----------------------------------------------------------------------------------------
 
 
@@ -205,6 +243,10 @@ def test_blur_keeps_light_and_place(kernel: Tensor):
     edge = SIZE // 2
     window = blur(point, kernel[None])[0, 0, 15 - edge : 16 + edge, 15 - edge : 16 + edge]
     np.testing.assert_allclose(window, kernel.flip(0, 1), atol=1e-6)
+    photos = torch.rand(1, 3, 24, 30, generator=chance())
+    spread = torch.nn.functional.pad(photos, (edge, edge, edge, edge), mode="reflect")
+    convolved = torch.nn.functional.conv2d(spread, kernel.expand(3, 1, SIZE, SIZE), groups=3)
+    np.testing.assert_allclose(blur(photos, kernel[None]), convolved, atol=1e-6)
 
 
 def test_motion_has_the_length_and_direction_asked_for():
@@ -258,6 +300,7 @@ def test_samples_are_what_training_takes(noise: str):
         "planes": (2, 4, 17, 17),
         "gains": (2, 3),
         "target": (2, 3, 34, 34),
+        "matrix": (2, 3, 3),
     }
     assert {values.dtype for values in samples.values()} == {torch.float32}
     assert samples["planes"].max() <= 1

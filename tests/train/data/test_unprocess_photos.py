@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ispeed.engines.errors import UserError
 from ispeed.train.data.photos import Photos, find_photos, read_photo
-from ispeed.train.data.splits import manifest_hash
+from ispeed.train.data.splits import hold_out, manifest_hash, read_split
 from ispeed.train.data.unprocess import make_unprocessing
 
 
@@ -37,7 +37,16 @@ def test_photographs_are_found_in_folders_too(folder: Path):
     assert [photo.name for photo in find_photos(folder)] == ["a.png", "c.png", "more/b.JPG"]
     data = Photos(folder)
     assert data.name(2) == "more/b.JPG"
-    assert len(manifest_hash(data.files, contents=True)) == 64  # pyright: ignore[reportArgumentType]
+    assert len(manifest_hash(data.files, contents=True)) == 64
+
+
+def test_photographs_are_held_out_or_listed_like_pairs(folder: Path):
+    photos = find_photos(folder)
+    trained, held = hold_out(photos, 0.4)
+    assert (len(trained), len(held)) == (2, 1)
+    assert sorted(trained + held, key=photos.index) == photos
+    (folder / "list.txt").write_text("more/b.JPG\na.png\n")
+    assert read_split(folder / "list.txt", photos) == [photos[2], photos[0]]
 
 
 def test_a_sample(folder: Path):

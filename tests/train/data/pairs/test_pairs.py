@@ -76,6 +76,7 @@ def test_pieces_are_rggb_and_lie_on_their_picture(cfa: str, make: Callable[..., 
             "planes": ((4, 4, 4), torch.float32),
             "gains": ((3,), torch.float32),
             "target": ((3, 8, 8), torch.float32),
+            "matrix": ((3, 3), torch.float32),
         }
         assert_on_its_picture(sample)
         place = _find(picture, np.rint(255 * sample["target"].numpy()).astype(np.uint8))

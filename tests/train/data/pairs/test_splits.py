@@ -48,9 +48,9 @@ def test_lists(tmp_path: Path):
     path.write_text("# held out\n\n  7  \n")
     assert read_split(path, files) == [files[7]]
     for text, words in (
-        ("# none\n", "names none"),
-        ("7\n99\n", "names the pair 99, which is not there: .* like 0"),
-        ("7\n7\n", "7 twice"),
+        ("# none\n", "names nothing"),
+        ("7\n99\n", "names 99, which is not there: .* like 0"),
+        ("7\n7\n", "names 7 twice"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=words):

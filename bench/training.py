@@ -1,0 +1,168 @@
+"""`isp-bench train`: does training wait for its samples? Runs of isp-train, and the same on one batch, in turn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..engines.errors import UserError
+from .helper import HelperProcess
+from .machine import describe, in_words
+from .rate import write_report
+
+MODELS = ("lwisp", "lwisp-s", "lwisp-xs")
+
+WAIT_LIMIT = 0.1
+"""Share of the time that training may wait for samples."""
+
+PARTS = 6
+"""Lines of the log of a run; the first is not measured."""
+
+RECIPE = """\
+data:
+  train: [{source: scenes, count: 2048, crop: 128, scenes: 16}]
+  validation: [{source: scenes, count: 1, crop: 128, scenes: 1}]
+  batch: 16
+  workers: 1
+loss: {charbonnier: 1.0, gradient: 0.5}
+precision: bf16
+"""
+"""The recipe where none is named: it needs no data. Its scenes are few, so that all are rendered in the first part."""
+
+
+def run_train(
+    recipe: Path | None, changes: Sequence[str], models: Sequence[str], steps: int, repeats: int, out: Path | None
+) -> int:
+    """Measures, prints a table, writes JSON, and returns 0; 1 where a model waits for a tenth of the time or more.
+
+    Args:
+        recipe: As for isp-train; None takes `RECIPE`.
+        changes: As of isp-train's --set.
+        models: Which networks are trained; none takes `MODELS`.
+        steps: Of each run.
+        repeats: Rounds over all models.
+        out: File for the figures.
+
+    Raises:
+        UserError: The recipe, its data or the number of steps is not usable, or torch is not installed.
+    """
+    if steps < PARTS:
+        raise UserError(f"--steps {steps} is too few to measure anything: give {PARTS} or more")
+    machine = describe()
+    print(f"machine    {in_words(machine)}")
+    with tempfile.TemporaryDirectory(prefix="ispeed-") as name:
+        folder = Path(name)
+        if recipe is None:
+            (folder / "scenes.yaml").write_text(RECIPE)
+        configs = {
+            model: _config(recipe or folder / "scenes.yaml", changes, model, steps, folder)
+            for model in models or MODELS
+        }
+        batch, workers = (next(iter(configs.values()))["data"][name] for name in ("batch", "workers"))
+        print(f"recipe     {recipe or 'rendered scenes'}, batches of {batch}, {workers} workers;", end="")
+        print(f" {steps} steps, the first {steps // PARTS} not measured, {repeats} rounds", flush=True)
+        results = [_Result(model, config) for model, config in configs.items()]
+        for number in range(repeats):
+            for result in results:
+                result.measure(folder, number)
+    _print(results)
+    waiting = [f"{result.model} waits" for result in results if result.wait >= WAIT_LIMIT]
+    report = {
+        "command": "train",
+        "ok": not waiting,
+        "missed_target": waiting,
+        "target": {"data_wait_below": WAIT_LIMIT},
+        "machine": machine,
+        "recipe": recipe.name if recipe else "rendered scenes",
+        "set": list(changes),
+        "steps": steps,
+        "repeats": repeats,
+        "models": [result.to_json() for result in results],
+    }
+    write_report(report, out)
+    print("target     " + ("reached" if not waiting else "MISSED: " + "; ".join(waiting)))
+    return 1 if waiting else 0
+
+
+def _config(recipe: Path, changes: Sequence[str], model: str, steps: int, folder: Path) -> dict[str, Any]:
+    """The recipe as JSON values, short, and with its folder among ours."""
+    try:
+        import lightning_fabric  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ModuleNotFoundError as error:
+        raise UserError("training needs packages of its own; run: pip install 'ispeed[train]'") from error
+    from ..train.config import read_recipe
+
+    short = {
+        "model.name": model,
+        "schedule.steps": steps,
+        "schedule.warmup": steps - 1,
+        "validation.every": steps,
+        "run.folder": json.dumps(str(folder)),
+        "run.log_every": steps // PARTS,
+        "run.checkpoint_every": steps,
+        "run.tensorboard": "false",
+    }
+    config = read_recipe(recipe, [*changes, *(f"{name}={value}" for name, value in short.items())])
+    return config.model_dump(mode="json")
+
+
+class _Result:
+    """What the runs of one model gave, on the recipe's data ("fed") and on one batch ("alone")."""
+
+    def __init__(self, model: str, config: dict[str, Any]) -> None:
+        self.model = model
+        self.runs: dict[str, list[dict[str, Any]]] = {"alone": [], "fed": []}
+        self._config = config
+
+    def measure(self, folder: Path, number: int) -> None:
+        """A run of either kind."""
+        for kind, runs in self.runs.items():
+            run = self._config["run"] | {"name": f"{self.model}-{kind}-{number}"}
+            job = folder / "job.json"
+            job.write_text(json.dumps({"config": self._config | {"run": run}, "fixed": kind == "alone"}))
+            with HelperProcess("train_run", str(job)) as process:
+                answer = process.read()
+            if "refused" in answer:
+                raise UserError(answer["refused"])
+            runs.append(answer)
+
+    def rate(self, kind: str) -> float:
+        """Median samples per second."""
+        return self._median(kind, "samples_per_s")
+
+    @property
+    def wait(self) -> float:
+        """Median share of the time in which training waited for samples."""
+        return self._median("fed", "data_wait")
+
+    def _median(self, kind: str, key: str) -> float:
+        return statistics.median(part[key] for run in self.runs[kind] for part in run["parts"])
+
+    def to_json(self) -> dict[str, Any]:
+        first = self.runs["fed"][0]
+        return {
+            "model": self.model,
+            "device": first["device"],
+            "threads": first["threads"],
+            **{name: self._config["data"][name] for name in ("batch", "workers")},
+            "precision": self._config["precision"],
+            "samples_per_s": self.rate("fed"),
+            "samples_per_s_alone": self.rate("alone"),
+            "ratio": round(self.rate("fed") / self.rate("alone"), 4),
+            "data_wait": self.wait,
+            "runs": {kind: [run["parts"] for run in runs] for kind, runs in self.runs.items()},
+        }
+
+
+def _print(results: Sequence[_Result]) -> None:
+    print(f"\n{'model':10s} {'device':24s} {'samples/s':>10s} {'on one batch':>13s} {'ratio':>6s} {'waiting':>8s}")
+    for result in results:
+        row = result.to_json()
+        print(f"{row['model']:10s} {row['device']:24s} {row['samples_per_s']:10.1f}", end="")
+        print(f" {row['samples_per_s_alone']:13.1f} {row['ratio']:6.2f} {row['data_wait']:8.1%}")
+    print()

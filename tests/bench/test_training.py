@@ -1,0 +1,82 @@
+"""`isp-bench train`, a few steps of the smallest network: real runs, on samples and on one batch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from ispeed.bench import cli
+from ispeed.bench.train_run import OneBatch
+from ispeed.bench.training import PARTS, WAIT_LIMIT
+from ispeed.train.data.scenes import Scenes
+
+SETTINGS = (
+    "data.train=[{source: scenes, count: 24, crop: 32, scenes: 1}]",
+    "data.validation=[{source: scenes, count: 1, crop: 32, scenes: 1}]",
+    "data.batch=2",
+    "device=cpu",
+    "threads=1",
+)
+TINY = ["--model", "lwisp-xs", "--steps", "12", "--repeat", "1", *(word for s in SETTINGS for word in ("--set", s))]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_model_is_measured_beside_itself_on_one_batch(
+    workers: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "train.json"
+    code = cli.run(["train", *TINY, "--set", f"data.workers={workers}", "--out", str(out)])
+    shown = capfd.readouterr()
+    report = json.loads(out.read_text())
+    assert shown.err == ""
+    assert code == (not report["ok"])
+    (row,) = report["models"]
+    assert (row["model"], row["device"], row["threads"], row["workers"]) == ("lwisp-xs", "processor", 1, workers)
+    for kind, name in (("fed", "samples_per_s"), ("alone", "samples_per_s_alone")):
+        (parts,) = row["runs"][kind]
+        assert len(parts) == PARTS - 1
+        assert row[name] == statistics.median(part["samples_per_s"] for part in parts) > 0
+    assert row["data_wait"] == statistics.median(part["data_wait"] for part in row["runs"]["fed"][0])
+    assert report["ok"] == (row["data_wait"] < WAIT_LIMIT)
+    assert ("reached" in shown.out) == report["ok"]
+    assert "lwisp-xs" in shown.out
+
+
+def test_a_recipe_may_be_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "train.json"
+    recipe.write_text("data: {train: [{source: scenes}], validation: [{source: scenes}]}\nschedule: {warmup: 500}\n")
+    cli.run(["train", str(recipe), *TINY, "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert (report["recipe"], report["set"]) == ("mine.yaml", list(SETTINGS))
+    assert "mine.yaml, batches of 2" in capfd.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "train.json"]
+
+
+def test_one_batch_is_the_first_of_the_data():
+    samples = Scenes(8, 32, scenes=1)
+    drawn = list(itertools.islice(OneBatch(samples, 2, 1, workers=3).batches(5), 3))
+    assert all(batch is drawn[0] for batch in drawn)
+    assert any(torch.equal(drawn[0]["planes"][0], samples[index]["planes"]) for index in range(8))
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["nosuch.yaml"], "nosuch.yaml"),
+        (["--model", "lwisp-xl"], "there is no such network"),
+        (["--steps", "5"], "--steps 5 is too few"),
+        (["--set", "data.train=[{source: photos, folder: /nonexistent, crop: 32}]"], "there is no folder /nonexistent"),
+        (["--set", "optim.speed=1"], "optim.speed"),
+    ],
+)
+def test_a_wrong_input_is_one_sentence(argv: list[str], sentence: str, capfd: pytest.CaptureFixture[str]):
+    assert cli.run(["train", *TINY, *argv]) == 2
+    error = capfd.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error

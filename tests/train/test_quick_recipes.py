@@ -1,0 +1,74 @@
+"""Every quick recipe as a user runs it, on scenes that the project makes: it gains what it states, and what comes of
+the first of them runs in `isp-stream`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ispeed.train.config import read_recipe
+
+CONFIGS = Path(__file__).parents[2] / "configs/train"
+QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
+LIMIT_S = 500
+"""Two minutes on an idle machine of two cores; this one may have other things to do."""
+
+
+class Runs:
+    """One folder for all the runs, because some recipes take another's network as their teacher."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._said: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        """What isp-train says of a recipe, after whatever it needs."""
+        if name not in self._said:
+            distill = read_recipe(CONFIGS / f"{name}.yaml").distill
+            if distill:
+                self.of(distill.teacher.parent.name)
+            self._said[name] = self.call("train", str(CONFIGS / f"{name}.yaml"))
+        return self._said[name]
+
+    def call(self, entry: str, *words: str) -> str:
+        code = f"from ispeed.train.entry import {entry}; raise SystemExit({entry}())"
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("quick"))
+
+
+@pytest.mark.timeout(3 * LIMIT_S)
+@pytest.mark.parametrize("name", QUICK)
+def test_it_gains_what_it_states(name: str, runs: Runs):
+    said = runs.of(name)  # exit code 0: the gain was reached
+    assert f"runs/{name}/last.pt" in said
+    lines = [json.loads(line) for line in (runs.folder / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
+    scores = [line["psnr_db"] for line in lines if "psnr_db" in line]
+    stated = read_recipe(CONFIGS / f"{name}.yaml").validation.improve_db
+    assert stated
+    assert scores[-1] - scores[0] >= stated
+
+
+@pytest.mark.timeout(3 * LIMIT_S)
+def test_its_network_streams(runs: Runs, runtime_dir: Path):
+    runs.of("lwisp-quick")
+    runs.call("export", "runs/lwisp-quick/last.pt", "-o", "lwisp.onnx")
+    command = [sys.executable, "-m", "ispeed.stream", "--camera", "0", "--engine", "lwisp.onnx", "--frames", "5"]
+    command += ["--fps", "10", "--width", "320", "--height", "256", "--save", "out", "--json"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(runs.folder)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=runs.folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert next(event for event in events if event["event"] == "started")["engine"]["name"] == "lwisp"
+    assert len(list((runs.folder / "out").glob("*.png"))) == 5

@@ -1,0 +1,137 @@
+"""Sets that are scored against references: photographs and rendered scenes made into frames, and pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from ...engines.bayer import pack
+from ..data.cfa import PHASES
+from ..data.photos import find_photos, read_photo
+from ..data.raw_pair import RawPair
+from ..data.readers import open_data_set
+from ..data.splits import hold_out, read_split
+from ..data.unprocess import draw
+from .frames import (
+    Bytes,
+    Frame,
+    FrameSet,
+    Gains,
+    Picture,
+    engine_gains,
+    generator,
+    matrix_of,
+    middle,
+    rendered,
+    taken,
+    to_tensor,
+    usable_gains,
+)
+from .settings import AnySet, ChartSet, EdgeSet, FlickerSet, PairsSet, PhotosSet, ScenesSet
+from .targets import ChartFrames, EdgeFrames, FlickerFrames
+
+T = TypeVar("T")
+
+MOST_SCENES = 100
+"""Of a set of rendered scenes without a limit."""
+
+_DRAWN, _NOISE = 0, 1
+"""What is drawn: each from chance of its own."""
+
+
+def open_set(settings: AnySet, seed: int) -> FrameSet:
+    """What makes the frames. Raises UserError: data are missing, or are not laid out as they should."""
+    if isinstance(settings, ChartSet):
+        return ChartFrames(settings)
+    if isinstance(settings, EdgeSet):
+        return EdgeFrames(settings, seed)
+    if isinstance(settings, FlickerSet):
+        return FlickerFrames(settings, seed)
+    return PairFrames(settings) if isinstance(settings, PairsSet) else PictureFrames(settings, seed)
+
+
+class _Photo(NamedTuple):
+    name: str
+    path: Path | None
+
+
+class PictureFrames:
+    """Photographs, or rendered scenes, as raw frames of 16 bits. See `FrameSet`."""
+
+    def __init__(self, settings: PhotosSet | ScenesSet, seed: int) -> None:
+        """Nothing is decoded yet. Raises UserError: no photographs, or a list that names others."""
+        self._settings, self._seed = settings, seed
+        self.phases = PHASES if settings.cfa == "all" else (settings.cfa,)
+        self._unprocessing = settings.unprocessing()
+        self.matrix = matrix_of(draw(self._unprocessing, 1, generator(seed)))  # one for all: see `settings`
+        self._photos = evenly(self._found(), settings.limit)
+
+    def frames(self, phase: str, most: int | None = None) -> Iterator[Frame]:
+        """See `FrameSet.frames`. What is drawn is the same in all phases, but for noise, which falls on other samples.
+
+        Raises:
+            UserError: A photograph is damaged, or smaller than a frame.
+        """
+        for number, photo in enumerate(self._photos[:most]):
+            drawn = draw(self._unprocessing, 1, generator(self._seed, _DRAWN, number))
+            noise = generator(self._seed, _NOISE, number)
+            picture = to_tensor(self._picture(number, photo))
+            yield taken(picture, drawn, self._unprocessing, noise, phase, photo.name)
+
+    def _found(self) -> list[_Photo]:
+        settings = self._settings
+        if isinstance(settings, ScenesSet):
+            return [_Photo(f"scene {number}", None) for number in range(settings.limit or MOST_SCENES)]
+        photos = find_photos(settings.folder)
+        chosen = read_split(settings.listed, photos) if settings.listed else photos
+        return [_Photo(photo.name, photo.path) for photo in chosen]
+
+    def _picture(self, number: int, photo: _Photo) -> Picture:
+        edge = self._settings.crop
+        if photo.path is None:
+            return rendered(edge, self._seed, number)
+        downscale = self._settings.downscale if isinstance(self._settings, PhotosSet) else None
+        return middle(read_photo(photo.path, downscale), edge, str(photo.path))
+
+
+def evenly(things: Sequence[T], limit: int | None) -> list[T]:
+    """All, or so many of them, as far from each other as can be."""
+    if limit is None or limit >= len(things):
+        return list(things)
+    return [things[int((k + 0.5) * len(things) / limit)] for k in range(limit)]
+
+
+class PairFrames:
+    """Raw frames as they were taken, with their pictures. See `FrameSet`."""
+
+    phases = ("",)
+
+    def __init__(self, settings: PairsSet) -> None:
+        """Nothing is decoded yet. Raises UserError: no such data set, or another layout."""
+        self._settings = settings
+        self._reader = open_data_set(settings.data_set, settings.root, **settings.options)
+        self._gains = None if settings.white_balance == "auto" else usable_gains(settings.white_balance)
+        self.matrix = None if settings.colour_matrix is None else np.array(settings.colour_matrix, np.float32)
+        files = self._reader.files()
+        if settings.listed:
+            files = read_split(settings.listed, files)
+        elif settings.hold_out:
+            files = hold_out(files, settings.hold_out)[1]
+        self._files = evenly(files, settings.limit)
+
+    def frames(self, phase: str = "", most: int | None = None) -> Iterator[Frame]:
+        """See `FrameSet.frames`. Raises UserError: a file is damaged."""
+        for files in self._files[:most]:
+            pair = self._reader.load(files)
+            raw = pack(pair.samples, pair.raw_format)
+            yield Frame(pair.name, raw, pair.raw_format, self._gains_of(pair, raw), pair.target)
+
+    def _gains_of(self, pair: RawPair, raw: Bytes) -> Gains:
+        if self._gains is not None:
+            return self._gains
+        if pair.gains is not None:
+            return usable_gains(pair.gains)
+        return engine_gains(raw, pair.raw_format)

@@ -1,0 +1,175 @@
+"""The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, and their PNG files.
+
+It needs nothing from elsewhere, and holds no scripts. It is made beside its place and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ...engines.errors import UserError
+from .crops import EDGE
+from .frames import Frame, Picture
+from .run import SetResult
+from .settings import AnySet
+from .tables import headings, lines, notes, title
+
+RESULTS, PAGE, CROPS, PICTURES = "results.json", "index.html", "crops", "pictures"
+
+ZOOM = 2
+"""How many pixels of the screen a pixel of a crop takes, in each direction."""
+
+_STYLE = f"""
+body {{ font: 15px/1.4 sans-serif; margin: 2em; color: #222; background: #fff; }}
+table {{ border-collapse: collapse; margin: 0.5em 0; }}
+th, td {{ border-bottom: 1px solid #ccc; padding: 0.2em 0.7em; text-align: right; }}
+th:first-child, td:first-child {{ text-align: left; }}
+.strip {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 0.5em 0 1.5em; }}
+figure {{ margin: 0; width: {ZOOM * EDGE}px; }}
+figure img {{ image-rendering: pixelated; display: block; }}
+figcaption {{ overflow-wrap: anywhere; }}
+.note {{ color: #855; }}
+"""
+
+
+class Folder:
+    """Where results go. Use it as a context: what was written is there afterwards, or nothing is if it failed.
+
+    Args:
+        path: The folder, empty or not there.
+        replace: Replace it if it holds results of isp-eval.
+
+    Raises:
+        UserError: There is something in it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, replace: bool = False) -> None:
+        self._path = path
+        _check(path, replace)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent.resolve()))
+            self._made.chmod(0o755)
+        except OSError as error:
+            raise _cannot(path, error) from error
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        try:
+            if kind is None:
+                self._move()
+        except OSError as error:
+            raise _cannot(self._path, error) from error
+        finally:
+            shutil.rmtree(self._made, ignore_errors=True)
+
+    def keep(self, settings: AnySet, phase: str, label: str, frame: Frame, picture: Picture) -> None:
+        """Write a whole picture: pictures/SET/ENGINE/FRAME.png. Raises UserError: it cannot be written."""
+        place = self._made / PICTURES / safe(" ".join(filter(None, (settings.name, phase)))) / safe(label)
+        self._save(place / f"{safe(_stem(frame.name))}.png", picture)
+
+    def write(self, report: dict[str, Any], results: Sequence[SetResult]) -> None:
+        """Write the results as JSON, and the page. Raises UserError: they cannot be written."""
+        page = [_head(report), *(self._section(number, result) for number, result in enumerate(results))]
+        try:
+            (self._made / RESULTS).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            (self._made / PAGE).write_text("\n".join([*page, "</body></html>\n"]), encoding="utf-8")
+        except OSError as error:
+            raise _cannot(self._path, error) from error
+
+    def _section(self, number: int, result: SetResult) -> str:
+        parts = [f"<h2>{escape(title(result))}</h2>", _table(headings(result), lines(result))]
+        parts += [f'<p class="note">{escape(note)}</p>' for note in notes(result)]
+        for place, strip in enumerate(result.strips):
+            parts.append(f'<h3>{escape(strip.name)}</h3>\n<div class="strip">')
+            for which, (caption, crop) in enumerate(strip.crops.items()):
+                name = f"{CROPS}/{number:02d}-{place:02d}-{which:02d}.png"
+                self._save(self._made / name, crop)
+                height, width = (ZOOM * size for size in crop.shape[:2])
+                parts.append(
+                    f'<figure><img src="{name}" width="{width}" height="{height}" alt="{escape(caption)}" />'
+                    f"<figcaption>{escape(caption)}</figcaption></figure>"
+                )
+            parts.append("</div>")
+        return "\n".join(parts)
+
+    def _save(self, path: Path, picture: Picture) -> None:
+        import PIL.Image
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(picture).save(path, "PNG")
+        except OSError as error:
+            raise _cannot(self._path, error) from error
+
+    def _move(self) -> None:
+        if self._path.is_dir() and any(self._path.iterdir()):
+            old = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent.resolve()))
+            try:
+                self._path.rename(old / "replaced")
+                self._made.rename(self._path)
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            self._made.rename(self._path)  # also onto an empty folder
+
+
+def safe(name: str) -> str:
+    """A name that every file system takes, as like the given one as can be."""
+    return re.sub(r"[^A-Za-z0-9._+,-]+", "_", name).lstrip(".") or "_"
+
+
+def _stem(name: str) -> str:
+    """The name of a frame without the ending of a picture's file."""
+    return re.sub(r"\.(png|jpe?g)$", "", name, flags=re.IGNORECASE)
+
+
+def _check(path: Path, replace: bool) -> None:
+    try:
+        there = [each.name for each in path.iterdir()] if path.exists() else []
+    except OSError as error:
+        raise _cannot(path, error) from error
+    if not there:
+        return
+    if RESULTS not in there:
+        raise UserError(f"{path} holds other files than results of isp-eval; name a new folder")
+    if not replace:
+        raise UserError(f"{path} holds results already; name a new folder, or replace them with --force")
+
+
+def _cannot(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write the results to {path}: {error.strerror or error}")
+
+
+def _head(report: dict[str, Any]) -> str:
+    engines = [[label, *(str(facts.get(key) or "") for key in _FACTS)] for label, facts in report["engines"].items()]
+    facts = report["machine"]
+    where = f"ispeed {report['version']}, {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}"
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8" />',
+            f"<title>isp-eval</title><style>{_STYLE}</style></head><body>",
+            f"<h1>Pictures of {len(engines)} engines</h1>\n<p>{escape(where)}</p>",
+            _table(["engine", *_FACTS], engines),
+        ]
+    )
+
+
+_FACTS = ("name", "backend", "precision", "run", "weights_sha256")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    return f"<table><thead>{line(heads, 'th')}</thead>\n<tbody>{body}</tbody></table>"

@@ -1,0 +1,259 @@
+"""EvalConfig: what `isp-eval` measures, as a file in `configs/eval` says it and `--set` changes it.
+
+The docstring under each field is its help; `isp-eval --settings` lists them. Unknown keys are refused; all problems
+are reported at once. A new kind of set is a class here, in the union `AnySet`, and what opens it in `opening`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from ...engines.errors import UserError
+from ...engines.settings import Settings, make_settings, read_yaml
+from ..config import described, set_value
+
+if TYPE_CHECKING:
+    from ..data.unprocess import Unprocessing
+
+T = TypeVar("T")
+
+Phase = Literal["RGGB", "GRBG", "GBRG", "BGGR"]
+Gains = tuple[float, float, float]
+Matrix = tuple[Gains, Gains, Gains]
+
+STEADY: dict[str, Any] = {"colours": "simulated", "motion_rate": 0.0, "defocus_rate": 0.0}
+"""What frames that are made are like unless options say otherwise: of one camera, and sharp."""
+
+
+def _told(make: Callable[..., T], *values: Any, **options: Any) -> T:
+    """What `make` gives; its UserError as pydantic wants it."""
+    try:
+        return make(*values, **options)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+class _Set(Settings):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=60)]
+    """what it is called in tables, unlike any other"""
+    shown: Annotated[int, Field(ge=0)] = 2
+    """how many of its frames the page shows"""
+
+
+class _Listed(_Set):
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """how many frames are taken, evenly from all; null takes all"""
+    listed: Path | None = None
+    """text file with the names of those to take, one on a line; null takes all"""
+    protocol: Literal["plain", "colour", "flow"] = "plain"
+    """what is taken out before pictures are scored: plain (nothing), colour (an affine map of colours for each picture,
+    for references of another exposure and look), flow (displacements, for references of another camera)"""
+
+
+class _Made(_Set):
+    noise: str = "rhid"
+    """the camera whose noise the frames get: rhid (a high-speed camera, as measured), camera (an ordinary one), none"""
+    options: dict[str, Any] = Field({})
+    """what else is told of the camera and the light, such as exposure, gain_error or colours; one camera (simulated),
+    without blur, unless said otherwise"""
+
+    @model_validator(mode="after")
+    def _one_matrix(self) -> _Made:
+        from ..data.cameras import COLOURS
+
+        if len(COLOURS[_told(self.unprocessing).colours]) > 1:
+            raise ValueError("an engine has one colour matrix: set options.colours to simulated or srgb")
+        return self
+
+    def unprocessing(self) -> Unprocessing:
+        """How pictures become frames. Raises UserError: an unknown option."""
+        from ..data.unprocess import make_unprocessing
+
+        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        return make_unprocessing(self.noise, **{**STEADY, **self._usual(), **options})
+
+    def _usual(self) -> dict[str, Any]:
+        return {}
+
+
+class _Pieces(_Made, _Listed):
+    cfa: Phase | Literal["all"] = "RGGB"
+    """filter array of the frames; all takes each picture with every one of the four, and says how far they differ"""
+    crop: Annotated[int, Field(ge=32, multiple_of=2)] = 512
+    """edge of the frames in pixels, from the middle of the pictures"""
+
+
+class PhotosSet(_Pieces):
+    """Photographs, made into raw frames."""
+
+    kind: Literal["photos"]
+    """photographs, turned back into the raw frames of one camera; the reference is the photograph as it was exposed"""
+    folder: Path
+    """folder of photographs (JPEG, PNG), and the folders in it"""
+    downscale: Annotated[float, Field(ge=1)] | None = None
+    """how much smaller they are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
+
+
+class ScenesSet(_Pieces):
+    """Rendered scenes: no data is needed."""
+
+    kind: Literal["scenes"]
+    """rendered scenes, made into raw frames as photographs are"""
+    limit: Annotated[int, Field(ge=1)] | None = 8
+    """how many scenes; null takes 100"""
+
+
+class PairsSet(_Listed):
+    """Raw frames with the pictures that they should give."""
+
+    kind: Literal["pairs"]
+    """raw frames with pictures, of one of the data sets that isp-train --data-sets lists"""
+    data_set: str
+    """name of the data set"""
+    root: Path
+    """folder that holds it"""
+    options: dict[str, Any] = Field({})
+    """what else its reader takes, such as split or sets"""
+    hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """share of the scenes that training held out, which are taken; null takes all"""
+    white_balance: Literal["auto"] | Gains = "auto"
+    """gains of the frames: auto (what the data set tells, else what an engine finds in the frame), or three"""
+    colour_matrix: Matrix | None = None
+    """3x3 matrix, camera RGB to linear sRGB; null is the identity"""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> PairsSet:
+        if self.listed and self.hold_out:
+            raise ValueError("listed and hold_out both choose what is taken; set one of them to null")
+        return self
+
+
+class ChartSet(_Set):
+    """Frames of a ColorChecker Classic."""
+
+    kind: Literal["chart"]
+    """raw frames of a colour chart: how far its 24 colours are off (CIEDE2000)"""
+    charts: Path
+    """where the patches are: JSON, {FILE: {patches: [{index: 1 to 24, polygon_xy: four corners}, ...]}}"""
+    folder: Path | None = None
+    """what the names of the files in it are relative to; null is the folder of that file"""
+    format: str
+    """PFNC name of the frames' pixel format, such as BayerRG8"""
+    black: Annotated[float, Field(ge=0)] = 0.0
+    """black level in digital numbers"""
+    white: Annotated[float, Field(gt=0)] | None = None
+    """white level in digital numbers; null is the format's highest value"""
+    white_balance: Literal["chart", "auto"] | Gains = "chart"
+    """gains of the frames: chart (its neutral patches become grey), auto (what an engine finds in the frame), or
+    three"""
+    colour_matrix: Matrix | None = None
+    """3x3 matrix, camera RGB to linear sRGB; null is the identity"""
+
+
+class _Still(_Made):
+    cfa: Phase = "RGGB"
+    """filter array of the frames"""
+
+    def _usual(self) -> dict[str, Any]:
+        return {"exposure": (1.0, 1.0)}
+
+
+class EdgeSet(_Still):
+    """A slanted edge."""
+
+    kind: Literal["edge"]
+    """a slanted edge, rendered and made into raw frames: at which frequency half of its contrast is left (MTF50)"""
+    size: Annotated[int, Field(ge=64, le=1024, multiple_of=2)] = 192
+    """edge of the frames in pixels"""
+    degrees: Annotated[float, Field(ge=2, le=20)] = 5.0
+    """how the edge leans, from the columns and then from the rows"""
+    sigma: Annotated[float, Field(gt=0, le=5)] = 0.5
+    """its blur in pixels (standard deviation)"""
+    dark: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """linear light on one side"""
+    bright: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """linear light on the other side"""
+    frames: Annotated[int, Field(ge=1, le=1000)] = 8
+    """frames of each direction, which differ in noise; the mean of their pictures is measured"""
+
+    @model_validator(mode="after")
+    def _contrast(self) -> EdgeSet:
+        from ..metrics.edge import LEAST_CONTRAST
+
+        if self.bright - self.dark < 2 * LEAST_CONTRAST:
+            raise ValueError(f"bright must be above dark by {2 * LEAST_CONTRAST:g} or more")
+        return self
+
+
+class FlickerSet(_Still):
+    """A scene that stands still."""
+
+    kind: Literal["flicker"]
+    """a still scene with noise that is drawn anew for each frame: how much pictures change from frame to frame"""
+    photo: Path | None = None
+    """the photograph; null renders a scene"""
+    crop: Annotated[int, Field(ge=32, multiple_of=2)] = 256
+    """edge of the frames in pixels, from the middle of the picture"""
+    frames: Annotated[int, Field(ge=2, le=10_000)] = 100
+    """how many"""
+    shown: Annotated[int, Field(ge=0)] = 1
+    """how many of its frames the page shows"""
+
+
+AnySet = Annotated[PhotosSet | ScenesSet | PairsSet | ChartSet | EdgeSet | FlickerSet, Field(discriminator="kind")]
+"""An entry under `sets`: `kind` says which."""
+
+Tuned = Annotated[PhotosSet | ScenesSet, Field(discriminator="kind")]
+"""What a baseline may be tuned on."""
+
+KINDS = (PhotosSet, ScenesSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
+"""The members of the union."""
+
+
+class EvalConfig(Settings):
+    """What is measured."""
+
+    sets: Annotated[list[AnySet], Field(min_length=1)]
+    """sets of frames, each measured by itself"""
+    tune: Tuned | None = None
+    """frames on which --tune-nlm finds the baseline; none of those that are measured should be among them"""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """of everything drawn"""
+
+    @field_validator("sets")
+    @classmethod
+    def _names(cls, sets: list[AnySet]) -> list[AnySet]:
+        twice = [name for name, count in Counter(each.name for each in sets).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sets have the name {twice[0]!r}; give each its own")
+        return sets
+
+
+def read_config(path: Path, changes: Sequence[str] = ()) -> EvalConfig:
+    """What is measured, with changes.
+
+    Args:
+        path: YAML file.
+        changes: "sets.0.limit=4": the names of nested settings and places in lists.
+
+    Raises:
+        UserError: The file cannot be read, or what is wrong with it, all of it in one line.
+    """
+    values = read_yaml(path)
+    for change in changes:
+        set_value(values, change)
+    return make_settings(EvalConfig, values, "isp-eval --settings")
+
+
+def describe_settings() -> list[str]:
+    """A line for each setting: its name, what it does and its default."""
+    lines = described(EvalConfig, "")
+    for kind in KINDS:
+        name = get_args(kind.model_fields["kind"].annotation)[0]
+        lines += described(kind, f"sets.N ({name}) ")
+    return lines

@@ -1,0 +1,193 @@
+"""What a step makes small: the loss of the recipe between what is shown and what is wanted, and with a teacher the
+distance to it as well.
+
+Two kinds of teachers. **Heterogeneous**: an auto-encoder of clean pictures of the student's shapes (`models.lwisp`,
+form "clean"), whose features at the same layers the student is to find from noisy planes, and whose picture it is to
+give. This is our reconstruction of what the abstract of LW-ISP (arXiv 2210.03904) names, after Hong et al.,
+"Distilling Image Dehazing With Heterogeneous Task Imitation" (CVPR 2020); the paper's teacher, layers, distances and
+weights are not public. **Size**: a larger network of the same form, which sees the same planes; features are then
+compared by the maps of where they are large, as in attention transfer (Zagoruyko, Komodakis, ICLR 2017), because widths
+differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..engines.errors import UserError
+from .checkpoint import load_checkpoint
+from .config import DistillSettings, TrainConfig
+from .feed import Batch
+from .losses import make_loss
+from .losses.perceptual import DISTANCES
+from .models import MODULES, Module, form_of, shown
+
+
+def _attention(a: Tensor, b: Tensor) -> Tensor:
+    maps = [normalize(x.float().square().mean(1).flatten(1), dim=1) for x in (a, b)]
+    return (maps[0] - maps[1]).square().sum(1).mean()
+
+
+FEATURE_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {**DISTANCES, "attention": _attention}
+"""Of features [B, C, h, w]; "attention" takes any numbers of channels."""
+
+
+def see(network: nn.Module, takes: tuple[str, ...], batch: Batch, output: str, *, leak: bool = False) -> Tensor:
+    """The pictures that a module of `models.MODULES`, or what wraps it, shows of a batch: float32 [B, 3, H, W]."""
+    seen = [batch[name] for name in takes]
+    seen[0] = seen[0].contiguous(memory_format=torch.channels_last)
+    return shown(network(*seen).float(), batch["matrix"], output, leak=leak)
+
+
+class Objective(nn.Module):
+    """The loss of a recipe.
+
+    Args:
+        loss: Of `losses.make_loss`.
+        core: The module that is trained, or its equal: it tells what of a batch it takes and what it gives.
+    """
+
+    def __init__(self, loss: nn.Module, core: Module) -> None:
+        super().__init__()
+        self.loss = loss
+        self._takes, self._output = core.takes, core.output
+
+    def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is made small, with its graph, and its parts without, for the log.
+
+        Args:
+            network: The module that is trained, as Fabric wraps it.
+            batch: Of `feed`.
+        """
+        return self.loss(self._see(network, batch), batch["target"])
+
+    def _see(self, network: nn.Module, batch: Batch) -> Tensor:
+        return see(network, self._takes, batch, self._output, leak=True)
+
+
+class Distillation(Objective):
+    """The loss of a recipe and the distance to a teacher.
+
+    Args:
+        loss, core: As of `Objective`; `core` is the very module that is trained.
+        teacher: Its weights do not change.
+        settings: Layers and weights.
+        autocast: Makes the context in which the teacher calculates.
+
+    Raises:
+        UserError: A layer that one of the two does not have, or features that cannot be compared.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        core: Module,
+        teacher: Module,
+        settings: DistillSettings,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        super().__init__(loss, core)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self._settings, self._autocast = settings, autocast
+        self._distance = FEATURE_DISTANCES[settings.distance]
+        self._own = _Taps(core.network, settings.layers, "the network")
+        self._taught = _Taps(teacher.network, settings.layers.values(), "the teacher")
+        if settings.distance != "attention":
+            self._check_shapes(core)
+
+    def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        picture = self._see(network, batch)
+        with torch.no_grad(), self._autocast():
+            model = see(self.teacher, self.teacher.takes, batch, self.teacher.output)
+        total, parts = self.loss(picture, batch["target"])
+        imitation = {"teacher_pictures": (self._settings.pictures, (picture - model).abs().mean())}
+        if self._settings.layers:
+            distances = [self._distance(own.float(), taught.float()) for own, taught in self._pairs()]
+            imitation["teacher_features"] = (self._settings.features, torch.stack(distances).sum())
+        for name, (weight, value) in imitation.items():
+            total, parts[name] = total + weight * value, value.detach()
+        return total, parts
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for name, other in self._settings.layers.items():
+            yield self._own.seen[name], self._taught.seen[other]
+
+    @torch.no_grad()
+    def _check_shapes(self, core: Module) -> None:
+        device = next(core.parameters()).device
+        edge = 64  # two multiples of any network of `models`
+        batch = {
+            "planes": torch.zeros(1, 4, edge // 2, edge // 2),
+            "gains": torch.ones(1, 3),
+            "matrix": torch.eye(3)[None],
+            "target": torch.zeros(1, 3, edge, edge),
+            "input": torch.zeros(1, 3, edge, edge),
+        }
+        batch = {name: values.to(device) for name, values in batch.items()}
+        for module in core, self.teacher.to(device):
+            module(*(batch[name] for name in module.takes))
+        for (name, other), (own, taught) in zip(self._settings.layers.items(), self._pairs(), strict=True):
+            if own.shape != taught.shape:
+                raise UserError(
+                    f"distill.layers: {name} has features of {[*own.shape[1:]]} and {other} of the teacher "
+                    f"{[*taught.shape[1:]]}; name layers of one shape, or set distill.distance to attention"
+                )
+
+
+class _Taps:
+    """What layers gave when they last ran."""
+
+    def __init__(self, network: nn.Module, layers: Iterable[str], whose: str) -> None:
+        self.seen: dict[str, Tensor] = {}
+        children = dict(network.named_children())
+        for name in set(layers):
+            if name not in children:
+                raise UserError(f"distill.layers: {whose} has no layer {name!r}; it has {', '.join(children)}")
+            children[name].register_forward_hook(self._keep(name))
+
+    def _keep(self, name: str) -> Callable[..., None]:
+        def keep(layer: nn.Module, given: Any, features: Tensor) -> None:
+            self.seen[name] = features
+
+        return keep
+
+
+def make_objective(
+    config: TrainConfig, core: Module, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Objective:
+    """As a recipe says.
+
+    Args:
+        config: The recipe.
+        core: The module that is trained.
+        autocast: Makes the context in which a teacher calculates.
+
+    Raises:
+        UserError: The loss cannot be made, or the teacher cannot be read or does not go with the student.
+    """
+    loss = make_loss(config.loss)
+    if config.distill is None:
+        return Objective(loss, core)
+    return Distillation(loss, core, _load_teacher(config.distill, core), config.distill, autocast)
+
+
+def _load_teacher(settings: DistillSettings, core: Module) -> Module:
+    if not settings.teacher.exists():
+        raise UserError(
+            f"distill.teacher: there is no {settings.teacher}; train the teacher first (the comment of the recipe says "
+            "which one), or name another checkpoint"
+        )
+    checkpoint = load_checkpoint(settings.teacher)
+    form, own = form_of(checkpoint.network), form_of(core.network)
+    if form not in ("clean", own):
+        raise UserError(
+            f"distill.teacher: {settings.teacher} holds a network of the form {form}, and this one is of the form "
+            f"{own}; give one of the form clean or {own}"
+        )
+    return MODULES[form](checkpoint.network, checkpoint.output)
