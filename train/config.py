@@ -83,7 +83,11 @@ class DistillSettings(Settings):
     @field_validator("layers", mode="before")
     @classmethod
     def _same_names(cls, layers: Any) -> Any:
-        return {name: name for name in layers} if isinstance(layers, list) else layers
+        if not isinstance(layers, list):
+            return layers
+        if not all(isinstance(name, str) for name in layers):
+            raise ValueError("a list is of names alone; for other names of the teacher write {c1: c8, c2: c7}")
+        return {name: name for name in layers}
 
     @model_validator(mode="after")
     def _something(self) -> DistillSettings:
@@ -203,8 +207,9 @@ class TrainConfig(Settings):
 
         multiple = VARIANTS[self.model.name].multiple
         for source in (*self.data.train, *self.data.validation):
-            if source.crop and source.crop % multiple:
-                raise ValueError(f"{self.model.name} takes crops in multiples of {multiple}, not {source.crop}")
+            if source.crop and (source.crop % multiple or source.crop < 2 * multiple):
+                least = f"multiples of {multiple}, {2 * multiple} at least"
+                raise ValueError(f"{self.model.name} takes crops in {least}, not {source.crop}")
         if any(source.crop != self.data.train[0].crop for source in self.data.train):
             raise ValueError("the sources under data.train differ in crop, but samples of a batch are of one size")
         return self

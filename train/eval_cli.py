@@ -163,7 +163,7 @@ def _write(
         "command": "isp-eval",
         "version": code_version(),
         "machine": machine(),
-        "on": str(args.on),
+        "on": args.on.name,
         "settings": config.model_dump(mode="json"),
         "quick": args.quick,
         "engine_precision": args.engine_precision,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..engines.errors import UserError
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import ModelSettings, ScheduleSettings, TrainConfig
-from .devices import StopRequest, make_fabric, quicken_processor, steady, steady_pads
+from .devices import StopRequest, make_fabric, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
 from .metrics import psnr
@@ -97,7 +97,6 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
         TrainingFault: The loss is no number any more.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; a checkpoint was written.
     """
-    quicken_processor()
     with ExitStack() as stack:
         stack.enter_context(steady(config.deterministic, config.threads))
         fabric, scaler = make_fabric(config.device, config.precision)
@@ -277,6 +276,8 @@ def _module(config: TrainConfig) -> Module:
         begun = load_checkpoint(model.weights)
         if (begun.model, begun.options) != (model.name, _options(model)):
             raise UserError(f"model.weights is a checkpoint of {begun.model} {begun.options}, not of {model.name}")
+        if begun.output != model.output:
+            raise UserError(f"model.weights is of a network that gives {begun.output}; set model.output to that")
         module.network.load_state_dict(begun.network.state_dict())
     return module.train()
 

@@ -12,7 +12,8 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,7 +27,7 @@ from .config import DistillSettings, TrainConfig
 from .feed import Batch
 from .losses import make_loss
 from .losses.perceptual import DISTANCES
-from .models import MODULES, Module, form_of, shown
+from .models import MODULES, VARIANTS, Module, form_of, shown
 
 
 def _attention(a: Tensor, b: Tensor) -> Tensor:
@@ -98,8 +99,7 @@ class Distillation(Objective):
         self._distance = FEATURE_DISTANCES[settings.distance]
         self._own = _Taps(core.network, settings.layers, "the network")
         self._taught = _Taps(teacher.network, settings.layers.values(), "the teacher")
-        if settings.distance != "attention":
-            self._check_shapes(core)
+        self._check_shapes(core)
 
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         picture = self._see(network, batch)
@@ -133,10 +133,11 @@ class Distillation(Objective):
         for module in core, self.teacher.to(device):
             module(*(batch[name] for name in module.takes))
         for (name, other), (own, taught) in zip(self._settings.layers.items(), self._pairs(), strict=True):
-            if own.shape != taught.shape:
+            first = 2 if self._settings.distance == "attention" else 1
+            if own.ndim != 4 or taught.ndim != 4 or own.shape[first:] != taught.shape[first:]:
                 raise UserError(
                     f"distill.layers: {name} has features of {[*own.shape[1:]]} and {other} of the teacher "
-                    f"{[*taught.shape[1:]]}; name layers of one shape, or set distill.distance to attention"
+                    f"{[*taught.shape[1:]]}; name layers of one shape (attention: of one size)"
                 )
 
 
@@ -174,11 +175,12 @@ def make_objective(
     loss = make_loss(config.loss)
     if config.distill is None:
         return Objective(loss, core)
-    return Distillation(loss, core, _load_teacher(config.distill, core), config.distill, autocast)
+    crops = [source.crop for source in config.data.train if source.crop]
+    return Distillation(loss, core, _load_teacher(config.distill, core, crops), config.distill, autocast)
 
 
-def _load_teacher(settings: DistillSettings, core: Module) -> Module:
-    if not settings.teacher.exists():
+def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int]) -> Module:
+    if not os.path.exists(settings.teacher):  # unlike Path.exists, no for a name that is too long
         raise UserError(
             f"distill.teacher: there is no {settings.teacher}; train the teacher first (the comment of the recipe says "
             "which one), or name another checkpoint"
@@ -190,4 +192,11 @@ def _load_teacher(settings: DistillSettings, core: Module) -> Module:
             f"distill.teacher: {settings.teacher} holds a network of the form {form}, and this one is of the form "
             f"{own}; give one of the form clean or {own}"
         )
+    multiple = VARIANTS[checkpoint.model].multiple
+    for crop in crops:
+        if crop % multiple or crop < 2 * multiple:
+            raise UserError(
+                f"distill.teacher: {checkpoint.model} takes crops in multiples of {multiple}, {2 * multiple} at least, "
+                f"and data.train has {crop}; change the crop"
+            )
     return MODULES[form](checkpoint.network, checkpoint.output)

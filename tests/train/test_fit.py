@@ -198,7 +198,8 @@ def test_it_starts_from_weights_of_the_same_network(recipe: Path, capsys: pytest
     weights = f"model.weights={recipe.parent / 'a/last.pt'}"
     assert run(recipe, "b", weights, "schedule.steps=6") == 0
     assert metrics(recipe, "b")[0]["psnr_db"] == metrics(recipe, "a")[-1]["psnr_db"]
-    assert run(recipe, "c", weights, "model.name=lwisp-s") == 2
+    large = ("data.train.0.crop=64", "data.validation.0.crop=64")
+    assert run(recipe, "c", weights, "model.name=lwisp-s", *large) == 2
     assert "is a checkpoint of lwisp-xs {}, not of lwisp-s" in capsys.readouterr().err
 
 

@@ -130,6 +130,7 @@ def test_maps_of_attention_know_no_scale_and_no_width():
         (["c2", "c9"], "unit", r"distill\.layers: the network has no layer 'c9'; it has unshuffle, c0, c1"),
         ({"c2": "x"}, "unit", r"distill\.layers: the teacher has no layer 'x'"),
         ({"c1": "c8"}, "l1", r"c1 has features of \[16, 16, 16\] and c8 of the teacher \[32, 16, 16\]; name layers"),
+        ({"c1": "c1"}, "attention", r"c1 has features of \[16, 16, 16\] and c1 of the teacher \[16, 32, 32\]"),
     ],
 )
 def test_layers_that_do_not_go_together(layers: Any, distance: str, sentence: str):

@@ -89,8 +89,13 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
     base, mark, checkpoint = spec.rpartition(FILTER)
     if mark:
         from ..checkpoint import load_checkpoint
+        from ..models import form_of
 
         network = load_checkpoint(Path(checkpoint))  # before the base, which would have to be closed again
+        if (form := form_of(network.network)) != "rgb":
+            raise UserError(
+                f"{checkpoint} holds a network of the form {form}; only those of the form rgb filter pictures"
+            )
         return Filtered(make_developer(base, precision), checkpoint, network)
     base, mark, strengths = spec.partition(NLM)
     if mark:

@@ -123,8 +123,10 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: the PSNR of equal pictures becomes a text."""
-    return "infinite" if isinstance(value, float) and math.isinf(value) else value
+    """JSON has no infinity and nothing that is no number: the PSNR of equal pictures becomes a text."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "infinite" if math.isinf(value) else None
 
 
 def _measured(result: SetResult) -> list[str]:
