@@ -21,7 +21,6 @@ import torch
 from ..engines.errors import UserError
 from ..train import fit
 from ..train.config import TrainConfig
-from ..train.devices import quicken_processor
 from ..train.feed import Batch, Feed
 
 
@@ -50,7 +49,6 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         fit.Feed = OneBatch
     fit.validate = lambda job: math.nan
     with contextlib.redirect_stderr(io.StringIO()):  # where the run says how it goes on
-        quicken_processor()  # as isp-train does
         fit.train(config)
     log = (config.run.folder / config.run.name / "metrics.jsonl").read_text().splitlines()
     on_gpu = config.device != "cpu" and torch.cuda.is_available()

@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..engines.core import read_core
 from ..engines.errors import UserError
 from .files import write_whole
-from .models import OUTPUTS, Output, make_lwisp
+from .models import OUTPUTS, VARIANTS, Output, make_lwisp
+
+_IN_CORE = "network."
+"""What the names of weights begin with in a core."""
+
+_WITH_SUP = [name for name, variant in VARIANTS.items() if not variant.half_resolution]
 
 _TEXTS = ("model", "output", "run", "data", "licence")
 
@@ -67,30 +74,54 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint; the network is in evaluation mode.
+    """Read and check a checkpoint, or a model core (.onnx), to train on from what ships; the network is in evaluation
+    mode.
 
     Raises:
         UserError: The file is missing, cut off or none of ours, the model is unknown, or its weights do not fit it.
     """
+    if path.suffix.lower() == ".onnx":
+        return _from_core(path)
     values = _read(path)
     texts = {name: values[name] for name in _TEXTS}
     options, weights = values["options"], values["weights"]
     if texts["output"] not in OUTPUTS:
         raise UserError(f"the checkpoint {path} is of a model that gives {texts['output']!r}, unknown to this version")
+    network = _network(path, values["model"], options, weights)
+    training = values.get("training")
+    return Checkpoint(network, options=options, training=training if isinstance(training, dict) else None, **texts)
+
+
+def _network(path: Path, model: str, options: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     try:
-        network = make_lwisp(values["model"], **options)
+        network = make_lwisp(model, **options)
     except (ValueError, TypeError) as error:
         raise UserError(f"the checkpoint {path} is of a model that this version cannot make: {error}") from error
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the weights in the checkpoint {path} do not fit {values['model']}; it is damaged, or of another version"
+            f"the weights in the checkpoint {path} do not fit {model}; it is damaged, or of another version"
         ) from error
-    training = values.get("training")
-    return Checkpoint(
-        network.eval(), options=options, training=training if isinstance(training, dict) else None, **texts
-    )
+    return network.eval()
+
+
+def _from_core(path: Path) -> Checkpoint:
+    core = read_core(path)
+    info, graph = core.info, core.model.graph
+    if info.precision != "fp32":
+        raise UserError(f"{path} is a core in {info.precision}, which cannot be trained on from; give one in fp32")
+    weights = {
+        tensor.name.removeprefix(_IN_CORE): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+        for tensor in graph.initializer
+        if tensor.name.startswith(_IN_CORE)
+    }
+    # a core does not say so, but the second branch runs the upsampling blocks once more
+    blocks = sum(name.split(".")[0].startswith("u") and name.endswith(".0.1.weight") for name in weights)
+    shuffles = sum(node.op_type == "DepthToSpace" for node in graph.node)
+    options = {"sup": True} if info.model in _WITH_SUP and shuffles > blocks else {}
+    network = _network(path, info.model, options, weights)
+    return Checkpoint(network, info.model, options, info.run, info.data, info.licence, output=info.output)
 
 
 def _read(path: Path) -> dict[str, Any]:

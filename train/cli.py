@@ -110,7 +110,6 @@ def _train(args: argparse.Namespace) -> int:
     with needed():
         from .config import describe_settings, read_recipe
         from .data.readers import data_sets, how_to_get
-        from .devices import quicken_processor
         from .fit import TrainingFault
         from .fit import train as fit
 
@@ -121,7 +120,6 @@ def _train(args: argparse.Namespace) -> int:
         sys.stdout.write("\n\n".join(f"{name}\n  {how_to_get(name)}" for name in data_sets()) + "\n")
         return 0
     config = read_recipe(args.recipe, args.set)
-    quicken_processor()
     try:
         done = fit(config, resume=args.resume)
     except TrainingFault as error:

@@ -37,7 +37,8 @@ class ModelSettings(Settings):
     sup: bool = False
     """the second upsampling branch of the published file (not for lwisp-xs)"""
     weights: Path | None = None
-    """checkpoint to start from, of the same network; null starts from chance"""
+    """checkpoint to start from, of the same network, or a core (.onnx), such as one that ships; null starts from
+    chance"""
 
     @field_validator("name")
     @classmethod
@@ -68,7 +69,8 @@ class DistillSettings(Settings):
     """A teacher: a network that was trained before and shows this one how."""
 
     teacher: Path
-    """checkpoint of the teacher: a network of the form clean with the same shapes, or a larger one of the same form"""
+    """checkpoint of the teacher, or a core (.onnx): a network of the form clean with the same shapes, or a larger one
+    of the same form"""
     layers: dict[str, str] = Field({}, validate_default=False)
     """layers of this network to those of the teacher that they should resemble, such as {c2: c2}; a list of names where
     they are the same"""
@@ -205,7 +207,8 @@ class TrainConfig(Settings):
     def _fitting_crops(self) -> TrainConfig:
         from .models import VARIANTS
 
-        multiple = VARIANTS[self.model.name].multiple
+        # that of the mosaic; pictures are not packed
+        multiple = VARIANTS[self.model.name].multiple // (2 if self.model.form == "rgb" else 1)
         for source in (*self.data.train, *self.data.validation):
             if source.crop and (source.crop % multiple or source.crop < 2 * multiple):
                 least = f"multiples of {multiple}, {2 * multiple} at least"

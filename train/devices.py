@@ -98,6 +98,16 @@ def quicken_processor() -> None:
         mallopt(option, value)
 
 
+@contextmanager
+def quickened() -> Iterator[None]:
+    """`quicken_processor`; numbers are as they were afterwards, memory stays with the process."""
+    quicken_processor()
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 class SteadyPad(nn.Module):
     """`nn.ReflectionPad2d` of slices, because on CUDA the slopes of torch's own are summed in any order.
 

@@ -130,7 +130,9 @@ def _opened(args: argparse.Namespace, tuning: Tuning | None) -> Iterator[list[De
     try:
         for spec in specs:
             developer = make_developer(spec, cast(Any, args.engine_precision))
-            if developer.label not in [each.label for each in developers]:
+            if developer.label in [each.label for each in developers]:
+                developer.close()
+            else:
                 developers.append(developer)
         yield developers
     finally:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..engines.errors import UserError
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import ModelSettings, ScheduleSettings, TrainConfig
-from .devices import StopRequest, make_fabric, steady, steady_pads
+from .devices import StopRequest, make_fabric, quickened, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
 from .metrics import psnr
@@ -98,6 +98,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
         KeyboardInterrupt: Ctrl-C or SIGTERM came; a checkpoint was written.
     """
     with ExitStack() as stack:
+        stack.enter_context(quickened())
         stack.enter_context(steady(config.deterministic, config.threads))
         fabric, scaler = make_fabric(config.device, config.precision)
         stack.callback(_leave_group)
@@ -170,7 +171,7 @@ def fit(job: Job) -> None:
             if job.report:
                 job.report.step(job.step)
             last, due = job.step == steps, job.step % every.checkpoint_every == 0
-            asked = stop.asked
+            asked = _asked(job, stop)
             if last or due or asked or job.step % every.log_every == 0:
                 _log(job, tally)
             if last or job.step % job.config.validation.every == 0:
@@ -309,6 +310,14 @@ def _continue(job: Job, begun: dict[str, Any]) -> None:
     if job.scaler:
         job.scaler.load_state_dict(begun["scaler"])
     job.step, job.start_db, job.end_db = begun["step"], begun["start_db"], begun["end_db"]
+
+
+def _asked(job: Job, stop: StopRequest) -> bool:
+    """Whether any of the processes was asked to stop: all of them must do so after the same step."""
+    if job.fabric.world_size == 1:
+        return stop.asked
+    asked = torch.tensor([float(stop.asked)], dtype=torch.float64, device=job.fabric.device)
+    return bool(sum_over_processes(job.fabric, asked).item())
 
 
 def _log(job: Job, tally: Tally) -> None:

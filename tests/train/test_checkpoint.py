@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 import torch
 
 from ispeed.engines import UserError
+from ispeed.engines.core import read_core, write_core
+from ispeed.engines.zoo import zoo_path
 from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ispeed.train.models import make_lwisp
+from ispeed.train.export import export_checkpoint
+from ispeed.train.models import VARIANTS, make_lwisp
 
 Make = Callable[..., Path]
 
@@ -120,3 +124,29 @@ def test_where_nothing_can_be_written(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the checkpoint"):
         save_checkpoint(tmp_path / "file" / "x.pt", Checkpoint(make_lwisp("lwisp-xs"), "lwisp-xs"))
+
+
+@pytest.mark.parametrize(("model", "options"), [("lwisp-xs", {}), ("lwisp-s", {}), ("lwisp-s", {"sup": True})])
+def test_a_core_is_trained_on_from(tmp_path: Path, model: str, options: dict[str, Any]):
+    torch.manual_seed(1)
+    made = Checkpoint(make_lwisp(model, **options), model, options, "a run", "some data", "CC0", output="linear")
+    export_checkpoint(made, tmp_path / "x.onnx")
+    loaded = load_checkpoint(tmp_path / "x.onnx")
+    assert (loaded.model, loaded.options, loaded.output) == (model, options, "linear")
+    assert (loaded.run, loaded.data, loaded.licence, loaded.training) == ("a run", "some data", "CC0", None)
+    planes = torch.rand(1, 4, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(planes), made.network(planes))
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_what_ships_is_trained_on_from(name: str):
+    loaded = load_checkpoint(zoo_path(name))
+    assert (loaded.model, loaded.output) == (name, "linear")
+
+
+def test_a_core_in_int8_is_not(tmp_path: Path):
+    core = read_core(zoo_path("lwisp-xs"))
+    write_core(tmp_path / "x.onnx", core.model, replace(core.info, precision="int8"))
+    with pytest.raises(UserError, match="a core in int8, which cannot be trained on from; give one in fp32"):
+        load_checkpoint(tmp_path / "x.onnx")

@@ -8,6 +8,7 @@ gains themselves (`noise.SensorModel`), matrices lie between five cameras, and t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class Unprocessing:
         return self.sensor.exposure if self.exposure is None else self.exposure
 
 
-def make_unprocessing(noise: str = "rhid", **options: Any) -> Unprocessing:
+def make_unprocessing(noise: str = "rhid", /, **options: Any) -> Unprocessing:
     """As from a recipe.
 
     Args:
@@ -85,11 +86,34 @@ def make_unprocessing(noise: str = "rhid", **options: Any) -> Unprocessing:
         raise UserError(f"noise is {noise!r}: it is one of {', '.join(SENSORS)}")
     rate = 0.03 if SENSORS[noise].noisy else 0.0
     settings = Unprocessing(SENSORS[noise], motion_rate=rate, defocus_rate=rate)
-    known = list(vars(settings))
-    for option in options:
-        if option not in known:
-            raise UserError(f"unprocessing has no option {option!r}: its options are {', '.join(known)}")
-    return replace(settings, **options)
+    return replace(settings, **{name: _checked(name, value) for name, value in options.items()})
+
+
+_OPTIONS = {
+    "exposure": "a range of two numbers",
+    "colours": "a name",
+    "tone": "a name",
+    "gain_error": "a number",
+    "motion_rate": "a number",
+    "defocus_rate": "a number",
+    "keep_brightness": "true or false",
+}
+"""What a recipe may say, and of what kind it is."""
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name not in _OPTIONS:
+        raise UserError(f"unprocessing has no option {name!r}: its options are {', '.join(_OPTIONS)}")
+    if name == "exposure" and isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value)):
+        return float(value[0]), float(value[1])
+    fits = {"a name": isinstance(value, str), "a number": _is_number(value), "true or false": isinstance(value, bool)}
+    if (name == "exposure" and value is None) or fits.get(_OPTIONS[name], False):
+        return value
+    raise UserError(f"{name} is {value!r}: it is {_OPTIONS[name]}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Drawn(NamedTuple):

@@ -86,6 +86,8 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
     Raises:
         UserError: There is nothing of that name, or it cannot be read.
     """
+    if spec == "auto":
+        raise UserError("auto is a plan on one machine and classic on another; name what is to be measured")
     base, mark, checkpoint = spec.rpartition(FILTER)
     if mark:
         from ..checkpoint import load_checkpoint

@@ -353,7 +353,7 @@ def test_other_noise_on_the_same_scene():
 )
 def test_bad_options_are_named(options: dict[str, object], word: str):
     with pytest.raises(UserError, match=word):
-        make_unprocessing(**options)
+        make_unprocessing(options.pop("noise", "rhid"), **options)
 
 
 def test_blur_is_rare_unless_asked_for():
@@ -361,3 +361,28 @@ def test_blur_is_rare_unless_asked_for():
     assert make_unprocessing("none").motion_rate == 0
     assert dataclasses.replace(make_unprocessing("rhid"), motion_rate=0.5).motion_rate == 0.5
     assert Unprocessing(SENSORS["rhid"]).light == SENSORS["rhid"].exposure
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"exposure": "abc"}, "exposure is 'abc': it is a range of two numbers"),
+        ({"exposure": [1]}, r"exposure is \[1\]: it is a range of two numbers"),
+        ({"exposure": [0.5, "x"]}, "it is a range of two numbers"),
+        ({"colours": ["srgb"]}, r"colours is \['srgb'\]: it is a name"),
+        ({"gain_error": "abc"}, "gain_error is 'abc': it is a number"),
+        ({"motion_rate": float("nan")}, "motion_rate is nan: it is a number"),
+        ({"defocus_rate": True}, "defocus_rate is True: it is a number"),
+        ({"keep_brightness": 1}, "keep_brightness is 1: it is true or false"),
+        ({"sensor": 3}, "unprocessing has no option 'sensor'"),
+        ({"noise": "rhid"}, "unprocessing has no option 'noise'"),
+    ],
+)
+def test_options_of_another_kind(options: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence) as caught:
+        make_unprocessing("rhid", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_range_from_yaml_is_a_list():
+    assert make_unprocessing("rhid", exposure=[0.1, 1]).light == (0.1, 1.0)

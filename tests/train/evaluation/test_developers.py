@@ -152,6 +152,7 @@ def test_a_plan_for_other_frames_is_skipped_with_what_to_do(tmp_path: Path):
     ("spec", "says"),
     [
         ("nobody", "there is no engine 'nobody'"),
+        ("auto", "name what is to be measured"),
         ("nowhere.onnx", "nowhere.onnx"),
         ("nowhere.pt", "cannot read the checkpoint nowhere.pt"),
         ("nowhere.pt2", "nowhere.pt2 does not exist"),
