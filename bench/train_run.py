@@ -11,7 +11,10 @@ import io
 import itertools
 import json
 import math
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,8 +62,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _end_with_the_benchmark() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)  # at which a run ends its workers
+
+
 def main(arguments: list[str]) -> int:
     """Measures the job in the file named, prints the result, {refused} or {why}, and returns 0."""
+    threading.Thread(target=_end_with_the_benchmark, daemon=True).start()
     job = json.loads(Path(arguments[0]).read_text())
     try:
         answer = measure(job)

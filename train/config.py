@@ -256,20 +256,25 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 
 def describe_settings() -> list[str]:
     """A line for each setting: its name, what it does and its default."""
-    lines = described(TrainConfig, "")
-    for kind in SOURCES:
-        name = get_args(kind.model_fields["source"].annotation)[0]
-        lines += described(kind, f"data.train.N ({name}) ")
+    return described(TrainConfig, SOURCES, "source", "data.train.N")
+
+
+def described(config: type[Settings], kinds: Sequence[type[Settings]], key: str, place: str) -> list[str]:
+    """A line for each setting of a configuration, and then of the kinds of entries in its list at `place`, which `key`
+    tells apart."""
+    lines = _described(config, "")
+    for kind in kinds:
+        name = get_args(kind.model_fields[key].annotation)[0]
+        lines += _described(kind, f"{place} ({name}) ")
     return lines
 
 
-def described(kind: type[Settings], prefix: str) -> list[str]:
-    """A line for each setting of a class, and of those in it; names begin with the prefix."""
+def _described(kind: type[Settings], prefix: str) -> list[str]:
     lines = []
     for name, field in kind.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Settings):
-            lines += described(inner, f"{prefix}{name}.")
+            lines += _described(inner, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else f"default {field.get_default()}"
         lines.append(f"{prefix}{name}: {' '.join((field.description or '').split())} ({default})")

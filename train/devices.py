@@ -87,7 +87,7 @@ def quicken_processor() -> None:
     small to be normal are 0.
 
     Tensors of many MB are made and freed in every step. By its default the C library gives them back to the system each
-    time, which then fills them with zeros anew: that took a third of the time of a step of a small network.
+    time, which then fills them with zeros anew: that took more than a third of the time of a step of a small network.
     """
     torch.set_flush_denormal(True)
     try:

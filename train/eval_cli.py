@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _eval(args: argparse.Namespace) -> None:
     with needed():
+        from .evaluation.opening import open_set
         from .evaluation.page import Folder
         from .evaluation.run import Evaluation, tune_nlm
         from .evaluation.settings import describe_settings, read_config
@@ -98,6 +99,8 @@ def _eval(args: argparse.Namespace) -> None:
         sys.stdout.write("\n".join(describe_settings()) + "\n")
         return
     config, lpips = read_config(args.on, args.set), _lpips(args)
+    # all of them first: what is missing of the last is told before the others are measured
+    sets = [(settings, open_set(settings, config.seed)) for settings in config.sets]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(Folder(args.output, replace=args.force)) if args.output else None
         tuning = None
@@ -109,7 +112,7 @@ def _eval(args: argparse.Namespace) -> None:
         developers = stack.enter_context(_opened(args, tuning))
         keep = {"keep": folder.keep} if folder and args.pictures else {}
         evaluation = Evaluation(developers, config.seed, lpips=lpips, quick=args.quick, tell=_tell, **keep)
-        results = [evaluation.measure(settings) for settings in config.sets]
+        results = [evaluation.measure(*each) for each in sets]
         show(results)
         if folder is not None:
             _write(folder, args, config, developers, tuning, results)

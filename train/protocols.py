@@ -123,7 +123,7 @@ def flow(shown: npt.ArrayLike, reference: npt.ArrayLike, guide: npt.ArrayLike | 
     seen, _ = (a, b) if guide is None else _colour_pair(guide, reference)
     if min(a.shape[:2]) < 2 * BLUR_REACH + 1:
         raise ValueError(f"flow is found in pictures of 25 x 25 and up, not {[*a.shape]}")
-    cv2 = _opencv()
+    cv2 = opencv("the protocol flow")
     alike = with_map(seen, colour_map(seen, b))  # flow follows values: other colours would pass for motion
     grey_a, grey_b = (np.rint(255 * x @ [0.299, 0.587, 0.114]).astype(np.uint8) for x in (alike, b))
     there, back = _flow(cv2, grey_a, grey_b), _flow(cv2, grey_b, grey_a)
@@ -208,13 +208,12 @@ def _blurred(picture: Floats) -> Floats:
     return picture
 
 
-def _opencv() -> Any:
+def opencv(what: str) -> Any:
+    """OpenCV, for `what`. Raises UserError: it is not installed."""
     try:
         import cv2
     except ImportError as error:
-        raise UserError(
-            "the protocol flow needs OpenCV, which is not installed; run pip install 'ispeed[train]'"
-        ) from error
+        raise UserError(f"{what} needs OpenCV, which is not installed; run pip install 'ispeed[train]'") from error
     return cv2
 
 

@@ -153,8 +153,7 @@ class PhotosSource(_PhotosSource):
         from .data.splits import manifest_hash
         from .data.unprocess import make_unprocessing
 
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        camera = make_unprocessing(self.noise, **options)
+        camera = make_unprocessing(self.noise, **self.options)
         samples = self.photographs(self.folder, camera, seed, held_out)
         about = f"{len(samples.files)} photographs of {self.folder.name}, as raw frames with noise of {self.noise}"
         return Opened(samples, self.fingerprint(seed, manifest_hash(samples.files)), about)

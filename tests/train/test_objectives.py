@@ -172,7 +172,7 @@ class TestModules:
         teacher.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         teacher(batch["target"], batch["matrix"])
         light = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(batch["matrix"]), _linear(batch["target"]))
-        assert torch.allclose(seen[0] ** 2, light.clamp(1e-6, 1), atol=1e-5)
+        assert torch.allclose(seen[0] ** 2, light.clamp(0, 1), atol=1e-5)
 
     def test_it_has_every_shape_of_its_student(self, batch: dict[str, Tensor]):
         for name in ("lwisp", "lwisp-s", "lwisp-xs"):
@@ -181,16 +181,6 @@ class TestModules:
             assert len(layers) > 5
             for layer in layers:
                 assert features(core, batch, layer).shape == features(teacher, batch, layer).shape, (name, layer)
-
-    def test_it_cannot_copy_through_the_skip(self, batch: dict[str, Tensor]):
-        network = make_lwisp("lwisp", form="clean")
-        kept: list[Tensor] = []
-        network.get_submodule("c2").register_forward_hook(lambda *args: kept.append(args[2]) or 0 * args[2])
-        cut = network(batch["target"])
-        assert (cut[0, 0] - cut[0, 0].flip(0)).abs()[8:-8, 8:-8].max() < 0.05, (
-            "without c2 hardly a trace of the picture"
-        )
-        assert kept[0].abs().max() > 0
 
 
 def _linear(picture: Tensor) -> Tensor:

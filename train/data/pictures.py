@@ -72,7 +72,6 @@ def make_degradation(task: Task, noise: str = "camera", /, **options: Any) -> De
     with_array, shot = given.pop("mosaic", True), given.pop("shot", None)
     if not isinstance(with_array, bool):
         raise UserError(f"mosaic is {with_array!r}: it is true or false")
-    given["exposure"] = _checked_range("exposure", given["exposure"])
     camera = make_unprocessing(noise, **given)
     if shot is not None:
         camera = replace(camera, sensor=_with_shot(camera.sensor, _checked_range("shot", shot), noise))

@@ -26,6 +26,7 @@ from ...engines.quality import params
 from ...engines.reference import levelled, srgb_curve
 from ...engines.slots import Slots
 from ...engines.zoo.catalogue import names, zoo_path
+from ..protocols import opencv
 from .frames import Frame, Matrix, Picture
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
         return Filtered(make_developer(base, precision), checkpoint, network)
     base, mark, strengths = spec.partition(NLM)
     if mark:
-        cv2, given = opencv(), _strengths(spec, strengths)
+        cv2, given = opencv(spec), _strengths(spec, strengths)
         return Denoised(make_developer(base, precision), cv2, *given)
     if spec == EDGE_AWARE:
         return EdgeAware()
@@ -117,10 +118,8 @@ class EngineDeveloper:
         """Opened once, to see that it can be. Raises UserError."""
         self.label, self._spec = label, spec
         self._plan = Path(spec) if Path(spec).suffix.lower() in PLANS else None
-        free = precision == "auto" or spec == "auto" or self._plan
-        self._precision: Precision | None = None if free or precision == "auto" else precision
-        if spec == CLASSIC:
-            self._precision = None
+        has_choice = spec != CLASSIC and self._plan is None
+        self._precision: Precision | None = precision if has_choice and precision != "auto" else None
         self._takes_matrix = _takes_matrix(spec)
         self._engine: Engine | None = None
         self._ready: tuple[Any, ...] = ()
@@ -214,7 +213,7 @@ class EdgeAware:
 
     def __init__(self) -> None:
         """Raises UserError: OpenCV is not installed."""
-        self._cv2 = opencv()
+        self._cv2 = opencv(EDGE_AWARE)
         self._matrix = np.eye(3)
 
     def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
@@ -244,7 +243,22 @@ class EdgeAware:
         """See `Developer.close`; there is nothing to free."""
 
 
-class Denoised:
+class _Behind:
+    """Something behind what makes the picture. See `Developer`."""
+
+    def __init__(self, base: Developer, mark: str) -> None:
+        self.label, self._base = base.label + mark, base
+
+    def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
+        """See `Developer.prepare`."""
+        self._base.prepare(frame, matrix)
+
+    def close(self) -> None:
+        """See `Developer.close`."""
+        self._base.close()
+
+
+class Denoised(_Behind):
     """Non-local means behind something else (Buades et al. 2005, as OpenCV has it for pictures). See `Developer`.
 
     Args:
@@ -255,12 +269,8 @@ class Denoised:
     """
 
     def __init__(self, base: Developer, cv2: Any, strength: float, colour_strength: float) -> None:
-        self.label = f"{base.label}{NLM}{strength:g},{colour_strength:g}"
-        self._base, self._strengths, self._cv2 = base, (strength, colour_strength), cv2
-
-    def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
-        """See `Developer.prepare`."""
-        self._base.prepare(frame, matrix)
+        super().__init__(base, f"{NLM}{strength:g},{colour_strength:g}")
+        self._strengths, self._cv2 = (strength, colour_strength), cv2
 
     def develop(self, frame: Frame) -> Picture:
         """See `Developer.develop`."""
@@ -273,12 +283,8 @@ class Denoised:
             "nlm": {"h": strength, "h_color": colour_strength, "opencv": self._cv2.__version__}
         }
 
-    def close(self) -> None:
-        """See `Developer.close`."""
-        self._base.close()
 
-
-class Filtered:
+class Filtered(_Behind):
     """A network of the form "rgb" behind something else, through torch in fp32. See `Developer`.
 
     Args:
@@ -288,15 +294,11 @@ class Filtered:
     """
 
     def __init__(self, base: Developer, name: str, checkpoint: Checkpoint) -> None:
-        self.label = f"{base.label}{FILTER}{name}"
-        self._base, self._checkpoint = base, checkpoint
-
-    def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
-        """See `Developer.prepare`."""
-        self._base.prepare(frame, matrix)
+        super().__init__(base, f"{FILTER}{name}")
+        self._checkpoint = checkpoint
 
     def develop(self, frame: Frame) -> Picture:
-        """See `Developer.develop`. Raises UserError: the network takes no pictures."""
+        """See `Developer.develop`."""
         from ..filter import filter_picture
 
         return filter_picture(self._checkpoint, self._base.develop(frame))
@@ -305,10 +307,6 @@ class Filtered:
         """See `Developer.facts`: those of the base, and of the network."""
         checkpoint = self._checkpoint
         return self._base.facts() | {"filter": {"name": checkpoint.model, "run": checkpoint.run}}
-
-    def close(self) -> None:
-        """See `Developer.close`."""
-        self._base.close()
 
 
 def denoised(cv2: Any, picture: Picture, strength: float, colour_strength: float) -> Picture:
@@ -350,14 +348,3 @@ def _refuse_other_format(plan: Path, frame: Frame) -> None:
     info = read_plan_info(plan)
     if info.format != frame.raw_format:
         raise Skipped(why_not(info, None, frame.raw_format, file=str(plan)))
-
-
-def opencv() -> Any:
-    """OpenCV. Raises UserError: it is not installed."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise UserError(
-            "this baseline needs OpenCV, which is not installed; run pip install 'ispeed[train]'"
-        ) from error
-    return cv2

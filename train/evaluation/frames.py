@@ -17,7 +17,7 @@ from ...engines.reference import srgb_curve
 from ...engines.slots import Slots
 from ...engines.white_balance import WhiteBalancer, checked_gains
 from ..data.scene import render_scene
-from ..data.unprocess import Drawn, Frames, Unprocessing, expose
+from ..data.unprocess import Drawn, Unprocessing, expose
 
 Bytes = npt.NDArray[np.uint8]
 Picture = npt.NDArray[np.uint8]
@@ -129,19 +129,12 @@ def taken(
         noise: Where noise comes from.
         cfa, name, scene: Of the frame.
     """
-    return _as_bytes(expose(photo, drawn, settings, noise, cfa=cfa), name, scene)
-
-
-def _as_bytes(frames: Frames, name: str, scene: str) -> Frame:
+    frames = expose(photo, drawn, settings, noise, cfa=cfa)
     height, width = frames.mosaic.shape[1:]
-    fmt = RawFormat(width, height, f"Bayer{PATTERNS[frames.cfa]}16", BLACK_LEVEL)
+    fmt = RawFormat(width, height, f"Bayer{frames.cfa[:2]}16", BLACK_LEVEL)
     codes = np.rint(BLACK_LEVEL + frames.mosaic[0].double().numpy() * (fmt.white_level - BLACK_LEVEL))
     samples = codes.clip(0, fmt.white_level).astype(np.uint16)
     return Frame(name, pack(samples, fmt), fmt, frames.gains[0].numpy(), to_picture(frames.target), scene)
-
-
-PATTERNS = {"RGGB": "RG", "GRBG": "GR", "GBRG": "GB", "BGGR": "BG"}
-"""How names of pixel formats call the filter arrays."""
 
 
 def matrix_of(drawn: Drawn) -> Matrix:

@@ -51,7 +51,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, *, replace: bool = False) -> None:
-        self._path = path
+        self._path = path = path.resolve()  # neither "." nor a link can be replaced
         _check(path, replace)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,11 @@ class Folder:
             old = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent.resolve()))
             try:
                 self._path.rename(old / "replaced")
-                self._made.rename(self._path)
+                try:
+                    self._made.rename(self._path)
+                except OSError:
+                    (old / "replaced").rename(self._path)
+                    raise
             finally:
                 shutil.rmtree(old, ignore_errors=True)
         else:

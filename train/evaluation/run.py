@@ -9,9 +9,9 @@ from typing import Any
 
 from ..metrics.lpips import Lpips
 from ..metrics.pictures import psnr
-from ..protocols import PROTOCOLS
+from ..protocols import PROTOCOLS, opencv
 from .crops import Strip, strip_of
-from .developers import CLASSIC, NLM, Developer, EngineDeveloper, Skipped, denoised, opencv
+from .developers import CLASSIC, NLM, Developer, EngineDeveloper, Skipped, denoised
 from .frames import Frame, FrameSet, Picture
 from .meters import Measures, Meter, make_meter, means, spread
 from .opening import open_set
@@ -22,7 +22,7 @@ QUICK, QUICK_STILL = 2, 10
 
 REFERENCE, ALL_PHASES = "reference", "all"
 
-STRENGTHS, COLOUR_STRENGTHS = (2.0, 3.0, 5.0, 7.0, 10.0), (3.0, 5.0, 10.0, 15.0)
+STRENGTHS, COLOUR_STRENGTHS = (2.0, 3.0, 5.0, 7.0, 10.0), (5.0, 10.0, 15.0, 20.0, 30.0)
 """What `tune_nlm` tries, in codes of 8 bits."""
 
 Tell = Callable[[str], None]
@@ -93,9 +93,13 @@ class Evaluation:
         self._developers, self._seed, self._lpips = list(developers), seed, lpips
         self._quick, self._tell, self._keep = quick, tell, keep
 
-    def measure(self, settings: AnySet) -> SetResult:
-        """One set. Raises UserError: data are missing, or a developer cannot take such frames."""
-        result, frames = SetResult(settings), open_set(settings, self._seed)
+    def measure(self, settings: AnySet, frames: FrameSet | None = None) -> SetResult:
+        """One set, whose frames may have been opened before.
+
+        Raises:
+            UserError: Data are missing, or a developer cannot take such frames.
+        """
+        result, frames = SetResult(settings), frames or open_set(settings, self._seed)
         for phase in frames.phases:
             self._tell(" ".join(filter(None, (settings.name, phase))))
             result.rows += self._of_phase(result, frames, phase)
@@ -165,7 +169,7 @@ def tune_nlm(settings: PhotosSet | ScenesSet, seed: int, *, tell: Tell = lambda 
     Raises:
         UserError: OpenCV is not installed, or data are missing.
     """
-    cv2, frames = opencv(), open_set(settings, seed)
+    cv2, frames = opencv("non-local means"), open_set(settings, seed)
     classic, align = EngineDeveloper(CLASSIC, CLASSIC, "fp32"), PROTOCOLS[settings.protocol]
     grid = list(itertools.product(STRENGTHS, COLOUR_STRENGTHS))
     scores: dict[tuple[float, float], list[float]] = {strengths: [] for strengths in grid}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,8 +74,7 @@ class _Made(_Set):
         """How pictures become frames. Raises UserError: an unknown option."""
         from ..data.unprocess import make_unprocessing
 
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        return make_unprocessing(self.noise, **{**STEADY, **self._usual(), **options})
+        return make_unprocessing(self.noise, **{**STEADY, **self._usual(), **self.options})
 
     def _usual(self) -> dict[str, Any]:
         return {}
@@ -252,8 +251,4 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> EvalConfig:
 
 def describe_settings() -> list[str]:
     """A line for each setting: its name, what it does and its default."""
-    lines = described(EvalConfig, "")
-    for kind in KINDS:
-        name = get_args(kind.model_fields["kind"].annotation)[0]
-        lines += described(kind, f"sets.N ({name}) ")
-    return lines
+    return described(EvalConfig, KINDS, "kind", "sets.N")

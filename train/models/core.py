@@ -69,8 +69,7 @@ class CleanModule(nn.Module):
         if self.output == "srgb":
             return self.network(target)
         light = _mixed(torch.linalg.inv(matrix.float()), linear_from_srgb(target.float()))
-        # the slope of a root has no end at 0
-        given = self.network(light.clamp(1e-6, 1.0).sqrt())
+        given = self.network(light.clamp(0.0, 1.0).sqrt())
         return given * given
 
 

@@ -18,7 +18,7 @@ from ispeed.engines.quality import develop_all
 from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ispeed.train.data.cfa import PHASES
 from ispeed.train.evaluation.developers import Skipped, make_developer
-from ispeed.train.evaluation.frames import PATTERNS, Frame
+from ispeed.train.evaluation.frames import Frame
 from ispeed.train.export import export_checkpoint
 from ispeed.train.filter import filter_picture
 from ispeed.train.models import make_lwisp
@@ -30,7 +30,7 @@ MATRIX = np.array([[1.5, -0.3, -0.2], [-0.2, 1.4, -0.2], [0.0, -0.4, 1.4]], np.f
 
 def a_frame(cfa: str = "RGGB", depth: int = 12, size: tuple[int, int] = (40, 64), seed: int = 1) -> Frame:
     height, width = size
-    fmt = RawFormat(width, height, f"Bayer{PATTERNS[cfa]}{depth}", 20)
+    fmt = RawFormat(width, height, f"Bayer{cfa[:2]}{depth}", 20)
     y, x = np.mgrid[:height, :width]
     light = 0.4 + 0.3 * np.sin(x / 5) * np.cos(y / 7) + np.random.default_rng(seed).normal(0, 0.02, (height, width))
     raw = pack(np.rint(20 + light * (fmt.white_level - 20)).astype(int), fmt)
