@@ -123,8 +123,10 @@ class CopySource:
         target[: arrival.size] = pixels[: arrival.size]
         arrival.incomplete = arrival.size < self.least
         if self._chunks:
-            arrival.exposure_us = float(self._features.read("ChunkExposureTime", math.nan))
-            arrival.gain_db = float(self._features.read("ChunkGain", math.nan))
+            with self._features.lock:
+                self._acquirer._update_chunk_data(buffer=buffer, is_manual=True)
+                arrival.exposure_us = float(self._features.read("ChunkExposureTime", math.nan))
+                arrival.gain_db = float(self._features.read("ChunkGain", math.nan))
             arrival.flags = (
                 self._base_flags
                 | (0 if math.isnan(arrival.exposure_us) else FLAG_EXPOSURE_FROM_CHUNK)

@@ -271,12 +271,15 @@ def _describe(device: Any, path: Path) -> CameraInfo:
 
 def _create(harvester: Any, device: Any, info: CameraInfo) -> Any:
     from genicam import gentl
+    from harvesters.core import ParameterKey, ParameterSet
 
+    # By itself Harvesters attaches chunk data in whatever thread fetches; see nodes.Features on why it must not.
+    config = ParameterSet({ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False})
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
     busy = (gentl.ResourceInUseException, gentl.AccessDeniedException, gentl.BusyException)
     try:
-        return harvester.create(harvester.device_info_list.index(device))
+        return harvester.create(harvester.device_info_list.index(device), config=config)
     except busy as error:
         raise UserError(
             f"camera {info.serial} is in use by another process: end that one, or choose another camera "

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ...engines.errors import UserError
 from .discovery import plain_text
 
 Scalar = bool | int | float | str
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Older names of SFNC features that cameras still use.
 OLD_NAMES = {
@@ -23,17 +28,33 @@ class CameraUnreachable(Exception):
     """The camera does not answer: a register could not be read or written."""
 
 
+def _alone(method: Callable[Concatenate[Features, P], R]) -> Callable[Concatenate[Features, P], R]:
+    @functools.wraps(method)
+    def locked(self: Features, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
 class Features:
-    """The features of one camera. `serial` names it in errors."""
+    """The features of one camera. `serial` names it in errors.
+
+    `lock` is held while nodes are used, and whoever attaches chunk data to them holds it too. The binding enters GenApi
+    with the GIL held, GenApi takes the lock of its nodes and comes back to Python for the camera's registers: two
+    threads in there would wait for each other for ever.
+    """
 
     def __init__(self, node_map: Any, serial: str) -> None:
         from genicam import genapi, gentl
 
         self._map = node_map
         self.serial = serial
+        self.lock = threading.RLock()
         self._genapi = genapi
         self._errors = (genapi.GenericException, gentl.GenericException)
 
+    @_alone
     def node(self, name: str) -> Any | None:
         """The binding's node of this name, or of an older name of the same feature; None where there is none."""
         for candidate in (name, *OLD_NAMES.get(name, ())):
@@ -43,19 +64,23 @@ class Features:
                 continue
         return None
 
+    @_alone
     def readable(self, name: str) -> bool:
         """Whether the feature is there and can be read now."""
         return self._mode(self.node(name)) in ("RO", "RW")
 
+    @_alone
     def writable(self, name: str) -> bool:
         """Whether the feature is there and can be set now."""
         return self._mode(self.node(name)) in ("WO", "RW")
 
+    @_alone
     def entries(self, name: str) -> tuple[str, ...]:
         """The entries of an enumeration; empty where it is none, or not there."""
         node = self.node(name)
         return tuple(node.symbolics) if isinstance(node, self._genapi.IEnumeration) else ()
 
+    @_alone
     def read(self, name: str, default: Any = None, fresh: bool = False) -> Any:
         """The feature's value, or `default` where it cannot be read. `fresh` asks the camera, not a cache."""
         node = self.node(name)
@@ -66,6 +91,7 @@ class Features:
         except (*self._errors, AttributeError):
             return default
 
+    @_alone
     def probe(self) -> None:
         """Asks the camera for a register. Raises CameraUnreachable when it does not answer."""
         node = self.node("Width")
@@ -74,6 +100,7 @@ class Features:
         except (*self._errors, AttributeError) as error:
             raise CameraUnreachable(plain_text(error)) from error
 
+    @_alone
     def set(self, name: str, value: Scalar) -> Any:
         """Sets a feature and returns its value read back; a command is executed.
 

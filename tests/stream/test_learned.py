@@ -50,7 +50,7 @@ def test_every_frame_is_developed_in_order_and_right(isp_stream, core_file, scen
     assert (engine["name"], engine["backend"]) == ("tiny", "openvino")
     ledger = run.finish()
     assert ledger["published"] == 40
-    assert sum(ledger["lost"].values()) == 0
+    assert not any(count for reason, count in ledger["lost"].items() if reason != "stopped")  # those behind the last
     files = sorted((tmp_path / "out").glob("*.png"))
     assert [file.name for file in files] == [f"{n:08d}.png" for n in range(1, 41)]
     for n, file in enumerate(files):

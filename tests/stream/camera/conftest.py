@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ispeed.stream.channel import Channel
+from ispeed.stream.channel import Channel, ChannelClosed
 from ispeed.stream.config import make_config
 from ispeed.stream.frame import FrameRecord
 from ispeed.stream.queues import GrantQueue, ReturnQueue
@@ -54,7 +54,10 @@ class Driver:
         return self.processes[-1]
 
     def call(self, command: str, fds: tuple[int, ...] = (), **arguments: Any) -> dict[str, Any]:
-        return self.channel.call(command, 20, fds, **arguments)
+        try:
+            return self.channel.call(command, 20, fds, **arguments)
+        except ChannelClosed:
+            raise ChannelClosed(f"the process ended with {self.ended()} in {command}: {self.errors}") from None
 
     def open(self, **settings: Any) -> dict[str, Any]:
         """Opens a camera; without a scene, with small frames."""

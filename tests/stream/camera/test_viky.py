@@ -31,7 +31,7 @@ def test_mono8_frames_come_through_whole_and_in_order(driver, cti, acquisition):
     geometry = driver.begin(slots=8, config={"cti": cti, "acquisition": acquisition}, timeout_ms=2000)
     assert geometry["vendor"] == "Machine Vision Games Ltd."
     assert (geometry["pixel_format"], geometry["device_clock_is_host"]) == ("Mono8", False)
-    assert "stood at RGBa8" in driver.event("warning", 2)["text"]
+    assert "stood at RGBa8" in driver.event("warning", 10)["text"]
     records = driver.develop(20, look)
     ids = [record.frame_id for record in records]
     assert ids == list(range(ids[0], ids[0] + len(ids)))
