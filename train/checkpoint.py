@@ -1,7 +1,7 @@
 """Checkpoints: what a training run leaves behind, and what `isp-export` reads.
 
-A file of `torch.save` with one dict: `model` (a name of `models.VARIANTS`), `options` (keyword arguments of
-`models.make_lwisp`), `output` (of `models.OUTPUTS`), `weights` (the state dict, float32) and three sentences for the
+A file of `torch.save` with one dict: `model` (a name of `models.NETWORKS`), `options` (keyword arguments of
+`models.make_network`), `output` (of `models.OUTPUTS`), `weights` (the state dict, float32) and three sentences for the
 card: `run`, `data`, `licence`.
 One that `isp-train` wrote has `training` besides: all that it takes to go on.
 """
@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from ..engines.core import read_core
 from ..engines.errors import UserError
 from .files import write_whole
-from .models import OUTPUTS, VARIANTS, Output, make_lwisp
+from .models import INPUTS, OUTPUTS, VARIANTS, Output, level_of, make_network
 
 _IN_CORE = "network."
 """What the names of weights begin with in a core."""
+
+_OF_NOISE = "noise."
+"""What those of the constants of the noise level begin with."""
 
 _WITH_SUP = [name for name, variant in VARIANTS.items() if not variant.half_resolution]
 
@@ -37,7 +40,7 @@ class Checkpoint:
 
     Attributes:
         network: With its weights, float32.
-        model: Its name in `models.VARIANTS`.
+        model: Its name in `models.NETWORKS`.
         options: What else it was made with.
         run: Which training run made it.
         data: What it was trained on.
@@ -94,7 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _network(path: Path, model: str, options: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     try:
-        network = make_lwisp(model, **options)
+        network = make_network(model, **options)
     except (ValueError, TypeError) as error:
         raise UserError(f"the checkpoint {path} is of a model that this version cannot make: {error}") from error
     try:
@@ -111,15 +114,20 @@ def _from_core(path: Path) -> Checkpoint:
     info, graph = core.info, core.model.graph
     if info.precision != "fp32":
         raise UserError(f"{path} is a core in {info.precision}, which cannot be trained on from; give one in fp32")
-    weights = {
-        tensor.name.removeprefix(_IN_CORE): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-        for tensor in graph.initializer
-        if tensor.name.startswith(_IN_CORE)
-    }
+    weights, constants = (
+        {
+            tensor.name.removeprefix(prefix): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in graph.initializer
+            if tensor.name.startswith(prefix)
+        }
+        for prefix in (_IN_CORE, _OF_NOISE)
+    )
     # a core does not say so, but the second branch runs the upsampling blocks once more
     blocks = sum(name.split(".")[0].startswith("u") and name.endswith(".0.1.weight") for name in weights)
     shuffles = sum(node.op_type == "DepthToSpace" for node in graph.node)
-    options = {"sup": True} if info.model in _WITH_SUP and shuffles > blocks else {}
+    options: dict[str, Any] = {"sup": True} if info.model in _WITH_SUP and shuffles > blocks else {}
+    if info.inputs != INPUTS:
+        options["noise"] = level_of(constants)
     network = _network(path, info.model, options, weights)
     return Checkpoint(network, info.model, options, info.run, info.data, info.licence, output=info.output)
 

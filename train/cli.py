@@ -8,9 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..engines.errors import UserError
 from .entry import INTERRUPTED
+
+if TYPE_CHECKING:
+    from .stages import Stage
 
 
 def make_export_parser() -> argparse.ArgumentParser:
@@ -63,6 +67,11 @@ def make_train_parser() -> argparse.ArgumentParser:
         help="change a setting of the recipe, such as optim.lr=1e-4 or data.train.0.crop=192 (may be repeated)",
     )
     parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="the data of a recipe that has a variable of this name, such as your own pairs",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="go on from the run's last checkpoint; from the start where there is none",
@@ -108,10 +117,9 @@ def _export(source: Path, output: Path, force: bool) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     with needed():
-        from .config import describe_settings, read_recipe
         from .data.readers import data_sets, how_to_get
         from .fit import TrainingFault
-        from .fit import train as fit
+        from .stages import describe_settings, read_stages
 
     if args.settings:
         sys.stdout.write("\n".join(describe_settings()) + "\n")
@@ -119,12 +127,25 @@ def _train(args: argparse.Namespace) -> int:
     if args.data_sets:
         sys.stdout.write("\n\n".join(f"{name}\n  {how_to_get(name)}" for name in data_sets()) + "\n")
         return 0
-    config = read_recipe(args.recipe, args.set)
-    try:
-        done = fit(config, resume=args.resume)
-    except TrainingFault as error:
-        sys.stderr.write(f"isp-train: error: {error}\n")
-        return 1
+    for stage in read_stages(args.recipe, args.set, [] if args.data is None else [f"data={args.data}"]):
+        try:
+            code = _train_stage(stage, args.resume)
+        except TrainingFault as error:
+            sys.stderr.write(f"isp-train: error: {error}\n")
+            return 1
+        if code:
+            return code
+    return 0
+
+
+def _train_stage(stage: Stage, resume: bool) -> int:
+    from .fit import train as fit
+    from .stages import AlignStage, align_stage
+
+    config = stage.config
+    if isinstance(config, AlignStage):
+        return align_stage(config, stage.folder, resume=resume)
+    done = fit(config, resume=resume)
     gained = f"{done.start_db:.2f} dB before, {done.end_db:.2f} dB after"
     if not int(os.environ.get("RANK", 0)):
         sys.stdout.write(f"{done.checkpoint}: {config.model.name}, {done.steps} steps, validation {gained}\n")

@@ -21,14 +21,30 @@ from .sources import SOURCES, AnySource
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class NoiseSettings(Settings):
+    """How the noise level that a network is told follows from what comes with a frame: see `models.noise_level`."""
+
+    gain_db: tuple[float, float]
+    """gains of the camera in dB at which the noise level is 0 and 1"""
+    exposure_us: Annotated[float, Field(gt=0)] | None = None
+    """exposure in microseconds of which half counts as much as 6 dB of gain; null leaves exposure out"""
+
+    @model_validator(mode="after")
+    def _rising(self) -> NoiseSettings:
+        from .models import NoiseLevel
+
+        NoiseLevel(self.gain_db, self.exposure_us)
+        return self
+
+
 class ModelSettings(Settings):
     """What is trained."""
 
     name: str = "lwisp"
-    """the network: lwisp, lwisp-s or lwisp-xs"""
-    form: Literal["raw", "rgb", "clean"] = "raw"
-    """what it sees: raw frames; pictures that are to be denoised or enhanced (not lwisp-xs); or clean pictures, as a
-    teacher for distillation"""
+    """the network: lwisp, lwisp-s, lwisp-xs, liteisp, liteisp-s; or mapper, which helps to align pairs"""
+    form: Literal["raw", "rgb", "clean", "mapper"] = "raw"
+    """what it sees: raw frames; for rgb pictures that are to be denoised or enhanced; for clean clean pictures, as a
+    teacher for distillation; for mapper frames with pictures whose colours they are given (the form of mapper)"""
     residual: bool = False
     """for the form rgb: the network gives the change of the picture"""
     output: Literal["srgb", "linear"] = "srgb"
@@ -36,17 +52,31 @@ class ModelSettings(Settings):
     engines apply the camera's colour matrix and the tone curve to it"""
     sup: bool = False
     """the second upsampling branch of the published file (not for lwisp-xs)"""
+    options: dict[str, Any] = Field(default={})
+    """what else its family takes, such as {repeats: 3} of mapper"""
+    noise: NoiseSettings | None = None
+    """a plane beside what it sees that holds the noise level, 0 to 1, which engines make of the camera's gain (and
+    exposure) at run time, such as {gain_db: [0, 24], exposure_us: null}; null for none"""
     weights: Path | None = None
     """checkpoint to start from, of the same network, or a core (.onnx), such as one that ships; null starts from
     chance"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_form(cls, values: Any) -> Any:
+        from .models import NETWORKS
+
+        if isinstance(values, dict) and (known := NETWORKS.get(str(values.get("name")))) and len(known.forms) == 1:
+            return {"form": known.forms[0], **values}
+        return values
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        from .models import VARIANTS
+        from .models import NETWORKS
 
-        if name not in VARIANTS:
-            raise ValueError(f"there is no such network, choose among {', '.join(VARIANTS)}")
+        if name not in NETWORKS:
+            raise ValueError(f"there is no such network, choose among {', '.join(NETWORKS)}")
         return name
 
 
@@ -205,10 +235,10 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _fitting_crops(self) -> TrainConfig:
-        from .models import VARIANTS
+        from .models import NETWORKS
 
         # that of the mosaic; pictures are not packed
-        multiple = VARIANTS[self.model.name].multiple // (2 if self.model.form == "rgb" else 1)
+        multiple = NETWORKS[self.model.name].multiple // (2 if self.model.form == "rgb" else 1)
         for source in (*self.data.train, *self.data.validation):
             if source.crop and (source.crop % multiple or source.crop < 2 * multiple):
                 least = f"multiples of {multiple}, {2 * multiple} at least"
@@ -259,10 +289,12 @@ def describe_settings() -> list[str]:
     return described(TrainConfig, SOURCES, "source", "data.train.N")
 
 
-def described(config: type[Settings], kinds: Sequence[type[Settings]], key: str, place: str) -> list[str]:
+def described(
+    config: type[Settings], kinds: Sequence[type[Settings]] = (), key: str = "", place: str = "", prefix: str = ""
+) -> list[str]:
     """A line for each setting of a configuration, and then of the kinds of entries in its list at `place`, which `key`
     tells apart."""
-    lines = _described(config, "")
+    lines = _described(config, prefix)
     for kind in kinds:
         name = get_args(kind.model_fields[key].annotation)[0]
         lines += _described(kind, f"{place} ({name}) ")

@@ -18,6 +18,14 @@ def _begin() -> None:
         signal.signal(number, _leave)
 
 
+def align() -> int:
+    """`isp-align`."""
+    _begin()
+    from .align_cli import main
+
+    return main()
+
+
 def eval_() -> int:
     """`isp-eval`."""
     _begin()

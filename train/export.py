@@ -28,7 +28,7 @@ from ..engines.files import write_whole
 from ..engines.torch_gpu import PROGRAM_INFO
 from .checkpoint import Checkpoint
 from .filter import picture_multiple
-from .models import INPUTS, VARIANTS, CoreModule, Form, PictureModule, form_of
+from .models import NETWORKS, CoreModule, Form, PictureModule, form_of
 
 OPSET = 17
 PICTURE_INFO = f"{PICTURES}.json"
@@ -47,19 +47,19 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
         UserError: Another suffix, a network that only teaches others, or the file cannot be written.
     """
     if (form := form_of(checkpoint.network)) not in _EXPORTED:
-        raise UserError(f"a network of the form {form} only teaches others; export one that it taught")
-    variant = VARIANTS[checkpoint.model]
+        raise UserError(f"a network of the form {form} only helps to train others; export one of these")
+    known = NETWORKS[checkpoint.model]
+    module = _EXPORTED[form](checkpoint.network, checkpoint.output).eval()
     info = CoreInfo(
         model=checkpoint.model,
-        width=variant.width,
+        width=known.width,
         output=checkpoint.output,
-        multiple=variant.multiple if form == "raw" else picture_multiple(checkpoint.model),
-        inputs=INPUTS if form == "raw" else (),
+        multiple=known.multiple if form == "raw" else picture_multiple(checkpoint.model),
+        inputs=module.inputs if isinstance(module, CoreModule) else (),
         run=checkpoint.run,
         data=checkpoint.data,
         licence=checkpoint.licence,
     )
-    module = _EXPORTED[form](checkpoint.network, checkpoint.output).eval()
     suffix = path.suffix.lower()
     if suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path} has no suffix that says what to write; use .onnx (a model core) or .pt2 (for torch)")
@@ -70,7 +70,7 @@ def _example(module: Exported, multiple: int) -> tuple[torch.Tensor, ...]:
     """What to trace with. No size is 1 anywhere in the network, for torch would take it for a constant."""
     if isinstance(module, PictureModule):
         return (torch.rand(2, 3, 2 * multiple, 3 * multiple),)
-    return torch.rand(2, 4, 2 * multiple, 3 * multiple), torch.ones(2, len(INPUTS))
+    return torch.rand(2, 4, 2 * multiple, 3 * multiple), torch.ones(2, len(module.inputs))
 
 
 def _export_onnx(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:

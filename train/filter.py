@@ -8,16 +8,16 @@ import torch
 
 from ..engines.errors import UserError
 from .checkpoint import Checkpoint
-from .models import VARIANTS, PictureModule, form_of
+from .models import NETWORKS, PictureModule, form_of
 
 Picture = npt.NDArray[np.uint8]
 """[H, W, 3], sRGB."""
 
 
 def picture_multiple(model: str) -> int:
-    """What width and height of a picture must be divisible by for a network of `models.VARIANTS`, and twice as large as
+    """What width and height of a picture must be divisible by for a network of `models.NETWORKS`, and twice as large as
     at least: networks of the form "rgb" see pictures where others see planes of half the mosaic's size."""
-    return VARIANTS[model].multiple // 2
+    return NETWORKS[model].multiple // 2
 
 
 def padded(picture: Picture, multiple: int) -> Picture:

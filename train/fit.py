@@ -27,7 +27,7 @@ from .devices import StopRequest, make_fabric, quickened, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
 from .metrics import psnr
-from .models import MODULES, Module, make_lwisp
+from .models import MODULES, Module, make_network
 from .objectives import Objective, make_objective, see
 from .report import Report, picture_row
 from .runs import RunFolder, code_version
@@ -270,12 +270,12 @@ def _module(config: TrainConfig) -> Module:
     model = config.model
     torch.manual_seed(config.seed)
     try:
-        module = MODULES[model.form](make_lwisp(model.name, **_options(model)), model.output)
-    except ValueError as error:
+        module = MODULES[model.form](make_network(model.name, **_options(model)), model.output)
+    except (ValueError, TypeError) as error:
         raise UserError(f"model: {error}") from error
     if model.weights:
         begun = load_checkpoint(model.weights)
-        if (begun.model, begun.options) != (model.name, _options(model)):
+        if (begun.model, _shape(begun.options)) != (model.name, _shape(_options(model))):
             raise UserError(f"model.weights is a checkpoint of {begun.model} {begun.options}, not of {model.name}")
         if begun.output != model.output:
             raise UserError(f"model.weights is of a network that gives {begun.output}; set model.output to that")
@@ -284,9 +284,15 @@ def _module(config: TrainConfig) -> Module:
 
 
 def _options(model: ModelSettings) -> dict[str, Any]:
-    """What `make_lwisp` takes besides the name, without defaults."""
-    given = {"sup": model.sup, "form": model.form, "residual": model.residual}
-    return {name: value for name, value in given.items() if value and value != "raw"}
+    """What `make_network` takes besides the name, without defaults."""
+    noise = model.noise and model.noise.model_dump(mode="json", exclude_none=True)
+    given = {"sup": model.sup, "form": model.form, "residual": model.residual, "noise": noise}
+    return {name: value for name, value in given.items() if value and value != "raw"} | model.options
+
+
+def _shape(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that weights must have in common: another camera has other gains, for which they may be trained on."""
+    return options | ({"noise": True} if "noise" in options else {})
 
 
 def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .config import DistillSettings, TrainConfig
 from .feed import Batch
 from .losses import make_loss
 from .losses.perceptual import DISTANCES
-from .models import MODULES, VARIANTS, Module, form_of, shown
+from .models import CAMERA, MODULES, NETWORKS, Module, form_of, shown
 
 
 def _attention(a: Tensor, b: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Objective(nn.Module):
             network: The module that is trained, as Fabric wraps it.
             batch: Of `feed`.
         """
-        return self.loss(self._see(network, batch), batch["target"])
+        return self.loss(self._see(network, batch), batch["target"], batch.get("mask"))
 
     def _see(self, network: nn.Module, batch: Batch) -> Tensor:
         return see(network, self._takes, batch, self._output, leak=True)
@@ -105,7 +105,7 @@ class Distillation(Objective):
         picture = self._see(network, batch)
         with torch.no_grad(), self._autocast():
             model = see(self.teacher, self.teacher.takes, batch, self.teacher.output)
-        total, parts = self.loss(picture, batch["target"])
+        total, parts = self.loss(picture, batch["target"], batch.get("mask"))
         imitation = {"teacher_pictures": (self._settings.pictures, (picture - model).abs().mean())}
         if self._settings.layers:
             distances = [self._distance(own.float(), taught.float()) for own, taught in self._pairs()]
@@ -125,6 +125,7 @@ class Distillation(Objective):
         batch = {
             "planes": torch.zeros(1, 4, edge // 2, edge // 2),
             "gains": torch.ones(1, 3),
+            "camera": torch.zeros(1, len(CAMERA)),
             "matrix": torch.eye(3)[None],
             "target": torch.zeros(1, 3, edge, edge),
             "input": torch.zeros(1, 3, edge, edge),
@@ -192,7 +193,7 @@ def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int])
             f"distill.teacher: {settings.teacher} holds a network of the form {form}, and this one is of the form "
             f"{own}; give one of the form clean or {own}"
         )
-    multiple = VARIANTS[checkpoint.model].multiple
+    multiple = NETWORKS[checkpoint.model].multiple
     for crop in crops:
         if crop % multiple or crop < 2 * multiple:
             raise UserError(

@@ -2,8 +2,9 @@
 
 A new source is a class here, in the union `AnySource`. Samples are dicts of tensors: `planes` float32 [4, h, w] (R, Gr,
 Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G, B, green 1), `target`
-float32 [3, 2h, 2w] (sRGB in [0, 1]) and `matrix` float32 [3, 3] (the camera's colours after white balance to linear
-sRGB). Those for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains.
+float32 [3, 2h, 2w] (sRGB in [0, 1]), `matrix` float32 [3, 3] (the camera's colours after white balance to linear sRGB)
+and `camera` float32 [2] (exposure in microseconds and gain in dB; what is not known is 0, as engines have it). Those
+for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains.
 """
 
 from __future__ import annotations
@@ -212,6 +213,10 @@ class PairsSource(_FilesSource):
     """what else its reader takes, such as split or sets"""
     white_balance: Literal["camera", "grey_world"] | tuple[float, float, float] = "camera"
     """gains that go with the frames: camera (what the data set tells, else the grey world), grey_world, or three"""
+    gain_db: float = 0.0
+    """the camera's gain in dB, for frames of which the data set tells none"""
+    exposure_us: Annotated[float, Field(ge=0)] = 0.0
+    """exposure in microseconds, for frames of which the data set tells none; 0 where it is not known"""
 
     def open(self, seed: int, *, held_out: bool) -> Opened:
         """Ready to draw from; `held_out` for validation. Raises UserError: no such data, or another layout."""
@@ -228,6 +233,7 @@ class PairsSource(_FilesSource):
             augment=not held_out,
             repeats=self.repeats,
             white_balance=self.white_balance,
+            camera=(self.exposure_us, self.gain_db),
             multiple=_MULTIPLE,
             seed=seed,
             cache_bytes=self.cache_mb * 1_000_000,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ispeed.train.checkpoint import Checkpoint, save_checkpoint
-from ispeed.train.models import make_lwisp
+from ispeed.train.models import make_network
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[[str], Path]:
     def make(model: str = "lwisp-xs") -> Path:
         torch.manual_seed(5)
         path = tmp_path / f"{model}.pt"
-        save_checkpoint(path, Checkpoint(make_lwisp(model), model, run="none", data="chance", licence="Apache-2.0"))
+        save_checkpoint(path, Checkpoint(make_network(model), model, run="none", data="chance", licence="Apache-2.0"))
         return path
 
     return make

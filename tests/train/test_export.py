@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,21 @@ import onnxruntime
 import pytest
 import torch
 
+from ispeed.engines import RawFormat, open_engine, pack
 from ispeed.engines._openvino import openvino_core
 from ispeed.engines.core import CoreInfo, read_core
+from ispeed.engines.graph_reference import graft_reference
+from ispeed.engines.slots import Slots
 from ispeed.train import cli
-from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ispeed.train.entry import INTERRUPTED
-from ispeed.train.models import VARIANTS, CoreModule
+from ispeed.train.models import NETWORKS, VARIANTS, CoreModule, make_network
 
 Make = Callable[..., Path]
 FAMILY = list(VARIANTS)
 TOLERANCE = 1e-4
+NOISE = {"gain_db": [0.0, 24.0], "exposure_us": 1000.0}
+TOLD = {"gain_db": [0.0, 24.0]}
 
 
 def exported(checkpoint: Path, suffix: str) -> Path:
@@ -35,7 +42,7 @@ def exported(checkpoint: Path, suffix: str) -> Path:
 
 def examples(model: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Planes and gains of two sizes and two batches."""
-    rng, half = np.random.default_rng(2), VARIANTS[model].multiple // 2
+    rng, half = np.random.default_rng(2), NETWORKS[model].multiple // 2
     sizes = [(1, 2 * half, 3 * half), (3, 4 * half, 2 * half)]
     return [
         (
@@ -78,6 +85,106 @@ def test_core_says_what_it_is(make_checkpoint: Make, model: str):
     dims = {value.name: len(value.type.tensor_type.shape.dim) for value in core.model.graph.input}
     assert dims == {"raw": 4, "params": 2}
     assert {t.data_type for t in core.model.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+# ---- networks that are told the noise level ----------------------------------------------------------------
+
+
+@pytest.fixture
+def make_told(tmp_path: Path) -> Make:
+    """Writes a checkpoint of a network with a noise plane that shows: its weights are chance, but large there."""
+
+    def make(model: str, noise: dict[str, object]) -> Path:
+        torch.manual_seed(6)
+        network = make_network(model, noise=noise)
+        with torch.no_grad():
+            if model == "liteisp-s":
+                network.tail[0].weight[:, -1] *= 30  # the plane reaches the tail past all scales
+                network.tail[2].bias += 0.5
+            else:
+                network.c0[1].weight[:, -1] *= 30
+        path = tmp_path / f"{model}.pt"
+        save_checkpoint(path, Checkpoint(network, model, {"noise": noise}, run="none", data="chance", licence="CC0"))
+        return path
+
+    return make
+
+
+def columns(inputs: tuple[str, ...], gains: np.ndarray, exposure: float, gain: float) -> np.ndarray:
+    told = {"exposure_us": exposure, "gain_db": gain}
+    rest = [np.full(len(gains), told[name], np.float32) for name in inputs[3:]]
+    return np.concatenate([gains, *(column[:, None] for column in rest)], 1)
+
+
+@pytest.mark.parametrize(("model", "noise"), [("liteisp-s", NOISE), ("lwisp-xs", TOLD)])
+def test_told_cores_in_onnx_runtime_and_openvino(make_told: Make, model: str, noise: dict[str, object]):
+    checkpoint = make_told(model, noise)
+    core = read_core(exported(checkpoint, ".onnx"))
+    assert (core.info.model, core.info.multiple, core.info.width) == (model, 16 if "lite" in model else 8, 16)
+    assert core.info.inputs[3:] == tuple(sorted(noise))
+    assert [(o.domain, o.version) for o in core.model.opset_import] == [("", 17)]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(core.path, options, providers=["CPUExecutionProvider"])
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino_core().compile_model(core.path, "CPU", exact)
+    for raw, gains in examples(model):
+        pictures = []
+        for exposure, gain in ((0.0, 0.0), (500.0, 6.0), (1000.0, 21.0)):
+            params = columns(core.info.inputs, gains, exposure, gain)
+            expected = by_torch(checkpoint, raw, params)
+            for shown in (session.run(None, {"raw": raw, "params": params})[0], compiled([raw, params])[0]):
+                np.testing.assert_allclose(shown, expected, atol=TOLERANCE, rtol=0)
+            pictures.append(expected)
+        assert min(float(np.abs(a - b).max()) for a, b in pairwise(pictures)) > 50 * TOLERANCE
+
+
+def test_program_that_is_told_the_noise_level(make_told: Make):
+    checkpoint = make_told("lwisp-xs", NOISE)
+    files = {"ispeed.json": ""}
+    program = torch.export.load(exported(checkpoint, ".pt2"), extra_files=files)
+    inputs = CoreInfo.from_json(json.loads(files["ispeed.json"])).inputs
+    for raw, gains in examples("lwisp-xs"):
+        params = columns(inputs, gains, 200.0, 3.0)
+        with torch.inference_mode():
+            shown = program.module()(torch.from_numpy(raw), torch.from_numpy(params)).numpy()
+        np.testing.assert_allclose(shown, by_torch(checkpoint, raw, params), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(("model", "noise"), [("liteisp-s", TOLD), ("lwisp-xs", NOISE)])
+def test_the_gain_of_a_frame_changes_its_picture_as_in_training(
+    make_told: Make, model: str, noise: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The grafted engine on the processor, told gain and exposure as they come with frames, against the module."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checkpoint = make_told(model, noise)
+    core, info = CoreModule(load_checkpoint(checkpoint).network), read_core(exported(checkpoint, ".onnx")).info
+    fmt, rng = RawFormat(50, 46, "BayerGR12", 64), np.random.default_rng(3)
+    raw, srgb = Slots(1, fmt.payload_size), Slots(1, 3 * fmt.width * fmt.height)
+    raw.slot(0)[:] = pack(rng.integers(40, 4096, (fmt.height, fmt.width)).astype(np.uint16), fmt)
+
+    def run_core(planes: np.ndarray, params: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return core(torch.from_numpy(planes)[None].float(), torch.from_numpy(params)[None].float())[0].numpy()
+
+    engine = open_engine(str(checkpoint.with_suffix(".onnx")), precision="fp32", threads=1)
+    pictures = []
+    try:
+        assert engine.info.inputs == info.inputs
+        engine.prepare(fmt, 1, raw, srgb)
+        for exposure, gain in ((1000.0, 0.0), (1000.0, 18.0), (math.nan, 18.0), (math.nan, math.nan)):
+            given = columns(info.inputs, np.array([[1.5, 1.0, 2.0]], np.float32), exposure, gain)
+            engine.develop([0], [0], given).wait()
+            shown = srgb.slot(0).reshape(fmt.height, fmt.width, 3).astype(int)
+            expected = graft_reference(raw.slot(0), fmt, run_core, info, np.nan_to_num(given[0]))
+            assert np.abs(shown - expected).max() <= 1
+            pictures.append(shown)
+    finally:
+        engine.close()
+    low, high, unknown_exposure, unknown = pictures
+    assert np.abs(low - high).max() > 8, "more gain, another picture"
+    assert np.array_equal(unknown_exposure, high), "an exposure that is not known counts as the usual one"
+    assert np.array_equal(unknown, low), "a gain that is not known counts as none"
 
 
 def test_core_computes_no_constants(make_checkpoint: Make):

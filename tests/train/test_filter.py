@@ -120,7 +120,7 @@ def test_a_program_gives_the_same(tmp_path: Path):
 def test_a_teacher_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     checkpoint("clean", path=tmp_path / "teacher.pt")
     assert cli.export([str(tmp_path / "teacher.pt")]) == 2
-    assert "only teaches others; export one that it taught" in capsys.readouterr().err
+    assert "only helps to train others; export one of these" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["raw", "clean"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ispeed.train.models import FORMS, MODULES, VARIANTS, CoreModule, Form, form_of, make_lwisp, shown
+from ispeed.train.models import MODULES, VARIANTS, CoreModule, Form, form_of, make_lwisp, shown
 from ispeed.train.models.core import PictureModule
 from ispeed.train.models.lwisp import LWISP, Conv, Down, FineGrainedAttention
 
@@ -84,7 +84,7 @@ def test_frames_of_a_batch_do_not_touch_each_other(name: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [(name, form) for name in FAMILY for form in FORMS if form != "rgb" or name in FULL]
+    ("name", "form"), [(name, form) for name in FAMILY for form in CHANNELS if form != "rgb" or name in FULL]
 )
 def test_the_gradient_reaches_every_weight(name: str, form: Form):
     network = make_lwisp(name, form=form)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .cfa import spread
+from .sensor import FULL_WELL
 
 Range = tuple[float, float]
 """Lowest and highest; equal where nothing varies."""
@@ -109,6 +110,22 @@ class SensorState(NamedTuple):
     digital_gains: Tensor
     steps: Tensor
     pedestal: float
+
+
+def gain_db(shot: Tensor, full_well: float = FULL_WELL) -> Tensor:
+    """The gain that a camera is at whose shot noise is that.
+
+    White is `full_well` electrons at 0 dB and, as gain is turned up, as many times fewer: shot noise, which is one
+    divided by them, grows as fast as the gain. Digital gains, which come after conversion, are not counted.
+
+    Args:
+        shot: float32 [B], variances per signal, as of `SensorState`.
+        full_well: Electrons at white at 0 dB; that of the simulated camera where nothing is known.
+
+    Returns:
+        float32 [B], in dB; 0 without noise.
+    """
+    return torch.where(shot > 0, 20 * torch.log10(shot.clamp(min=1e-12) * full_well), 0.0)
 
 
 def draw_even(limits: Range, count: int, generator: torch.Generator) -> Tensor:

@@ -54,6 +54,7 @@ class RawPairs(DrawnSamples[PairFiles]):
         augment: bool = True,
         repeats: int = 1,
         white_balance: str | tuple[float, float, float] = "camera",
+        camera: tuple[float, float] = (0.0, 0.0),
         multiple: int = 2,
         seed: int = 0,
         cache_bytes: int = 1 << 30,
@@ -68,6 +69,7 @@ class RawPairs(DrawnSamples[PairFiles]):
             repeats: Pieces of each frame and epoch.
             white_balance: "camera" for what the data set tells and else the grey world of the whole frame,
                 "grey_world", or gains of red, green and blue for all.
+            camera: Exposure in microseconds and gain in dB, where the data set does not tell; 0 is not known.
             multiple: Whole frames are cut so that width and height are divisible by it; even.
             seed: Of everything drawn.
             cache_bytes: Decoded frames are kept up to so many bytes, shared out among the workers of a loader; 0
@@ -83,6 +85,7 @@ class RawPairs(DrawnSamples[PairFiles]):
         self._reader = reader
         self._gains = _fixed_gains(white_balance)
         self._grey_world = white_balance == "grey_world"
+        self._camera = camera
         self._crop, self._augment, self._multiple = crop, augment, multiple
         self._cache: Cache[tuple[RawPair, Gains]] = Cache(cache_bytes)
 
@@ -94,6 +97,9 @@ class RawPairs(DrawnSamples[PairFiles]):
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
             matrix: float32 [3, 3], the identity: data sets do not tell the camera's colours.
+            camera: float32 [2], exposure in microseconds and gain in dB; what is not known is 0.
+            mask: float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; only where the data set has
+                masks.
 
         Raises:
             IndexError: There is no such sample.
@@ -101,12 +107,21 @@ class RawPairs(DrawnSamples[PairFiles]):
         """
         pair, gains = self._load(self._checked(index) % len(self._files))
         window = self._window(index, pair)
-        return {
+        sample = {
             "planes": torch.from_numpy(_planes(window.of(pair.samples), pair.raw_format)),
             "gains": torch.from_numpy(gains.copy()),
             "target": torch.from_numpy(np.ascontiguousarray(window.of(pair.target).transpose(2, 0, 1))).float() / 255,
             "matrix": torch.eye(3),
+            "camera": torch.tensor(
+                [
+                    given if told is None else told
+                    for told, given in zip((pair.exposure_us, pair.gain_db), self._camera, strict=True)
+                ]
+            ),
         }
+        if pair.mask is not None:
+            sample["mask"] = torch.from_numpy(np.ascontiguousarray(window.of(pair.mask))).float()[None] / 255
+        return sample
 
     def _load(self, index: int) -> tuple[RawPair, Gains]:
         kept = self._cache.get(index)

@@ -147,6 +147,7 @@ class Photos(DrawnSamples[PhotoFile]):
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
             matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB.
+            camera: float32 [2], exposure in microseconds, not known and therefore 0, and gain in dB.
 
         Raises:
             IndexError: There is no such sample.

@@ -23,6 +23,7 @@ from ...engines.raw_files import load_raw
 Samples = npt.NDArray[np.uint16]
 Picture = npt.NDArray[np.uint8]
 Gains = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.uint8]
 
 PNG, JPEG = (".png",), (".jpg", ".jpeg")
 
@@ -37,6 +38,9 @@ class RawPair:
         raw_format: Of the samples; Bayer.
         target: uint8 [H, W, 3], sRGB, pixel for pixel over the samples.
         gains: float32 [3], the white balance that the data set tells, green 1; None where it tells none.
+        mask: uint8 [H, W], how much each place of the target counts, 255 for all of it; None where each counts.
+        exposure_us: The exposure that the data set tells, in microseconds; None where it tells none.
+        gain_db: The camera's gain that the data set tells, in dB; None where it tells none.
     """
 
     name: str
@@ -44,11 +48,14 @@ class RawPair:
     raw_format: RawFormat
     target: Picture
     gains: Gains | None = None
+    mask: Mask | None = None
+    exposure_us: float | None = None
+    gain_db: float | None = None
 
     @property
     def bytes(self) -> int:
         """What it takes in memory."""
-        return self.samples.nbytes + self.target.nbytes
+        return self.samples.nbytes + self.target.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class PairFiles:
         target: The picture.
         group: Equal for pairs that show the same scene and must not be torn apart between training and validation.
         extra: What else is read for it.
+        part: Which of the pieces that the two files are cut into, from 0; None for all of them.
     """
 
     name: str
@@ -68,6 +76,7 @@ class PairFiles:
     target: Path
     group: str
     extra: tuple[Path, ...] = ()
+    part: int | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -195,22 +204,33 @@ def read_picture(path: Path) -> Picture:
 
 
 def make_pair(
-    files: PairFiles, samples: Samples, raw_format: RawFormat, target: Picture, gains: Gains | None = None
+    files: PairFiles,
+    samples: Samples,
+    raw_format: RawFormat,
+    target: Picture,
+    gains: Gains | None = None,
+    *,
+    mask: Mask | None = None,
+    apart: bool = False,
 ) -> RawPair:
     """Put a pair together.
+
+    Args:
+        files, samples, raw_format, target, gains, mask: See `RawPair`.
+        apart: The target need not lie over the frame, nor be as large: it is still to be aligned.
 
     Raises:
         UserError: The two differ in size, or the frame has no colours.
     """
     if raw_format.cfa == "MONO":
         raise UserError(f"{files.raw} holds {raw_format.pixel_format}, which has no colours; give Bayer frames")
-    if samples.shape != target.shape[:2]:
+    if samples.shape != target.shape[:2] and not apart:
         height, width = samples.shape
         raise UserError(
             f"{files.raw} is {width}x{height}, but its picture {files.target} is {target.shape[1]}x{target.shape[0]}: "
             "the two of a pair must lie on each other pixel for pixel"
         )
-    return RawPair(files.name, samples, raw_format, target, gains)
+    return RawPair(files.name, samples, raw_format, target, gains, mask)
 
 
 def one_black(samples: Samples, blacks: npt.ArrayLike, white: float) -> tuple[Samples, float, float]:

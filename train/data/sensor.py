@@ -20,7 +20,7 @@ COLOUR_MATRIX: Floats = np.linalg.inv(CAMERA_FROM_SRGB / CAMERA_FROM_SRGB.sum(1,
 """Camera RGB after white balance to linear sRGB: [3, 3], rows sum to 1."""
 
 FULL_WELL = 10_000
-"""Electrons at full scale, at 0 dB."""
+"""Electrons at full scale, at a gain of 0 dB."""
 
 READ_NOISE = 4
 """Electrons rms."""
@@ -36,11 +36,13 @@ class Exposure(NamedTuple):
         planes: float32 [4, H/2, W/2], R, Gr, Gb, B with noise and quantisation, black 0 and white 1.
         gains: float32 [3], white balance of R, G and B, green 1.
         clean: float32 [4, H/2, W/2], the planes without noise.
+        gain_db: The gain with which the noise grew.
     """
 
     planes: Floats
     gains: Floats
     clean: Floats
+    gain_db: float
 
 
 def expose(rng: np.random.Generator, scene: Floats) -> Exposure:
@@ -55,7 +57,8 @@ def expose(rng: np.random.Generator, scene: Floats) -> Exposure:
     camera = scene @ (CAMERA_FROM_SRGB * (level * light)[:, None]).T.astype(np.float32)
     planes = np.stack([camera[0::2, 0::2, 0], camera[0::2, 1::2, 1], camera[1::2, 0::2, 1], camera[1::2, 1::2, 2]])
     np.minimum(planes, 1, out=planes)
-    return Exposure(_converted(rng, planes), _gains(rng, light), planes)
+    gain_db = rng.choice([0, rng.uniform(0, 18)])
+    return Exposure(_converted(rng, planes, gain_db), _gains(rng, light), planes, float(gain_db))
 
 
 def _gains(rng: np.random.Generator, light: npt.NDArray[np.float64]) -> Floats:
@@ -66,9 +69,9 @@ def _gains(rng: np.random.Generator, light: npt.NDArray[np.float64]) -> Floats:
     return np.clip(gains / gains[1], 0.25, 8).astype(np.float32)
 
 
-def _converted(rng: np.random.Generator, signal: Floats) -> Floats:
+def _converted(rng: np.random.Generator, signal: Floats, gain_db: np.float64) -> Floats:
     """Shot noise, read noise, conversion to 8, 10 or 12 bits above a pedestal."""
-    electron = 10 ** (rng.choice([0, rng.uniform(0, 18)]) / 20) / FULL_WELL
+    electron = 10 ** (gain_db / 20) / FULL_WELL
     variance = signal * electron + (READ_NOISE * electron) ** 2
     noisy = signal + rng.standard_normal(signal.shape, np.float32) * np.sqrt(variance)
     depth = int(rng.choice([8, 10, 12]))

@@ -62,15 +62,11 @@ def hold_out(files: Sequence[G], share: float) -> tuple[list[G], list[G]]:
     return [file for file in files if file.group not in held], [file for file in files if file.group in held]
 
 
-def read_split(path: Path, files: Sequence[G]) -> list[G]:
-    """Those that a list names, in its order.
-
-    Args:
-        path: A text file, one name per line; empty lines and those that begin with # do not count.
-        files: All of them.
+def read_names(path: Path) -> list[str]:
+    """The names in a text file, one per line; empty lines and those that begin with # do not count.
 
     Raises:
-        UserError: The list cannot be read, names nothing, or names something twice or that is not there.
+        UserError: The list cannot be read, or names nothing.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -79,6 +75,20 @@ def read_split(path: Path, files: Sequence[G]) -> list[G]:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"the list {path} names nothing: write one name per line")
+    return names
+
+
+def read_split(path: Path, files: Sequence[G]) -> list[G]:
+    """Those that a list names, in its order.
+
+    Args:
+        path: A text file, see `read_names`.
+        files: All of them.
+
+    Raises:
+        UserError: The list cannot be read, names nothing, or names something twice or that is not there.
+    """
+    names = read_names(path)
     by_name = {file.name: file for file in files}
     for name in names:
         if name not in by_name:

@@ -19,8 +19,9 @@ from ...engines.errors import UserError
 from ..curves import TONES, light_of_codes
 from .cameras import COLOURS, draw_matrices
 from .cfa import mosaic, planes, red_part
-from .noise import SENSORS, Range, SensorModel, SensorState, add_noise, draw_log, draw_sensor
+from .noise import SENSORS, Range, SensorModel, SensorState, add_noise, draw_log, draw_sensor, gain_db
 from .optics import blur, draw_kernels
+from .sensor import FULL_WELL
 
 _BRIGHT = 0.9
 """Mean of the colours from which a highlight is kept from being darkened."""
@@ -40,6 +41,8 @@ class Unprocessing:
         motion_rate, defocus_rate: Shares of the frames, their sum at most 1. The picture to reach stays sharp.
         keep_brightness: The picture to reach is the photograph itself, whatever the exposure: networks have to guess
             how bright a scene was. Else the picture follows the exposure, as it does in an engine.
+        full_well: Electrons at white at a gain of 0 dB, of the camera that frames are made for: what gain the noise
+            that was drawn stands for (`noise.gain_db`).
     """
 
     sensor: SensorModel
@@ -50,6 +53,7 @@ class Unprocessing:
     motion_rate: float = 0.0
     defocus_rate: float = 0.0
     keep_brightness: bool = False
+    full_well: float = FULL_WELL
 
     def __post_init__(self) -> None:
         for name, value, known in (("colours", self.colours, COLOURS), ("tone", self.tone, TONES)):
@@ -62,6 +66,8 @@ class Unprocessing:
             )
         if self.gain_error < 0:
             raise UserError(f"gain_error is {self.gain_error:g}: it is a standard deviation, 0 or more")
+        if self.full_well <= 0:
+            raise UserError(f"full_well is {self.full_well:g}: it is a number of electrons, above 0")
         low, high = self.light
         if not 0 < low <= high:
             raise UserError(f"exposure is {low:g} to {high:g}: it is a range of factors above 0, the lower one first")
@@ -97,6 +103,7 @@ _OPTIONS = {
     "motion_rate": "a number",
     "defocus_rate": "a number",
     "keep_brightness": "true or false",
+    "full_well": "a number",
 }
 """What a recipe may say, and of what kind it is."""
 
@@ -145,6 +152,7 @@ class Frames(NamedTuple):
         gains: float32 [B, 3], white balance of red, green and blue, green 1.
         target: float32 [B, 3, H, W], sRGB in [0, 1], the picture to reach.
         matrices: float32 [B, 3, 3], camera after white balance to linear sRGB: an engine's colour matrix.
+        camera: float32 [B, 2], exposure in microseconds, not known and therefore 0, and gain in dB.
     """
 
     mosaic: Tensor
@@ -152,6 +160,7 @@ class Frames(NamedTuple):
     gains: Tensor
     target: Tensor
     matrices: Tensor
+    camera: Tensor
 
     def samples(self) -> dict[str, Tensor]:
         """What training takes, of the part that begins with red (`cfa.red_part`).
@@ -161,12 +170,14 @@ class Frames(NamedTuple):
             gains: float32 [B, 3].
             target: float32 [B, 3, 2h, 2w].
             matrix: float32 [B, 3, 3].
+            camera: float32 [B, 2].
         """
         return {
             "planes": planes(self.mosaic, self.cfa),
             "gains": self.gains,
             "target": red_part(self.target, self.cfa),
             "matrix": self.matrices,
+            "camera": self.camera,
         }
 
 
@@ -218,7 +229,9 @@ def expose(
     samples = mosaic(blur(camera, drawn.kernels), cfa).clamp_(0.0, 1.0)
     frame = add_noise(samples, drawn.sensor, cfa, noise_generator)
     matrices = torch.linalg.inv(drawn.camera_from_srgb.double()).to(light)
-    return Frames(frame, cfa, drawn.gains.to(light), target, matrices)
+    gains = gain_db(drawn.sensor.shot, settings.full_well)
+    camera = torch.stack([torch.zeros_like(gains), gains], 1)
+    return Frames(frame, cfa, drawn.gains.to(light), target, matrices, camera.to(light))
 
 
 def exposed(photos: Tensor, drawn: Drawn, settings: Unprocessing) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,32 @@
 """What training makes small: differences of pictures, float [B, 3, H, W] in [0, 1], as scalars with finite slopes."""
 
-from .basic import L1, Charbonnier, Gradient
+from ..vgg import VGG19, load_vgg19
+from .amplitude import Amplitude, sliced_wasserstein
+from .basic import L1, MSE, Charbonnier, Gradient
 from .colour import BlurredColour, ColourAngle
 from .ms_ssim import MsSsim, ms_ssim
-from .perceptual import VGG19, Perceptual, load_vgg19
+from .perceptual import Perceptual
+from .phase import MaskedL1, PhaseMask, phase_similarity
 from .table import LOSSES, WeightedLoss, make_loss
 
 __all__ = [
     "L1",
     "LOSSES",
+    "MSE",
     "VGG19",
+    "Amplitude",
     "BlurredColour",
     "Charbonnier",
     "ColourAngle",
     "Gradient",
+    "MaskedL1",
     "MsSsim",
     "Perceptual",
+    "PhaseMask",
     "WeightedLoss",
     "load_vgg19",
     "make_loss",
     "ms_ssim",
+    "phase_similarity",
+    "sliced_wasserstein",
 ]

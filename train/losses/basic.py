@@ -30,6 +30,37 @@ def checked(shown: Tensor, wanted: Tensor, least: int = 1) -> tuple[Tensor, Tens
     return shown.to(kind), wanted.to(kind)
 
 
+def checked_mask(mask: Tensor, shown: Tensor) -> Tensor:
+    """A mask for pictures, of their kind.
+
+    Args:
+        mask: [B, 1, H, W], 1 where the pictures may be compared and 0 where not.
+        shown: Of `checked`.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    expected = (shown.shape[0], 1, *shown.shape[2:])
+    if mask.shape != expected:
+        raise ValueError(f"the mask of pictures {[*shown.shape]} is {[*expected]}, not {[*mask.shape]}")
+    return mask.to(shown)
+
+
+def equal_outside(shown: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+    """`shown` where the mask is 1, and what is wanted where it is 0: what lies there costs nothing and has no slope.
+
+    Args:
+        shown, wanted: As of `checked`.
+        mask: As of `checked_mask`.
+
+    Raises:
+        ValueError: Other shapes.
+    """
+    a, b = checked(shown, wanted)
+    m = checked_mask(mask, a)
+    return b + m * (a - b)
+
+
 class L1(nn.Module):
     """Mean absolute difference."""
 
@@ -37,6 +68,15 @@ class L1(nn.Module):
         """Of [B, C, H, W], any size; a scalar."""
         a, b = checked(shown, wanted)
         return (a - b).abs().mean()
+
+
+class MSE(nn.Module):
+    """Mean squared difference."""
+
+    def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
+        """Of [B, C, H, W], any size; a scalar."""
+        a, b = checked(shown, wanted)
+        return (a - b).square().mean()
 
 
 class Charbonnier(nn.Module):

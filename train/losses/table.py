@@ -9,10 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...engines.errors import UserError
-from .basic import L1, Charbonnier, Gradient, positive
+from ..features import load_features
+from ..vgg import VGG19_TAPS, load_vgg19
+from .amplitude import DEPTHS, Amplitude
+from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
 from .colour import BlurredColour, ColourAngle
 from .ms_ssim import MsSsim
-from .perceptual import VGG19_TAPS, Perceptual, load_vgg19
+from .perceptual import Perceptual
+from .phase import MaskedL1
 
 
 def _perceptual(
@@ -31,20 +35,45 @@ def _perceptual(
     return Perceptual(network, distance, weights)  # pyright: ignore[reportArgumentType]
 
 
+def _amplitude(
+    file: str | None = None,
+    depths: Sequence[str] = DEPTHS,
+    filters: int = 256,
+    size: int = 5,
+    seed: int = 0,
+    at_once: int | None = None,
+    *,
+    encoder: nn.Module | None = None,
+) -> nn.Module:
+    if file is None and encoder is None:
+        raise ValueError(
+            "file is missing; give the path of a checkpoint of the form clean, or of the weights of VGG-19"
+        )
+    features = load_features(file, depths) if file is not None else encoder
+    return Amplitude(features, filters, size, seed, at_once)  # pyright: ignore[reportArgumentType]
+
+
 LOSSES: dict[str, Callable[..., nn.Module]] = {
     "l1": L1,
     "charbonnier": Charbonnier,
+    "mse": MSE,
     "gradient": Gradient,
     "ms_ssim": MsSsim,
     "perceptual": _perceptual,
     "colour": BlurredColour,
     "colour_angle": ColourAngle,
+    "phase": MaskedL1,
+    "amplitude": _amplitude,
 }
-"""Each takes its options by name and gives a module of (shown, wanted), float [B, 3, H, W] in [0, 1]."""
+"""Each takes its options by name and gives a module of (shown, wanted), float [B, 3, H, W] in [0, 1]. One that says
+`takes_mask` takes a mask [B, 1, H, W] as well."""
 
 
 class WeightedLoss(nn.Module):
     """A weighted sum of losses.
+
+    Where samples have a mask, losses that say `takes_mask` are given it, and for the others the pictures are made equal
+    outside of it: such a loss is then a mean over whole pictures in which the rest counts as right.
 
     Args:
         parts: By name.
@@ -55,9 +84,18 @@ class WeightedLoss(nn.Module):
         super().__init__()
         self.parts, self.weights = nn.ModuleDict(parts), dict(weights)
 
-    def forward(self, shown: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum, and each loss before its weight and without a graph, for the log. Raises what the parts raise."""
-        values = {name: part(shown, wanted) for name, part in self.parts.items()}
+    def forward(self, shown: Tensor, wanted: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum, and each loss before its weight and without a graph, for the log. Raises what the parts raise.
+
+        Args:
+            shown, wanted: float [B, 3, H, W] in [0, 1].
+            mask: float [B, 1, H, W], 1 where they may be compared; None compares everywhere.
+        """
+        inside = shown if mask is None else equal_outside(shown, wanted, mask)
+        values = {
+            name: part(shown, wanted, mask) if getattr(part, "takes_mask", False) else part(inside, wanted)
+            for name, part in self.parts.items()
+        }
         total = sum(self.weights[name] * value for name, value in values.items())
         return total, {name: value.detach() for name, value in values.items()}  # pyright: ignore[reportReturnType]
 
@@ -68,7 +106,7 @@ def make_loss(terms: Mapping[str, Any], *, encoder: nn.Module | None = None) -> 
     Args:
         terms: A name of `LOSSES` to its weight, or to its weight with options:
             {"charbonnier": 1, "perceptual": {"weight": 0.05, "file": "vgg19.pth"}}.
-        encoder: For "perceptual" where no file of VGG-19 is named.
+        encoder: For "perceptual" and "amplitude" where no file is named.
 
     Raises:
         UserError: Unknown names or options, weights that are not positive, or a file that cannot be used; all of
@@ -92,10 +130,11 @@ def _make(name: str, asked: Any, encoder: nn.Module | None) -> tuple[float, nn.M
         raise ValueError(f"there is no such loss, choose among {', '.join(LOSSES)}")
     options = dict(asked) if isinstance(asked, Mapping) else {"weight": asked}
     weight = positive("weight", options.pop("weight", 1.0))
-    known = {key: p for key, p in inspect.signature(LOSSES[name]).parameters.items() if p.kind is not p.KEYWORD_ONLY}
+    takes = inspect.signature(LOSSES[name]).parameters
+    known = [key for key, parameter in takes.items() if parameter.kind is not parameter.KEYWORD_ONLY]
     unknown = [str(key) for key in options if key not in known]
     if unknown:
         raise ValueError(f"unknown: {', '.join(unknown)}; it takes {', '.join(['weight', *known])}")
-    if name == "perceptual":
+    if "encoder" in takes:
         options["encoder"] = encoder
     return weight, LOSSES[name](**options)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engines.errors import UserError
-from ..losses.perceptual import VGG, Tapped, load_layers, read_weights
+from ..vgg import VGG, Tapped, load_layers, read_weights
 from .pictures import unit_pair
 
 VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))

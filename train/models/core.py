@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..curves import linear_from_srgb, srgb_from_linear
-from .lwisp import Form
+from .noise_level import NoiseInput, NoiseLevel
 
 INPUTS = ("wb_r", "wb_g", "wb_b")
-"""Columns of `params`."""
+"""Columns of `params` that every core has; those of the noise level follow."""
+
+CAMERA = ("exposure_us", "gain_db")
+"""Columns of the `camera` of a sample."""
 
 Output = Literal["srgb", "linear"]
 """What a core gives: display values, or light in the camera's colours, of which the engine's tail makes them."""
@@ -26,33 +29,51 @@ class CoreModule(nn.Module):
     """A network that white-balances what it sees, as `engines.core` asks of a core.
 
     Args:
-        network: Planes [B, 4, H/2, W/2] to [B, 3, H, W] in [0, 1].
+        network: Planes [B, 4, H/2, W/2] to [B, 3, H, W] in [0, 1]; with an attribute `noise` (a `NoiseLevel`) it is
+            told the noise level, [B, 1, 1, 1], as well.
         output: "linear" squares what the network gives, which therefore is about as even to the eye as display values,
             and as well served by numbers of few bits.
     """
 
-    takes = ("planes", "gains")
+    takes: tuple[str, ...] = ("planes", "gains")
     """What of a sample its arguments are."""
+
+    inputs: tuple[str, ...] = INPUTS
+    """Columns of `params`."""
 
     def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
         super().__init__()
         self.network, self.output = network, output
+        level: NoiseLevel | None = getattr(network, "noise", None)
+        self.noise = None if level is None else NoiseInput(level)
+        if level is not None:
+            self.takes, self.inputs = (*self.takes, "camera"), (*INPUTS, *level.inputs)
 
-    def forward(self, raw: Tensor, params: Tensor) -> Tensor:
+    def forward(self, raw: Tensor, params: Tensor, camera: Tensor | None = None) -> Tensor:
         """Develop planes that are not white balanced.
 
         A sample is limited to 1 after its gain, as in the classic engine, so that burnt-out highlights stay white.
 
         Args:
             raw: float32 [B, 4, H/2, W/2], R, Gr, Gb, B, black 0, white 1.
-            params: float32 [B, 3], gains of red, green and blue.
+            params: float32 [B, K], the columns `inputs`: gains of red, green and blue, and what the noise level is
+                made of.
+            camera: In training, float32 [B, 2], the columns `CAMERA`: `params` then are the gains alone.
 
         Returns:
             float32 [B, 3, H, W] in [0, 1]: sRGB, or light in the camera's colours after white balance.
         """
-        gains = torch.cat([params[:, :2], params[:, 1:]], 1)[:, :, None, None]  # of R, Gr and of Gb, B
-        given = self.network(torch.clamp(raw * gains, max=1.0))
-        return given * given if self.output == "linear" else given
+        gains = torch.cat([params[:, :2], params[:, 1:3]], 1)[:, :, None, None]  # of R, Gr and of Gb, B
+        planes = torch.clamp(raw * gains, max=1.0)
+        if self.noise is None:
+            given = self.network(planes)
+        else:
+            told = params[:, len(INPUTS) :] if camera is None else camera[:, len(INPUTS) - len(self.inputs) :]
+            given = self.network(planes, self.noise(told))
+        if self.output == "srgb":
+            return given
+        # a network that nothing limits in training is led back from below black
+        return given * (given.abs() if self.training else given)
 
 
 class CleanModule(nn.Module):
@@ -88,18 +109,6 @@ class PictureModule(nn.Module):
         """sRGB [B, 3, H, W] in [0, 1] to the same."""
         given = self.network(picture)
         return given if self.training else given.clamp(0.0, 1.0)
-
-
-Module = CoreModule | CleanModule | PictureModule
-"""A network as training calls it: with `takes` of a sample, `network` and `output`."""
-
-MODULES: dict[Form, type[Module]] = {"raw": CoreModule, "clean": CleanModule, "rgb": PictureModule}
-"""By the form of the network."""
-
-
-def form_of(network: nn.Module) -> Form:
-    """Of a network that `make_lwisp` made."""
-    return cast(Form, network.form)
 
 
 def shown(given: Tensor, matrices: Tensor, output: str, *, leak: bool = False) -> Tensor:

@@ -14,29 +14,30 @@ The form "rgb" is the published one, for pictures that are to be denoised or enh
 upsampling block, 1,997,449 parameters. Where the file adds its input to a sigmoid, which can only make it brighter,
 `residual` adds it to a hyperbolic tangent.
 
-What is ours: `width` scales every layer; `half_resolution` builds the same blocks at half the packed resolution, with
-two levels and no bottleneck, for machines on which the layers at full packed resolution are what takes the time. The
-form "clean" is the teacher of heterogeneous distillation, of which the paper says no more than that it sees the clean
-image: the same graph with the picture itself folded into planes, so that every layer has the shape of the student's.
-Skips at the highest resolution are cut, or it would learn to copy; the small form keeps its second, because too little
-passes below it to give a picture back.
+What is ours: `noise_plane` lets the first convolution see a fifth plane, which holds the noise level; `width` scales
+every layer; `half_resolution` builds the same blocks at half the packed resolution, with two levels and no bottleneck,
+for machines on which the layers at full packed resolution are what takes the time. The form "clean" is the teacher of
+heterogeneous distillation, of which the paper says no more than that it sees the clean image: the same graph with the
+picture itself folded into planes, so that every layer has the shape of the student's. Skips at the highest resolution
+are cut, or it would learn to copy; the small form keeps its second, because too little passes below it to give a
+picture back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from .forms import Form
+from .noise_level import with_plane
+
 SLOPE = 0.2
 """Of every leaky rectifier."""
 
-Form = Literal["raw", "rgb", "clean"]
-"""What a network sees and gives: planes to a picture, a picture to a better one, or a clean picture to itself."""
-
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS: tuple[Form, ...] = ("raw", "rgb", "clean")
+"""Those that the family has."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,23 @@ class LWISP(nn.Module):
         sup: Add the upsampled encoder feature to each upsampled decoder feature, through the same weights.
         form: See `Form`.
         residual: For "rgb": what is learned is the change of the picture.
+        noise_plane: For "raw": see a plane that holds the noise level.
     """
 
-    def __init__(self, width: int = 16, *, sup: bool = False, form: Form = "raw", residual: bool = False) -> None:
+    def __init__(
+        self,
+        width: int = 16,
+        *,
+        sup: bool = False,
+        form: Form = "raw",
+        residual: bool = False,
+        noise_plane: bool = False,
+    ) -> None:
         super().__init__()
         w = width
-        self.sup, self.form, self.residual = sup, form, residual
+        self.sup, self.form, self.residual, self.noise_plane = sup, form, residual, noise_plane
         self.fold = nn.PixelUnshuffle(2) if form == "clean" else nn.Identity()
-        self.c0, self.c1 = Conv({"raw": 4, "rgb": 3, "clean": 12}[form], w), Double(w, w)
+        self.c0, self.c1 = Conv({"raw": 4, "rgb": 3, "clean": 12}[form] + noise_plane, w), Double(w, w)
         self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
         self.p2, self.c3 = Down(2 * w), Double(4 * w, 4 * w)
         self.p3, self.c4 = Down(4 * w), Double(8 * w, 8 * w)
@@ -140,19 +150,21 @@ class LWISP(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]: there is one
 
-    def forward(self, planes: Tensor) -> Tensor:
+    def forward(self, planes: Tensor, noise: Tensor | None = None) -> Tensor:
         """Develop packed planes, or a picture.
 
         Args:
             planes: float [B, 4, H, W], the R, Gr, Gb and B samples of a mosaic of 2 H x 2 W pixels, in [0, 1], white
                 balanced; H and W divisible by 16. For the form "rgb" a picture [B, 3, H, W], and for "clean" one of
                 twice that size.
+            noise: float [B, 1, 1, 1], the noise level from 0 to 1, with `noise_plane`.
 
         Returns:
             float [B, 3, 2 H, 2 W], RGB in [0, 1]; of the size of the picture for the other forms, and beyond [0, 1]
             with `residual`.
         """
-        c0 = self.c0(self.fold(planes))
+        seen = self.fold(planes)
+        c0 = self.c0(with_plane(seen, noise) if self.noise_plane else seen)
         c1 = self.c1(c0)
         c2 = self.c2(self.p1(c1))
         c3 = self.c3(self.p2(c2))
@@ -174,26 +186,29 @@ class LWISP(nn.Module):
 class HalfResolutionLWISP(nn.Module):
     """The blocks of LW-ISP at half the packed resolution, with two levels: `lwisp-xs`. Forms are "raw" and "clean"."""
 
-    def __init__(self, width: int = 16, *, form: Form = "raw") -> None:
+    def __init__(self, width: int = 16, *, form: Form = "raw", noise_plane: bool = False) -> None:
         super().__init__()
         w = width
-        self.form = form
+        self.form, self.noise_plane = form, noise_plane
         self.unshuffle = nn.PixelUnshuffle(4 if form == "clean" else 2)
-        self.c0, self.c1 = Conv(48 if form == "clean" else 16, w), Conv(w, w)
+        self.c0, self.c1 = Conv((48 if form == "clean" else 16) + noise_plane, w), Conv(w, w)
         self.p1, self.c2 = Down(w), Double(2 * w, 2 * w)
         self.u1, self.c3 = Up(2 * w, w), Conv(2 * w, w)
         self.out = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(w, 48, 3), nn.Sigmoid(), nn.PixelShuffle(4))
 
-    def forward(self, planes: Tensor) -> Tensor:
+    def forward(self, planes: Tensor, noise: Tensor | None = None) -> Tensor:
         """As `LWISP.forward`; H and W divisible by 4."""
-        c0 = self.c0(self.unshuffle(planes))
+        seen = self.unshuffle(planes)
+        c0 = self.c0(with_plane(seen, noise) if self.noise_plane else seen)
         c1 = self.c1(c0)
         c2 = self.c2(self.p1(c1))
         c3 = self.c3(torch.cat([self.u1(c2), c1], 1))
         return self.out(c3 if self.form == "clean" else c0 * c3)
 
 
-def make_lwisp(name: str = "lwisp", *, sup: bool = False, form: Form = "raw", residual: bool = False) -> nn.Module:
+def make_lwisp(
+    name: str = "lwisp", *, sup: bool = False, form: Form = "raw", residual: bool = False, noise_plane: bool = False
+) -> nn.Module:
     """A member of the family with fresh weights.
 
     Raises:
@@ -204,11 +219,13 @@ def make_lwisp(name: str = "lwisp", *, sup: bool = False, form: Form = "raw", re
             raise ValueError(f"there is no {what!r}; choose one of {', '.join(known)}")
     if residual and form != "rgb":
         raise ValueError(f"residual is for pictures that are given, not for the form {form}")
+    if noise_plane and form != "raw":
+        raise ValueError(f"a noise plane is for raw frames, not for the form {form}")
     variant = VARIANTS[name]
     if not variant.half_resolution:
-        return LWISP(variant.width, sup=sup, form=form, residual=residual)
+        return LWISP(variant.width, sup=sup, form=form, residual=residual, noise_plane=noise_plane)
     if sup:
         raise ValueError(f"{name} has no second upsampling branch")
     if form == "rgb":
         raise ValueError(f"{name} is for planes, not for pictures; use lwisp or lwisp-s")
-    return HalfResolutionLWISP(variant.width, form=form)
+    return HalfResolutionLWISP(variant.width, form=form, noise_plane=noise_plane)

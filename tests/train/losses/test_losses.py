@@ -10,7 +10,19 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from ispeed.train.losses import L1, BlurredColour, Charbonnier, ColourAngle, Gradient, MsSsim, Perceptual, ms_ssim
+from ispeed.train.losses import (
+    L1,
+    MSE,
+    Amplitude,
+    BlurredColour,
+    Charbonnier,
+    ColourAngle,
+    Gradient,
+    MaskedL1,
+    MsSsim,
+    Perceptual,
+    ms_ssim,
+)
 from ispeed.train.losses.ms_ssim import C1, C2, SCALE_WEIGHTS, least_edge
 
 
@@ -29,6 +41,7 @@ class Steps(nn.Module):
 def everything() -> list[nn.Module]:
     return [
         L1(),
+        MSE(),
         Charbonnier(),
         Gradient(),
         MsSsim(),
@@ -36,6 +49,8 @@ def everything() -> list[nn.Module]:
         ColourAngle(),
         Perceptual(Steps()),
         Perceptual(Steps(), "l1"),
+        MaskedL1(),
+        Amplitude(Steps(), filters=8),
     ]
 
 
@@ -128,6 +143,7 @@ def test_values_of_the_simple_ones():
     shown, wanted = pictures(2, 3, 9, 8, dtype=torch.float64)
     a, b = shown.numpy(), wanted.numpy()
     assert float(L1()(shown, wanted)) == pytest.approx(np.abs(a - b).mean(), rel=1e-12)
+    assert float(MSE()(shown, wanted)) == pytest.approx(((a - b) ** 2).mean(), rel=1e-12)
     expected = np.mean([math.hypot(d, 0.02) for d in (a - b).ravel()])
     assert float(Charbonnier(0.02)(shown, wanted)) == pytest.approx(expected, rel=1e-12)
     right = [

@@ -1,0 +1,200 @@
+"""Recipes of several stages, each of which takes up what those before it left, as one run that can go on.
+
+A recipe with `stages` has the settings of each stage under its name, in order, and beside `stages` what holds for all
+that train. A stage either trains, or has `align`: pairs that are brought to lie on each other, as by isp-align. Texts
+may name `$run`, the folder of the whole run, in which each stage has a folder of its own, and the recipe's `variables`:
+
+    run: {name: misisp}
+    variables: {pairs: data/paired/rhid}
+    stages:
+      mapper: {model: {name: mapper}, data: ...}
+      align: {align: {data_set: rhid, root: $pairs, mapper: $run/mapper/last.pt}}
+      isp: {model: {name: lwisp}, data: {train: [{source: pairs, data_set: folder, root: $run/align}], ...}, ...}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from pydantic import Field
+from torch import nn
+
+from ..engines.errors import UserError
+from ..engines.settings import Settings, make_settings, read_yaml
+from .alignment.settings import AlignSettings
+from .checkpoint import load_checkpoint
+from .config import RunSettings, TrainConfig, described, differences, set_value
+from .config import describe_settings as describe_recipe
+from .models import MODULES, form_of
+
+_LISTED_BY = "isp-train --settings"
+
+_LOOK_AGAIN_S = 0.5
+"""How often processes that wait for the first one look whether it is done, in seconds."""
+
+
+class AlignStage(AlignSettings):
+    """Settings of isp-align, and of what it works on."""
+
+    root: Path
+    """folder that holds the pairs"""
+    mapper: Path | None = None
+    """checkpoint of a mapper, which makes frames look like their pictures; null develops them and matches colours"""
+
+
+class _Align(Settings):
+    run: RunSettings
+    align: AlignStage
+
+
+class _Whole(Settings):
+    """What of a recipe with stages holds for the whole run."""
+
+    run: RunSettings = RunSettings()
+    variables: dict[str, str | int | float] = Field({})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the stages, or all of a recipe that has none.
+
+    Attributes:
+        name: "" for a recipe without stages.
+        config: Its settings.
+        folder: What it leaves is there.
+    """
+
+    name: str
+    config: TrainConfig | AlignStage
+    folder: Path
+
+
+def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str] = ()) -> list[Stage]:
+    """The stages of a recipe, with changes.
+
+    Args:
+        path: YAML file.
+        changes: "optim.lr=1e-4", or of one stage "stages.isp.optim.lr=1e-4": as of `config.read_recipe`.
+        variables: "pairs=FOLDER": of the recipe's `variables`.
+
+    Raises:
+        UserError: The file cannot be read, or what is wrong with it, all of it in one line.
+    """
+    values = read_yaml(path)
+    for change in changes:
+        set_value(values, change)
+    if isinstance(run := values.setdefault("run", {}), dict):
+        run.setdefault("name", path.stem)
+    whole = make_settings(_Whole, {"run": run, "variables": values.pop("variables", {})}, _LISTED_BY)
+    folder = whole.run.folder / whole.run.name
+    names = {name: str(value) for name, value in whole.variables.items()}
+    names = _changed(names, variables, path) | {"run": str(folder)}
+    stages = values.pop("stages", None)
+    if stages is None:
+        config = make_settings(TrainConfig, _filled(values, names), _LISTED_BY)
+        return [Stage("", config, folder)]
+    if not isinstance(stages, dict) or not stages or not all(isinstance(each, dict) for each in stages.values()):
+        raise UserError("stages holds the settings of each stage under its name, such as isp: {model: {name: lwisp}}")
+    found, wrong = [], []
+    for name, own in stages.items():
+        try:
+            found.append(_stage(str(name), own, values, names, folder))
+        except UserError as error:
+            wrong.append(f"stages.{name}: {error}")
+    if wrong:
+        raise UserError("; ".join(wrong))
+    return found
+
+
+def _stage(name: str, own: dict[str, Any], shared: dict[str, Any], names: dict[str, str], folder: Path) -> Stage:
+    if "align" in own:
+        values = {"run": {"name": name}, **_filled(own, names)}
+        return Stage(name, make_settings(_Align, values, _LISTED_BY).align, folder / name)
+    values = _filled(_over(shared, own), names)
+    values["run"] = {**values["run"], "folder": folder, "name": name}
+    return Stage(name, make_settings(TrainConfig, values, _LISTED_BY), folder / name)
+
+
+def _changed(names: dict[str, str], changes: Sequence[str], path: Path) -> dict[str, str]:
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or name not in names:
+            known = f"; it has {', '.join(names)}" if names else ", and it has none"
+            raise UserError(f"{change!r} sets no variable of {path}{known}")
+        names = names | {name: value}
+    return names
+
+
+def _over(shared: Any, own: Any) -> Any:
+    """Settings of a stage over those that hold for all; mappings are joined, all else is replaced."""
+    if not isinstance(shared, dict) or not isinstance(own, dict):
+        return own
+    return {**shared, **{key: _over(shared.get(key), value) for key, value in own.items()}}
+
+
+def _filled(values: Any, names: dict[str, str]) -> Any:
+    """Nested values with variables put into the texts."""
+    if isinstance(values, dict):
+        return {key: _filled(value, names) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_filled(value, names) for value in values]
+    if not isinstance(values, str):
+        return values
+    try:
+        return Template(values).substitute(names)
+    except KeyError as error:
+        raise UserError(f"{values!r} names no variable of the recipe; it has {', '.join(names)}") from error
+    except ValueError as error:
+        raise UserError(f"{values!r} has a $ that names nothing; write $$ for the sign itself") from error
+
+
+def align_stage(settings: AlignStage, folder: Path, *, resume: bool) -> int:
+    """Align, unless it is done already. Of several processes the first one does it, and the others wait.
+
+    Args:
+        settings: Of the stage.
+        folder: Where the aligned pairs go.
+        resume: Leave what an earlier run left there, if it was made with these settings.
+
+    Returns:
+        The exit code of isp-align.
+
+    Raises:
+        UserError: The pairs cannot be read, the mapper is none, or the folder holds something else.
+    """
+    from .align_cli import align_folder, say
+    from .alignment.page import RECORD
+
+    if int(os.environ.get("RANK", 0)):
+        while not (folder / RECORD).exists():
+            time.sleep(_LOOK_AGAIN_S)
+        return 0
+    values = settings.model_dump(mode="json")
+    if resume and (folder / RECORD).exists():
+        before = json.loads((folder / RECORD).read_text())["settings"]
+        if changed := differences(before, values):
+            raise UserError(
+                f"{folder} was made with other settings ({'; '.join(changed)}); set run.name to another name"
+            )
+        return 0
+    look = _load_mapper(settings.mapper) if settings.mapper else None
+    return say(align_folder(settings.root, folder, settings, look=look), folder)
+
+
+def _load_mapper(path: Path) -> nn.Module:
+    checkpoint = load_checkpoint(path)
+    if form_of(checkpoint.network) != "mapper":
+        raise UserError(f"mapper: {path} holds a {checkpoint.model}; give the checkpoint of a mapper")
+    return MODULES["mapper"](checkpoint.network, checkpoint.output).eval()
+
+
+def describe_settings() -> list[str]:
+    """A line for each setting of a recipe, of stages too: its name, what it does and its default."""
+    return [*describe_recipe(), *described(AlignStage, prefix="stages.NAME.align.")]
