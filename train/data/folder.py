@@ -181,7 +181,7 @@ def _read_notes(path: Path, changed: int) -> dict[str, dict[str, Any]]:
 def _read_mask(path: Path, samples: Samples) -> Mask:
     try:
         with PIL.Image.open(path) as image:
-            mode, mask = image.mode, np.asarray(image)
+            mode, mask = image.mode, np.array(image)  # a copy: torch wants to be able to write
     except (OSError, SyntaxError, ValueError) as error:  # PIL reports a broken chunk as SyntaxError
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; copy it again") from error
     if mode != "L" or mask.shape != samples.shape:

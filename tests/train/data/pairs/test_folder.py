@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from collections.abc import Callable, Sequence
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from ispeed.engines import RawFormat
 from ispeed.engines.errors import UserError
-from ispeed.train.data.folder import PairFolder
+from ispeed.train.data.folder import PairFolder, write_frame
+from ispeed.train.data.pairs import RawPairs
 
 Write = Callable[[Path, Any], None]
 HEIGHT, WIDTH = 48, 64
@@ -177,4 +181,118 @@ def test_dng_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch):
     (folder / "raw/a.dng").write_bytes(b"")
     reader = PairFolder(folder)
     with pytest.raises(UserError, match=r"a.dng needs the package rawpy; run: pip install rawpy"):
+        reader.load(reader.files()[0])
+
+
+# ---- masks and notes, as isp-align writes them -------------------------------------------------------------------
+
+
+@pytest.fixture
+def masked(folder: Path, samples: np.ndarray[Any, Any], write_png: Write, rng: np.random.Generator) -> Path:
+    for name in ("a", "b"):
+        write_frame(folder / "raw" / f"{name}.png", samples, RawFormat(WIDTH, HEIGHT, "BayerGB12p", 16, 4000))
+        write_png(folder / "rgb" / f"{name}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+        write_png(folder / "mask" / f"{name}.png", rng.integers(0, 256, (HEIGHT, WIDTH)).astype(np.uint8))
+    return folder
+
+
+def test_what_is_written_is_read(masked: Path, samples: np.ndarray[Any, Any]):
+    reader = PairFolder(masked)
+    files = reader.files()
+    pair = reader.load(files[0])
+    np.testing.assert_array_equal(pair.samples, samples)
+    assert pair.raw_format == RawFormat(WIDTH, HEIGHT, "BayerGB12", 16, 4000)
+    assert [path.name for path in files[0].extra] == ["a.png.yaml", "a.png"]
+    assert pair.bytes == samples.nbytes + 4 * HEIGHT * WIDTH
+    eight = RawFormat(WIDTH, HEIGHT, "BayerRG8", 3, 250)
+    write_frame(masked / "raw" / "a.png", samples >> 4, eight)
+    pair = reader.load(files[0])
+    np.testing.assert_array_equal(pair.samples, samples >> 4)
+    assert pair.raw_format == eight
+
+
+def test_masks_are_cut_and_turned_with_the_rest(masked: Path, write_png: Write):
+    with PIL.Image.open(masked / "mask" / "a.png") as image:
+        mask = np.asarray(image)
+    for name in ("a", "b"):
+        write_png(masked / "mask" / f"{name}.png", mask)
+        write_png(masked / "rgb" / f"{name}.png", np.repeat(mask[..., None], 3, axis=2))
+    data = RawPairs(PairFolder(masked), crop=16, repeats=20)
+    for index in range(len(data)):
+        sample = data[index]
+        assert sample["mask"].shape == (1, 16, 16)
+        assert sample["mask"].dtype == torch.float32
+        torch.testing.assert_close(sample["mask"], sample["target"][:1])
+    whole = RawPairs(PairFolder(masked), multiple=16)[0]  # of GBRG, which begins with red in its second row
+    np.testing.assert_array_equal(whole["mask"][0].numpy() * 255, mask[1:33, :64])
+
+
+def test_without_masks_samples_have_none(masked: Path):
+    for path in (masked / "mask").iterdir():
+        path.unlink()
+    (masked / "mask").rmdir()
+    assert "mask" not in RawPairs(PairFolder(masked), crop=16)[0]
+    reader = PairFolder(masked)
+    assert reader.load(reader.files()[0]).mask is None
+
+
+def test_wrong_masks(masked: Path, write_png: Write):
+    reader = PairFolder(masked)
+    files = reader.files()
+    write_png(masked / "mask" / "a.png", np.zeros((HEIGHT, WIDTH + 2), np.uint8))
+    with pytest.raises(UserError, match=r"a\.png is no mask: it must be grey, of 8 bits and 64x48"):
+        reader.load(files[0])
+    write_png(masked / "mask" / "a.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(UserError, match=r"a\.png is no mask"):
+        reader.load(files[0])
+    (masked / "mask" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a\.png cannot be read"):
+        reader.load(files[0])
+    (masked / "mask" / "a.png").unlink()
+    with pytest.raises(UserError, match=r"mask and the frames do not go together, the first that has no partner is a"):
+        reader.files()
+
+
+def test_notes(masked: Path):
+    notes = {"a": {"group": "s", "gains": [4, 2, 3], "exposure_us": 80, "gain_db": 6.5}, "b": {"group": "s"}}
+    (masked / "pairs.json").write_text(json.dumps(notes))
+    reader = PairFolder(masked, group=1)
+    files = reader.files()
+    assert [file.group for file in files] == ["s", "s"]
+    assert all(file.extra[-1].name == "pairs.json" for file in files)
+    first, second = (reader.load(file) for file in files)
+    assert first.gains is not None
+    np.testing.assert_allclose(first.gains, [2, 1, 1.5])
+    assert (first.exposure_us, first.gain_db) == (80, 6.5)
+    assert (second.gains, second.exposure_us, second.gain_db) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "is not as it should be"),
+        ('{"a": {"gains": 2}}', "is not as it should be"),
+        ('{"a": {"colour": "red"}}', "is not as it should be"),
+        ('{"a": {"gains": [1, 0, 1]}}', "white balance"),
+    ],
+)
+def test_wrong_notes(masked: Path, text: str, words: str):
+    (masked / "pairs.json").write_text(text)
+    reader = PairFolder(masked)
+    with pytest.raises(UserError, match=words):
+        [reader.load(file) for file in reader.files()]
+
+
+def test_pairs_that_are_still_apart(masked: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    write_png(masked / "rgb" / "a.png", np.full((100, 90, 3), 9, np.uint8))
+    with pytest.raises(UserError, match="must lie on each other pixel for pixel"):
+        PairFolder(masked).load(PairFolder(masked).files()[0])
+    reader = PairFolder(masked, apart=True)
+    pair = reader.load(reader.files()[0])
+    assert pair.target.shape == (100, 90, 3)
+    assert pair.mask is None
+    np.testing.assert_array_equal(pair.samples, samples)
+    write_frame(masked / "raw" / "a.png", samples >> 4, RawFormat(WIDTH, HEIGHT, "Mono8"))
+    with pytest.raises(UserError, match="which has no colours"):
         reader.load(reader.files()[0])
