@@ -18,7 +18,7 @@ from .flow import Flow
 from .look import Look, developed, mapped, matched
 from .mask import agreement, alike, consistent, inside, warp
 from .refine import places
-from .register import Region, Registration, common, project, reduced, register
+from .register import MULTIPLE, Region, Registration, common, project, reduced, register
 from .settings import AlignSettings
 
 Floats = npt.NDArray[np.float32]
@@ -102,7 +102,7 @@ class Aligner:
         source, homography = reduced(pair.target, registration.homography, height, width)
         region = common(homography, height, width, source.shape[:2])
         if region is None:
-            raise checks.Refused("frame and reference have no part in common, or one of them is tiny")
+            raise checks.Refused(f"frame and reference have no part of {MULTIPLE}x{MULTIPLE} pixels in common")
         record.facts["region"] = list(region)
         return self._align(pair, gains, picture, region, _Reference(source, homography, region), record)
 

@@ -117,7 +117,7 @@ def check_valid(agreement: float, valid: float, least_agreement: float, least_va
     Raises:
         Refused: One of them is too low.
     """
-    if valid < least_valid:
+    if valid < least_valid or not valid:
         raise Refused(
             f"only {valid:.0%} of the frame is found again in the reference, {least_valid:.0%} are asked for: what is "
             "seen has moved, or is another scene"

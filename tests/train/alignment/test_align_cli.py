@@ -203,9 +203,11 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_ours(
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    write_pair: WritePair, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ):
-    out = tmp_path / "aligned"
+    folder, out = tmp_path / "pairs", tmp_path / "aligned"
+    blank = RawPair("a", np.zeros((32, 32), np.uint16), RawFormat(32, 32, "BayerRG12"), np.zeros((32, 32, 3), np.uint8))
+    write_pair(folder, "a", blank)
     assert main([*(argument.format(folder=folder) for argument in arguments), "-o", str(out)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
