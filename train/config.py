@@ -252,6 +252,16 @@ MAY_CHANGE = ("run", "device", "threads", "data.workers")
 """What may differ from the recipe that a run began with when it goes on."""
 
 
+def read_values(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe says, with changes, and with a name of its run; not validated. See `read_recipe`."""
+    values = read_yaml(path)
+    for change in changes:
+        set_value(values, change)
+    if isinstance(run := values.setdefault("run", {}), dict):
+        run.setdefault("name", path.stem)
+    return values
+
+
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     """A recipe with changes.
 
@@ -262,12 +272,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     Raises:
         UserError: The file cannot be read, or what is wrong with it, all of it in one line.
     """
-    values = read_yaml(path)
-    for change in changes:
-        set_value(values, change)
-    if isinstance(run := values.setdefault("run", {}), dict):
-        run.setdefault("name", path.stem)
-    return make_settings(TrainConfig, values, "isp-train --settings")
+    return make_settings(TrainConfig, read_values(path, changes), "isp-train --settings")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -177,7 +177,7 @@ def _write(
         "tuning": None if tuning is None else asdict(tuning),
         "sets": [to_json(result) for result in results],
     }
-    folder.write(report, results)
+    folder.end(report, results)
 
 
 def _tell(line: str) -> None:

@@ -27,10 +27,10 @@ from pydantic import Field
 from torch import nn
 
 from ..engines.errors import UserError
-from ..engines.settings import Settings, make_settings, read_yaml
+from ..engines.settings import Settings, make_settings
 from .alignment.settings import AlignSettings
 from .checkpoint import load_checkpoint
-from .config import RunSettings, TrainConfig, described, differences, set_value
+from .config import RunSettings, TrainConfig, described, differences, read_values
 from .config import describe_settings as describe_recipe
 from .models import MODULES, form_of
 
@@ -87,12 +87,8 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
     Raises:
         UserError: The file cannot be read, or what is wrong with it, all of it in one line.
     """
-    values = read_yaml(path)
-    for change in changes:
-        set_value(values, change)
-    if isinstance(run := values.setdefault("run", {}), dict):
-        run.setdefault("name", path.stem)
-    whole = make_settings(_Whole, {"run": run, "variables": values.pop("variables", {})}, _LISTED_BY)
+    values = read_values(path, changes)
+    whole = make_settings(_Whole, {"run": values["run"], "variables": values.pop("variables", {})}, _LISTED_BY)
     folder = whole.run.folder / whole.run.name
     names = {name: str(value) for name, value in whole.variables.items()}
     names = _changed(names, variables, path) | {"run": str(folder)}

@@ -56,8 +56,7 @@ RAFT_UPDATES = 12
 
 NEEDS_TORCHVISION = (
     "flow by raft needs the package torchvision, of the version and build that go with this torch; run: "
-    "pip install --no-deps torchvision (with --index-url https://download.pytorch.org/whl/cpu for a torch without "
-    "CUDA), or choose the flow dis"
+    "pip install --no-deps torchvision (from where torch was installed), or choose the flow dis"
 )
 
 WHERE_FROM = (

@@ -1,20 +1,19 @@
 """The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, and their PNG files.
 
-It needs nothing from elsewhere, and holds no scripts. It is made beside its place and moved there when it is whole.
+It needs nothing from elsewhere, and holds no scripts.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...engines.errors import UserError
+from ..data.folder import encode_png
+from ..folders import WholeFolder
 from .crops import EDGE
 from .frames import Frame, Picture
 from .run import SetResult
@@ -39,8 +38,8 @@ figcaption {{ overflow-wrap: anywhere; }}
 """
 
 
-class Folder:
-    """Where results go. Use it as a context: what was written is there afterwards, or nothing is if it failed.
+class Folder(WholeFolder):
+    """Where results go. See `WholeFolder`.
 
     Args:
         path: The folder, empty or not there.
@@ -51,40 +50,18 @@ class Folder:
     """
 
     def __init__(self, path: Path, *, replace: bool = False) -> None:
-        self._path = path = path.resolve()  # neither "." nor a link can be replaced
-        _check(path, replace)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent.resolve()))
-            self._made.chmod(0o755)
-        except OSError as error:
-            raise _cannot(path, error) from error
-
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(self, kind: object, *exception: object) -> None:
-        try:
-            if kind is None:
-                self._move()
-        except OSError as error:
-            raise _cannot(self._path, error) from error
-        finally:
-            shutil.rmtree(self._made, ignore_errors=True)
+        super().__init__(path, "isp-eval", RESULTS, replace=replace)
 
     def keep(self, settings: AnySet, phase: str, label: str, frame: Frame, picture: Picture) -> None:
         """Write a whole picture: pictures/SET/ENGINE/FRAME.png. Raises UserError: it cannot be written."""
-        place = self._made / PICTURES / safe(" ".join(filter(None, (settings.name, phase)))) / safe(label)
+        place = self.made / PICTURES / safe(" ".join(filter(None, (settings.name, phase)))) / safe(label)
         self._save(place / f"{safe(_stem(frame.name))}.png", picture)
 
-    def write(self, report: dict[str, Any], results: Sequence[SetResult]) -> None:
+    def end(self, report: dict[str, Any], results: Sequence[SetResult]) -> None:
         """Write the results as JSON, and the page. Raises UserError: they cannot be written."""
         page = [_head(report), *(self._section(number, result) for number, result in enumerate(results))]
-        try:
-            (self._made / RESULTS).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            (self._made / PAGE).write_text("\n".join([*page, "</body></html>\n"]), encoding="utf-8")
-        except OSError as error:
-            raise _cannot(self._path, error) from error
+        self.write(RESULTS, json.dumps(report, indent=1, allow_nan=False) + "\n")
+        self.write(PAGE, "\n".join([*page, "</body></html>\n"]))
 
     def _section(self, number: int, result: SetResult) -> str:
         parts = [f"<h2>{escape(title(result))}</h2>", _table(headings(result), lines(result))]
@@ -93,7 +70,7 @@ class Folder:
             parts.append(f'<h3>{escape(strip.name)}</h3>\n<div class="strip">')
             for which, (caption, crop) in enumerate(strip.crops.items()):
                 name = f"{CROPS}/{number:02d}-{place:02d}-{which:02d}.png"
-                self._save(self._made / name, crop)
+                self._save(self.made / name, crop)
                 height, width = (ZOOM * size for size in crop.shape[:2])
                 parts.append(
                     f'<figure><img src="{name}" width="{width}" height="{height}" alt="{escape(caption)}" />'
@@ -103,28 +80,7 @@ class Folder:
         return "\n".join(parts)
 
     def _save(self, path: Path, picture: Picture) -> None:
-        import PIL.Image
-
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(picture).save(path, "PNG")
-        except OSError as error:
-            raise _cannot(self._path, error) from error
-
-    def _move(self) -> None:
-        if self._path.is_dir() and any(self._path.iterdir()):
-            old = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent.resolve()))
-            try:
-                self._path.rename(old / "replaced")
-                try:
-                    self._made.rename(self._path)
-                except OSError:
-                    (old / "replaced").rename(self._path)
-                    raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
-        else:
-            self._made.rename(self._path)  # also onto an empty folder
+        self.write(str(path.relative_to(self.made)), encode_png(picture))
 
 
 def safe(name: str) -> str:
@@ -135,23 +91,6 @@ def safe(name: str) -> str:
 def _stem(name: str) -> str:
     """The name of a frame without the ending of a picture's file."""
     return re.sub(r"\.(png|jpe?g)$", "", name, flags=re.IGNORECASE)
-
-
-def _check(path: Path, replace: bool) -> None:
-    try:
-        there = [each.name for each in path.iterdir()] if path.exists() else []
-    except OSError as error:
-        raise _cannot(path, error) from error
-    if not there:
-        return
-    if RESULTS not in there:
-        raise UserError(f"{path} holds other files than results of isp-eval; name a new folder")
-    if not replace:
-        raise UserError(f"{path} holds results already; name a new folder, or replace them with --force")
-
-
-def _cannot(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write the results to {path}: {error.strerror or error}")
 
 
 def _head(report: dict[str, Any]) -> str:
