@@ -271,8 +271,10 @@ def _module(config: TrainConfig) -> Module:
     torch.manual_seed(config.seed)
     try:
         module = MODULES[model.form](make_network(model.name, **_options(model)), model.output)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"model: {error}") from error
+    except TypeError as error:
+        raise UserError(f"model.options: {model.name} does not take all of {', '.join(model.options)}") from error
     if model.weights:
         begun = load_checkpoint(model.weights)
         if (begun.model, _shape(begun.options)) != (model.name, _shape(_options(model))):

@@ -117,6 +117,12 @@ def test_settings_of_stages_are_listed():
     assert any(line.startswith("stages.NAME.align.root: ") for line in lines)
 
 
+def test_an_option_that_a_network_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = both(tmp_path, stages={"first": FIRST | {"model": {"options": {"repeats": 3}}}})
+    assert train([str(path), "--set", f"run.folder={tmp_path}"]) == 2
+    assert capsys.readouterr().err == "isp-train: error: model.options: lwisp-xs does not take all of repeats\n"
+
+
 class TestRun:
     def weights(self, folder: Path) -> torch.Tensor:
         network = load_checkpoint(folder / "runs/both/second/last.pt").network
