@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +43,11 @@ class HelperProcess:
         if self._process.stdin:
             self._process.stdin.close()
         return self.read()
+
+    def wait(self) -> None:
+        """Waits until it has ended by itself, after its last object, so that it cleans up; for half a minute at most."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(30)
 
     def kill(self) -> None:
         """kill -9. Harmless when it has ended."""

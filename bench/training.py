@@ -127,6 +127,7 @@ class _Result:
             job.write_text(json.dumps({"config": self._config | {"run": run}, "fixed": kind == "alone"}))
             with HelperProcess("train_run", str(job)) as process:
                 answer = process.read()
+                process.wait()
             if "refused" in answer:
                 raise UserError(answer["refused"])
             runs.append(answer)

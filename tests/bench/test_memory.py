@@ -58,7 +58,7 @@ def test_a_leak_of_frames_shows_as_growth_and_as_new_mappings():
 
 def test_a_buffer_made_and_dropped_for_every_frame_shows():
     account = watched(CHURN)
-    assert account["growth_bytes"] < FRAME
+    assert account["growth_bytes"] < 2 * FRAME  # the one buffer of the moment may be seen at the end and not before
     assert any("above its resident size" in finding for finding in account["findings"])
     assert any("page faults" in finding for finding in account["findings"])
 
