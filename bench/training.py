@@ -95,8 +95,15 @@ def _config(recipe: Path, changes: Sequence[str], model: str, steps: int, folder
         import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ModuleNotFoundError as error:
         raise UserError("training needs packages of its own; run: pip install 'ispeed[train]'") from error
-    from ..train.config import read_recipe
+    from ..train.config import TrainConfig, read_values
+    from ..train.stages import read_stages
 
+    if read_values(recipe, changes).get("stages") is not None:
+        trained = [stage.name for stage in read_stages(recipe, changes) if isinstance(stage.config, TrainConfig)]
+        raise UserError(
+            f"{recipe} has stages, and isp-bench train measures one training: write the settings of "
+            f"{' or '.join(trained) or 'a stage that trains'}, with what holds for all, into a recipe of its own"
+        )
     short = {
         "model.name": model,
         "schedule.steps": steps,
@@ -107,8 +114,8 @@ def _config(recipe: Path, changes: Sequence[str], model: str, steps: int, folder
         "run.checkpoint_every": steps,
         "run.tensorboard": "false",
     }
-    config = read_recipe(recipe, [*changes, *(f"{name}={value}" for name, value in short.items())])
-    return config.model_dump(mode="json")
+    (stage,) = read_stages(recipe, [*changes, *(f"{name}={value}" for name, value in short.items())])
+    return stage.config.model_dump(mode="json")
 
 
 class _Result:

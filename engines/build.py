@@ -54,6 +54,8 @@ class BuildRequest:
         frames: Files of raw frames (see `raw_files`).
         reference: Pictures that the frames should give; None has the classic engine make them.
         white_balance: Gains for the frames; None is the grey world of each.
+        exposure_us, gain_db: With which exposure in microseconds and gain in dB the frames were taken, for cores that
+            are told; None is what their files or the camera say.
         colour_matrix: float32 [3, 3] for the classic engine's reference and for cores that give linear light.
         batches: Fewest, usual and most frames per run.
         compute_capabilities: GPUs to build for; empty leaves the choice.
@@ -75,6 +77,8 @@ class BuildRequest:
     frames: tuple[str, ...] = ()
     reference: Path | None = None
     white_balance: tuple[float, float, float] | None = None
+    exposure_us: float | None = None
+    gain_db: float | None = None
     colour_matrix: npt.NDArray[np.float32] | None = None
     batches: tuple[int, int, int] = (1, 1, 1)
     compute_capabilities: tuple[str, ...] = ()
@@ -256,7 +260,16 @@ class _Build:
 
     def _load(self, files: tuple[str, ...]) -> Material:
         request = self._request
-        return load_material(files, request.reference, request.white_balance, request.colour_matrix)
+        camera = request.exposure_us, request.gain_db
+        given = request.reference, request.white_balance, request.colour_matrix, camera
+        material = load_material(files, *given)
+        if untold := material.untold(self._core.info.inputs):
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in untold)
+            self._report.tell(
+                f"note: {self._core.info.model} is told the {' and '.join(untold)} of frames, which nothing says of "
+                f"these, and 0 is taken; give {flags}"
+            )
+        return material
 
     def _graft(self, core: Core, fmt: RawFormat) -> bytes:
         fewest, _, most = self._request.batches

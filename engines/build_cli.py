@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,18 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
         "--white-balance", type=float, nargs=3, metavar=("R", "G", "B"), help="gains (default: each frame's grey world)"
     )
     group.add_argument(
+        "--exposure-us",
+        type=_number,
+        metavar="T",
+        help="exposure with which the frames were taken, for cores that are told it (default: what they say)",
+    )
+    group.add_argument(
+        "--gain-db",
+        type=_number,
+        metavar="DB",
+        help="gain of the camera with which they were taken, likewise (default: what they say)",
+    )
+    group.add_argument(
         "--colour-matrix",
         type=float,
         nargs=9,
@@ -126,6 +139,16 @@ def _size(text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, such as 1280x1024, not {text}")
     return int(width), int(height)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+    return number
 
 
 def _batches(text: str) -> tuple[int, int, int]:
@@ -184,7 +207,7 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
     matrix = None if options.colour_matrix is None else np.array(options.colour_matrix, np.float32).reshape(3, 3)
     same = ("model", "backend", "precision", "pixel_format", "size", "black_level", "white_level", "camera")
     return BuildRequest(
-        **{name: getattr(options, name) for name in (*same, "reference")},
+        **{name: getattr(options, name) for name in (*same, "reference", "exposure_us", "gain_db")},
         output=options.output or Path(Path(options.model).stem + suffix),
         frames=tuple(options.frames),
         white_balance=None if options.white_balance is None else tuple(options.white_balance),

@@ -66,7 +66,8 @@ class Gate:
         self._tell(f"measuring on {len(material.frames)} frames")
         engine = open_engine(str(path))
         how = f"the engine itself ({engine.info.backend}) on this machine"
-        pictures = develop_all(lambda: engine, material.frames, material.raw_format, material.gains)
+        told = material.gains, material.camera
+        pictures = develop_all(lambda: engine, material.frames, material.raw_format, *told)
         return self._pass(self._judge.score_pictures(pictures), precision, how)
 
     def _pass(self, score: Score, precision: str, how: str) -> Verdict:

@@ -40,6 +40,9 @@ HELD_OUT = 8
 IDENTICAL_DB = 99.0
 """What stands for the PSNR of pictures that are the same, which is infinite."""
 
+CAMERA = ("exposure_us", "gain_db")
+"""What a core may be told of the camera with each frame, of `core.INPUTS`."""
+
 FAR_DB = 20.0
 """A reference that float32 itself misses by more says little about the precision."""
 
@@ -52,6 +55,7 @@ class Material:
         raw_format: Of the frames.
         frames: Payloads, uint8 [payload_size] each.
         gains: float32 [N, 3], white-balance gains of each frame, green 1.
+        camera: float32 [N, 2], exposure in microseconds and gain in dB of each frame; NaN where it is not known.
         references: uint8 [H, W, 3], the picture that each should give.
         reference: What the references are, in words.
     """
@@ -59,13 +63,20 @@ class Material:
     raw_format: RawFormat
     frames: Sequence[npt.NDArray[np.uint8]]
     gains: npt.NDArray[np.float32]
+    camera: npt.NDArray[np.float32]
     references: Sequence[Picture]
     reference: str
 
     def only(self, indices: Sequence[int]) -> Material:
         """Some of the frames."""
         pick = [self.frames[k] for k in indices], [self.references[k] for k in indices]
-        return replace(self, frames=pick[0], references=pick[1], gains=self.gains[list(indices)])
+        told = {"gains": self.gains[list(indices)], "camera": self.camera[list(indices)]}
+        return replace(self, frames=pick[0], references=pick[1], **told)
+
+    def untold(self, inputs: Sequence[str]) -> tuple[str, ...]:
+        """Those of a core's inputs that are not known of some frame."""
+        unknown = np.isnan(self.camera)
+        return tuple(name for k, name in enumerate(CAMERA) if name in inputs and unknown[:, k].any())
 
     def halves(self) -> tuple[Material, Material]:
         """Frames to calibrate with, and frames held out to measure on: every other one.
@@ -139,17 +150,29 @@ class Judge:
 def feeds(core: Core, material: Material, run: Any) -> Iterator[dict[str, Any]]:
     """Inputs of a grafted graph for each frame, in the shape that the session `run` takes."""
     shape = [int(size) for size in run.get_inputs()[0].shape[1:]]
-    for frame, gains in zip(material.frames, material.gains, strict=True):
+    for frame, gains, camera in zip(material.frames, material.gains, material.camera, strict=True):
         feed: dict[str, Any] = {"raw": frame.reshape(1, *shape)}
         if core.info.inputs:
-            feed["params"] = params(core.info.inputs, gains)
+            feed["params"] = params(core.info.inputs, gains, camera)
         yield feed
 
 
-def params(inputs: Sequence[str], gains: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """float32 [1, K]: the gains where they belong, 0 for inputs that a file of frames does not tell."""
-    values: dict[str, float] = dict(zip(("wb_r", "wb_g", "wb_b"), gains.tolist(), strict=True))
-    return np.array([[values.get(name, 0.0) for name in inputs]], np.float32)
+def params(
+    inputs: Sequence[str], gains: npt.NDArray[np.float32], camera: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """What a core is told of a frame, as engines tell it.
+
+    Args:
+        inputs: Of the core, by name.
+        gains: float32 [3], white balance of R, G, B.
+        camera: float32 [2], exposure in microseconds and gain in dB; NaN where it is not known, which becomes 0.
+
+    Returns:
+        float32 [1, K], in the order of the inputs.
+    """
+    known = np.concatenate([gains, np.where(np.isnan(camera), 0, camera)])
+    values: dict[str, float] = dict(zip(("wb_r", "wb_g", "wb_b", *CAMERA), known.tolist(), strict=True))
+    return np.array([[values[name] for name in inputs]], np.float32)
 
 
 def psnr(pictures: Sequence[Picture], references: Sequence[Picture]) -> float:
@@ -188,6 +211,7 @@ def load_material(
     reference: Path | None = None,
     white_balance: tuple[float, float, float] | None = None,
     colour_matrix: Matrix | None = None,
+    camera: tuple[float | None, float | None] = (None, None),
 ) -> Material:
     """Frames from files (see `raw_files`), all of one format.
 
@@ -197,6 +221,7 @@ def load_material(
             classic engine make the pictures.
         white_balance: Gains of every frame; None is the grey world of each.
         colour_matrix: For the classic engine.
+        camera: Exposure in microseconds and gain in dB of every frame; None is what the files tell of each.
 
     Raises:
         UserError: Files that do not go together, or that are none.
@@ -216,11 +241,15 @@ def load_material(
         gains = np.stack([grey_world(frame, fmt) for frame in samples])
     else:
         gains = np.repeat(checked_gains(white_balance)[None], len(frames), axis=0)
+    told = np.concatenate([file.camera for file in loaded])
+    for column, value in enumerate(camera):
+        if value is not None:
+            told[:, column] = value
     if reference is not None:
-        return Material(fmt, frames, gains, read_pictures(reference, fmt, len(frames)), str(reference))
+        return Material(fmt, frames, gains, told, read_pictures(reference, fmt, len(frames)), str(reference))
     with_matrix = "" if colour_matrix is None else " with the colour matrix given"
     words = f"the classic engine's picture of the same frames with the same gains{with_matrix}"
-    return Material(fmt, frames, gains, classic_pictures(frames, fmt, gains, colour_matrix), words)
+    return Material(fmt, frames, gains, told, classic_pictures(frames, fmt, gains, colour_matrix), words)
 
 
 def grey_world(samples: npt.NDArray[Any], fmt: RawFormat) -> npt.NDArray[np.float32]:
@@ -282,19 +311,29 @@ def develop_all(
     frames: Sequence[npt.NDArray[np.uint8]],
     fmt: RawFormat,
     gains: npt.NDArray[np.float32],
+    camera: npt.NDArray[np.float32] | None = None,
 ) -> list[Picture]:
     """The pictures that an engine makes of frames, one at a time, with these gains; it is closed afterwards.
 
+    Args:
+        open_it: Gives the engine.
+        frames: Payloads, uint8 [payload_size] each.
+        fmt: Of the frames.
+        gains: float32 [N, 3], white balance of each.
+        camera: float32 [N, 2], exposure in microseconds and gain in dB of each, NaN where not known; None where nothing
+            is known.
+
     Raises what the engine raises.
     """
+    told = np.full((len(frames), len(CAMERA)), np.nan, np.float32) if camera is None else camera
     raw, srgb = Slots(1, fmt.payload_size), Slots(1, fmt.width * fmt.height * 3)
     engine = open_it()
     try:
         engine.prepare(fmt, 1, raw, srgb)
         pictures = []
-        for frame, gain in zip(frames, gains, strict=True):
+        for frame, gain, its_camera in zip(frames, gains, told, strict=True):
             raw.slot(0)[:] = frame
-            engine.develop([0], [0], params(engine.info.inputs, gain)).wait()
+            engine.develop([0], [0], params(engine.info.inputs, gain, its_camera)).wait()
             pictures.append(srgb.slot(0).reshape(fmt.height, fmt.width, 3).copy())
         return pictures
     finally:

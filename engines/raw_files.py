@@ -2,11 +2,13 @@
 
 A file is a headerless raw file (``.raw``, ``.bin``: u8, or u16 little-endian, frame after frame), a grey PNG that holds
 a mosaic, or a ``.npy`` array. What its samples mean stands beside it in ``FILE.yaml``, or behind it in the way of a
-URL: ``FILE?width=512&height=512&format=BayerRG12&black=0&white=4095``.
+URL: ``FILE?width=512&height=512&format=BayerRG12&black=0&white=4095``. What the camera was set to may stand there too:
+``exposure_us`` and ``gain_db``, one number for all frames, or in FILE.yaml a list with one for each.
 """
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ import yaml
 from .bayer import PIXEL_FORMATS, RawFormat
 from .errors import UserError
 
-_KEYS = ("width", "height", "format", "black", "white")
+_CAMERA = ("exposure_us", "gain_db")
+_KEYS = ("width", "height", "format", "black", "white", *_CAMERA)
 _EXAMPLE = {"width": 512, "height": 512, "format": "BayerRG12", "black": 0, "white": 4095}
 _FORMATS = tuple(name for name in PIXEL_FORMATS if not name.endswith("p"))
 _SUFFIXES = (".raw", ".bin", ".png", ".npy")
@@ -33,18 +36,21 @@ class RawFrames:
         samples: Whole numbers [frames, height, width], DN of the pixel format; at least one frame.
         raw_format: Their format, without packing.
         path: The file.
+        camera: float32 [frames, 2], exposure in microseconds and gain in dB of each; NaN where it is not told.
     """
 
     samples: npt.NDArray[Any]
     raw_format: RawFormat
     path: Path
+    camera: npt.NDArray[np.float32]
 
 
 def load_raw(spec: str) -> RawFrames:
     """The frames of a file with a sidecar or a query (see the module).
 
     Keys are width and height (in pixels; PNG and .npy know them), format (PFNC name; the filter array and depth of the
-    samples), black and white (levels in DN; 0 and the largest sample unless said).
+    samples), black and white (levels in DN; 0 and the largest sample unless said), and what is known of the camera:
+    exposure_us (in microseconds) and gain_db (in dB).
 
     Raises:
         UserError: No such file, one that cannot be read as what it is said to be, or keys that are missing or unknown.
@@ -77,7 +83,17 @@ def _make(path: Path, samples: npt.NDArray[Any], values: dict[str, Any], format_
             f"{path} has samples up to {samples.max()}, which {format_name} cannot hold: correct the format "
             f"(for 14 bits say {format_name.rstrip('0123456789')}16 and white: 16383)"
         )
-    return RawFrames(samples, raw_format, path)
+    camera = np.stack([_of_each(path, frames, name, values.get(name, [math.nan])) for name in _CAMERA], axis=1)
+    return RawFrames(samples, raw_format, path, camera)
+
+
+def _of_each(path: Path, frames: int, name: str, numbers: list[float]) -> npt.NDArray[np.float32]:
+    if len(numbers) not in (1, frames):
+        raise UserError(
+            f"{path} holds {frames} frames, but {len(numbers)} numbers of {name} were said: give one for all, or one "
+            "for each"
+        )
+    return np.broadcast_to(np.array(numbers, np.float32), frames)
 
 
 # ---- what was said about the file --------------------------------------------------------------------------
@@ -108,11 +124,24 @@ def _checked(values: dict[Any, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         if key not in _KEYS:
             raise UserError(f"{where} has an unknown key {key!r}: the keys are {', '.join(_KEYS)}")
-        if key != "format":
+        if key in _CAMERA:
+            values[key] = _numbers(value, key, where)
+        elif key != "format":
             if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
                 raise UserError(f"{where} has {key} {value!r}: it must be a whole number, 0 or more")
             values[key] = int(value)
     return values
+
+
+def _numbers(value: Any, key: str, where: str) -> list[float]:
+    given = value if isinstance(value, list) else [value]
+    try:
+        numbers = [math.nan if isinstance(number, bool) else float(number) for number in given]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise UserError(f"{where} has {key} {value!r}: it must be a number, or a list of them, one for each frame")
+    return numbers
 
 
 def _format(path: Path, values: dict[str, Any]) -> str:

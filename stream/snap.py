@@ -7,6 +7,7 @@ there: so they are consecutive at any rate, as far as the camera and its transpo
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -41,7 +42,8 @@ def snap(config: StreamConfig, file: Path) -> int:
     """Saves `config.frames` raw frames (0: 16) and returns the exit code.
 
     `file` becomes uint16 [frames, height, width], DN of the pixel format, packed formats unpacked; `file`.yaml beside
-    it says what the samples mean. Both are written whole or not at all.
+    it says what the samples mean, and with which exposure and gain they were taken where the camera tells. Both are
+    written whole or not at all.
 
     Raises:
         UserError: No such camera, a setting that it refuses, or a file that cannot be written.
@@ -65,8 +67,9 @@ def snap(config: StreamConfig, file: Path) -> int:
         return 1
     finally:
         camera.close()
-    _write(file, samples, _meaning(raw_format))
-    _tell(config, file, raw_format, records)
+    meaning = _meaning(raw_format) | _taken_with(records)
+    _write(file, samples, meaning)
+    _tell(config, file, raw_format, records, meaning)
     return 0
 
 
@@ -150,6 +153,16 @@ def _meaning(fmt: RawFormat) -> dict[str, Any]:
     }
 
 
+def _taken_with(records: list[FrameRecord]) -> dict[str, Any]:
+    """Exposure and gain as the sidecar says them: a number where all frames have the same, else one for each."""
+    told = {
+        "exposure_us": [record.exposure_us for record in records],
+        "gain_db": [record.gain_db for record in records],
+    }
+    known = {name: numbers for name, numbers in told.items() if all(map(math.isfinite, numbers))}
+    return {name: numbers if len(set(numbers)) > 1 else numbers[0] for name, numbers in known.items()}
+
+
 def _require_writable(file: Path) -> None:
     if file.suffix != ".npy":
         raise UserError(f"--snap writes NumPy files: let {file} end in .npy")
@@ -177,10 +190,12 @@ def _write(file: Path, samples: np.ndarray, meaning: dict[str, Any]) -> None:
                 part.unlink()
 
 
-def _tell(config: StreamConfig, file: Path, fmt: RawFormat, records: list[FrameRecord]) -> None:
+def _tell(
+    config: StreamConfig, file: Path, fmt: RawFormat, records: list[FrameRecord], meaning: dict[str, Any]
+) -> None:
     missing = records[-1].frame_id - records[0].frame_id + 1 - len(records)
     counts = {"frames": len(records), "missing": missing}
-    report = {"event": "snapped", "file": str(file), **counts, **_meaning(fmt), "raw_format": fmt.to_json()}
+    report = {"event": "snapped", "file": str(file), **counts, **meaning, "raw_format": fmt.to_json()}
     gaps = f", {missing} missing between them" if missing else ""
     text = f"{len(records)} frames of {fmt.width}x{fmt.height} {report['format']}{gaps}: play them with --scene {file}"
     if not config.quiet:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .alignment.align import Record
     from .alignment.look import Look
     from .alignment.settings import AlignSettings
+    from .losses.phase import PhaseMask
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,7 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="how the pairs are laid out (default folder; isp-train --data-sets lists them)",
     )
     parser.add_argument(
-        "--flow", metavar="NAME", help="how displacement is found: dis (default), or raft, which needs --flow-weights"
+        "--flow",
+        metavar="NAME",
+        help="how displacement is found: dis (default), raft, which needs --flow-weights, or none",
     )
     parser.add_argument(
         "--flow-weights", type=Path, metavar="FILE", help="state dict of torchvision's raft_large or raft_small"
@@ -134,6 +137,7 @@ def align_folder(
     from .protocols import opencv
 
     opencv("isp-align")
+    flow = make_flow(settings.flow, settings.flow_weights, settings.features)  # before any pair is looked for
     options = {"apart": True, **settings.options} if settings.data_set == "folder" else settings.options
     reader = open_data_set(settings.data_set, root, **options)
     files = reader.files()
@@ -141,11 +145,11 @@ def align_folder(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two pairs of {root} would both be written as {twice}; rename one of them")
-    flow = make_flow(settings.flow, settings.flow_weights, settings.features)
+    phases = _phases(settings)
     records: list[Record] = []
     shown: list[str] = []
     with AlignedFolder(output, replace=replace) as folder, _Progress(len(files)) as progress:
-        for record, pair in align_all(reader, files, settings, flow, finished, look):
+        for record, pair in align_all(reader, files, settings, flow, finished, look, phases):
             records.append(record)
             if pair is not None:
                 folder.keep(record, pair, shown=len(shown) < settings.shown)
@@ -153,6 +157,17 @@ def align_folder(
             progress.step()
         folder.end(_report(settings, flow.facts(), look), records, shown)
     return records
+
+
+def _phases(settings: AlignSettings) -> PhaseMask | None:
+    """What tells which blocks count. Raises UserError: the network cannot be read."""
+    if settings.phase is None:
+        return None
+    from .features import load_features
+    from .losses.phase import DEPTH, PhaseMask
+
+    features = load_features(settings.phase, [DEPTH])
+    return PhaseMask(features, settings.phase_block, settings.phase_threshold)
 
 
 def _report(settings: AlignSettings, flow: dict[str, Any], look: Look | None) -> dict[str, Any]:

@@ -139,12 +139,13 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _train_stage(stage: Stage, resume: bool) -> int:
+    from .config import TrainConfig
     from .fit import train as fit
-    from .stages import AlignStage, align_stage
+    from .stages import other_stage
 
     config = stage.config
-    if isinstance(config, AlignStage):
-        return align_stage(config, stage.folder, resume=resume)
+    if not isinstance(config, TrainConfig):
+        return other_stage(config, stage.folder, resume=resume)
     done = fit(config, resume=resume)
     gained = f"{done.start_db:.2f} dB before, {done.end_db:.2f} dB after"
     if not int(os.environ.get("RANK", 0)):

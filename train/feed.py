@@ -16,7 +16,8 @@ from .devices import quicken_processor
 from .sources import SampleSet
 
 Batch = dict[str, Tensor]
-"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], `matrix` [B, 3, 3], `camera` [B, 2], float32."""
+"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], `matrix` [B, 3, 3], `camera` [B, 2], float32; and
+`mask` [B, 1, 2h, 2w] where a sample of the batch has one."""
 
 
 class Feed:
@@ -135,8 +136,21 @@ class _Guarded(Dataset[Any]):
 
 
 def _collate(drawn: list[Any]) -> Any:
-    problem = next((each for each in drawn if isinstance(each, UserError)), None)
-    return problem or default_collate(drawn)
+    """A batch of samples, or what the user can mend.
+
+    A sample without a mask counts everywhere beside one that has a mask. Of no other part is anything made up.
+    """
+    if problem := next((each for each in drawn if isinstance(each, UserError)), None):
+        return problem
+    if any("mask" in sample for sample in drawn):
+        drawn = [{"mask": torch.ones_like(sample["target"][:1]), **sample} for sample in drawn]
+    parts = [set(sample) for sample in drawn]
+    if uneven := sorted(set.union(*parts) - set.intersection(*parts)):
+        return UserError(
+            f"some samples have {', '.join(uneven)} and others have not, which cannot be in one batch: the sources "
+            "under data.train do not go together"
+        )
+    return default_collate(drawn)
 
 
 def _begin_worker(number: int) -> None:

@@ -4,7 +4,8 @@ A new source is a class here, in the union `AnySource`. Samples are dicts of ten
 Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G, B, green 1), `target`
 float32 [3, 2h, 2w] (sRGB in [0, 1]), `matrix` float32 [3, 3] (the camera's colours after white balance to linear sRGB)
 and `camera` float32 [2] (exposure in microseconds and gain in dB; what is not known is 0, as engines have it). Those
-for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains.
+for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains. Some have a `mask`
+float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; beside them the others count everywhere.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Recipes of several stages, each of which takes up what those before it left, as one run that can go on.
 
 A recipe with `stages` has the settings of each stage under its name, in order, and beside `stages` what holds for all
-that train. A stage either trains, or has `align`: pairs that are brought to lie on each other, as by isp-align. Texts
-may name `$run`, the folder of the whole run, in which each stage has a folder of its own, and the recipe's `variables`:
+that train. A stage trains, or has `align`: pairs that are brought to lie on each other, as by isp-align; or `pairs`:
+pairs that are made, to try a recipe on. Texts may name `$run`, the folder of the whole run, in which each stage has a
+folder of its own, and the recipe's `variables`:
 
     run: {name: misisp}
     variables: {pairs: data/paired/rhid}
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ from .alignment.settings import AlignSettings
 from .checkpoint import load_checkpoint
 from .config import RunSettings, TrainConfig, described, differences, read_values
 from .config import describe_settings as describe_recipe
+from .data.made_pairs import RECORD as MADE
+from .data.made_pairs import MadePairs, make_pairs
 from .models import MODULES, form_of
 
 _LISTED_BY = "isp-train --settings"
@@ -49,16 +53,34 @@ class AlignStage(AlignSettings):
     """checkpoint of a mapper, which makes frames look like their pictures; null develops them and matches colours"""
 
 
-class _Align(Settings):
+class _Other(Settings):
     run: RunSettings
+
+
+class _Align(_Other):
     align: AlignStage
+
+
+class _Pairs(_Other):
+    pairs: MadePairs
+
+
+_OTHERS: dict[str, type[Settings]] = {"align": _Align, "pairs": _Pairs}
+"""What a stage may have that does not train, each with nothing beside it."""
 
 
 class _Whole(Settings):
     """What of a recipe with stages holds for the whole run."""
 
     run: RunSettings = RunSettings()
-    variables: dict[str, str | int | float] = Field({})
+    variables: dict[str, str | int | float | None] = Field({})
+
+
+Names = dict[str, str | None]
+"""Values of a recipe's variables."""
+
+_AS_ONE = ("loss", "options")
+"""Settings that are mappings by themselves, with names that the user chooses: a stage that has its own has no other."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +94,7 @@ class Stage:
     """
 
     name: str
-    config: TrainConfig | AlignStage
+    config: TrainConfig | AlignStage | MadePairs
     folder: Path
 
 
@@ -90,7 +112,7 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
     values = read_values(path, changes)
     whole = make_settings(_Whole, {"run": values["run"], "variables": values.pop("variables", {})}, _LISTED_BY)
     folder = whole.run.folder / whole.run.name
-    names = {name: str(value) for name, value in whole.variables.items()}
+    names = {name: None if value is None else str(value) for name, value in whole.variables.items()}
     names = _changed(names, variables, path) | {"run": str(folder)}
     stages = values.pop("stages", None)
     if stages is None:
@@ -109,16 +131,17 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
     return found
 
 
-def _stage(name: str, own: dict[str, Any], shared: dict[str, Any], names: dict[str, str], folder: Path) -> Stage:
-    if "align" in own:
-        values = {"run": {"name": name}, **_filled(own, names)}
-        return Stage(name, make_settings(_Align, values, _LISTED_BY).align, folder / name)
+def _stage(name: str, own: dict[str, Any], shared: dict[str, Any], names: Names, folder: Path) -> Stage:
+    for key, kind in _OTHERS.items():
+        if key in own:
+            checked = make_settings(kind, {"run": {"name": name}, **_filled(own, names)}, _LISTED_BY)
+            return Stage(name, getattr(checked, key), folder / name)
     values = _filled(_over(shared, own), names)
     values["run"] = {**values["run"], "folder": folder, "name": name}
     return Stage(name, make_settings(TrainConfig, values, _LISTED_BY), folder / name)
 
 
-def _changed(names: dict[str, str], changes: Sequence[str], path: Path) -> dict[str, str]:
+def _changed(names: Names, changes: Sequence[str], path: Path) -> Names:
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in names:
@@ -129,20 +152,23 @@ def _changed(names: dict[str, str], changes: Sequence[str], path: Path) -> dict[
 
 
 def _over(shared: Any, own: Any) -> Any:
-    """Settings of a stage over those that hold for all; mappings are joined, all else is replaced."""
+    """Settings of a stage over those that hold for all; groups of settings are joined, all else is replaced."""
     if not isinstance(shared, dict) or not isinstance(own, dict):
         return own
-    return {**shared, **{key: _over(shared.get(key), value) for key, value in own.items()}}
+    joined = {key: value if key in _AS_ONE else _over(shared.get(key), value) for key, value in own.items()}
+    return {**shared, **joined}
 
 
-def _filled(values: Any, names: dict[str, str]) -> Any:
-    """Nested values with variables put into the texts."""
+def _filled(values: Any, names: Names) -> Any:
+    """Nested values with variables put into the texts; what is nothing but a variable may be null."""
     if isinstance(values, dict):
         return {key: _filled(value, names) for key, value in values.items()}
     if isinstance(values, list):
         return [_filled(value, names) for value in values]
     if not isinstance(values, str):
         return values
+    if any(value is None and values in (f"${name}", f"${{{name}}}") for name, value in names.items()):
+        return None
     try:
         return Template(values).substitute(names)
     except KeyError as error:
@@ -151,35 +177,44 @@ def _filled(values: Any, names: dict[str, str]) -> Any:
         raise UserError(f"{values!r} has a $ that names nothing; write $$ for the sign itself") from error
 
 
-def align_stage(settings: AlignStage, folder: Path, *, resume: bool) -> int:
-    """Align, unless it is done already. Of several processes the first one does it, and the others wait.
+def other_stage(settings: AlignStage | MadePairs, folder: Path, *, resume: bool) -> int:
+    """Do what a stage asks for that does not train, unless it is done already. Of several processes the first one does
+    it, and the others wait.
 
     Args:
         settings: Of the stage.
-        folder: Where the aligned pairs go.
+        folder: Where what it makes goes.
         resume: Leave what an earlier run left there, if it was made with these settings.
 
     Returns:
-        The exit code of isp-align.
+        An exit code; that of isp-align, or 0.
 
     Raises:
-        UserError: The pairs cannot be read, the mapper is none, or the folder holds something else.
+        UserError: What is asked for cannot be read, the mapper is none, or the folder holds something else.
     """
-    from .align_cli import align_folder, say
-    from .alignment.page import RECORD
+    from .alignment.page import RECORD as ALIGNED
 
+    record = folder / (ALIGNED if isinstance(settings, AlignStage) else MADE)
     if int(os.environ.get("RANK", 0)):
-        while not (folder / RECORD).exists():
+        while not record.exists():
             time.sleep(_LOOK_AGAIN_S)
         return 0
-    values = settings.model_dump(mode="json")
-    if resume and (folder / RECORD).exists():
-        before = json.loads((folder / RECORD).read_text())["settings"]
-        if changed := differences(before, values):
+    if resume and record.exists():
+        before, now = json.loads(record.read_text())["settings"], settings.model_dump(mode="json")
+        if changed := differences(before, now):
             raise UserError(
                 f"{folder} was made with other settings ({'; '.join(changed)}); set run.name to another name"
             )
         return 0
+    if isinstance(settings, AlignStage):
+        return _align(settings, folder)
+    sys.stdout.write(f"{folder}: {make_pairs(settings, folder)} pairs made\n")
+    return 0
+
+
+def _align(settings: AlignStage, folder: Path) -> int:
+    from .align_cli import align_folder, say
+
     look = _load_mapper(settings.mapper) if settings.mapper else None
     return say(align_folder(settings.root, folder, settings, look=look), folder)
 
@@ -193,4 +228,8 @@ def _load_mapper(path: Path) -> nn.Module:
 
 def describe_settings() -> list[str]:
     """A line for each setting of a recipe, of stages too: its name, what it does and its default."""
-    return [*describe_recipe(), *described(AlignStage, prefix="stages.NAME.align.")]
+    return [
+        *describe_recipe(),
+        *described(AlignStage, prefix="stages.NAME.align."),
+        *described(MadePairs, prefix="stages.NAME.pairs."),
+    ]

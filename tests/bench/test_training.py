@@ -24,6 +24,13 @@ SETTINGS = (
 )
 TINY = ["--model", "lwisp-xs", "--steps", "12", "--repeat", "1", *(word for s in SETTINGS for word in ("--set", s))]
 
+NAMED = """
+variables: {numbers: fp32}
+data: {train: [{source: scenes}], validation: [{source: scenes}]}
+schedule: {warmup: 500}
+precision: $numbers
+"""
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_model_is_measured_beside_itself_on_one_batch(
@@ -49,12 +56,35 @@ def test_a_model_is_measured_beside_itself_on_one_batch(
 
 def test_a_recipe_may_be_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     recipe, out = tmp_path / "mine.yaml", tmp_path / "train.json"
-    recipe.write_text("data: {train: [{source: scenes}], validation: [{source: scenes}]}\nschedule: {warmup: 500}\n")
+    recipe.write_text(NAMED)
     cli.run(["train", str(recipe), *TINY, "--out", str(out)])
     report = json.loads(out.read_text())
     assert (report["recipe"], report["set"]) == ("mine.yaml", list(SETTINGS))
+    assert report["models"][0]["precision"] == "fp32", "by its variable"
     assert "mine.yaml, batches of 2" in capfd.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "train.json"]
+
+
+def test_a_recipe_may_have_variables(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(NAMED)
+    assert cli.run(["train", str(recipe), *TINY, "--set", "variables.numbers=fp8"]) == 2
+    assert "precision: input should be 'fp32', 'bf16' or 'fp16' (got 'fp8')" in capfd.readouterr().err
+
+
+def test_of_a_recipe_with_stages_one_can_be_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    recipe = tmp_path / "mine.yaml"
+    scenes = "{source: scenes, count: 24, crop: 32, scenes: 1}"
+    recipe.write_text(
+        f"data: {{train: [{scenes}], validation: [{scenes}]}}\n"
+        "stages: {mapper: {model: {name: mapper}}, align: {align: {root: pairs}}, isp: {model: {name: lwisp-xs}}}\n"
+    )
+    assert cli.run(["train", str(recipe), *TINY]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("isp-bench: error: ")
+    assert f"{recipe} has stages" in error
+    assert "write the settings of mapper or isp, with what holds for all, into a recipe of its own" in error
+    assert error.count("\n") == 1
 
 
 def test_one_batch_is_the_first_of_the_data():

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ispeed.engines import RawFormat
+from ispeed.engines.raw_files import load_raw
 from ispeed.stream.camera.scenes import load_scene
 
 from .conftest import ISP_STREAM
@@ -61,7 +62,8 @@ def test_what_was_snapped_is_played_and_snapped_again_exactly(runtime_dir, folde
 
 def test_sixteen_consecutive_frames_and_their_meaning_unless_told(runtime_dir, folder):
     path = folder / "target.npy"
-    done = snap("--snap", str(path), "--json", "--pixel-format", "BayerRG12p", *SMALL)
+    camera = ("--exposure-us", "250", "--gain-db", "6.5")
+    done = snap("--snap", str(path), "--json", "--pixel-format", "BayerRG12p", *camera, *SMALL)
     report = json.loads(done.stdout)
     assert done.stderr == ""
     assert (report["frames"], report["missing"], report["format"]) == (16, 0, "BayerRG12")
@@ -74,8 +76,20 @@ def test_sixteen_consecutive_frames_and_their_meaning_unless_told(runtime_dir, f
         "format": "BayerRG12",
         "black": 64,
         "white": 4095,
+        "exposure_us": 250,
+        "gain_db": 6.5,
     }
+    assert load_raw(str(path)).camera.tolist() == [[250, 6.5]] * 16
     assert {file.name for file in folder.iterdir()} == {"target.npy", "target.npy.yaml"}
+
+
+def test_frames_that_differ_in_exposure_tell_each_its_own(runtime_dir, folder):
+    path = str(folder / "a.npy")
+    snap("--snap", path, "--frames", "12", "--set", "ExposureTime=20", "--set", "ExposureAuto=Continuous", *SMALL)
+    camera = load_raw(path).camera
+    assert camera.shape == (12, 2)
+    assert len(set(camera[:, 0].tolist())) > 1
+    assert len(set(camera[:, 1].tolist())) == 1
 
 
 def test_more_frames_than_the_default_ring_holds_are_still_consecutive(runtime_dir, folder):

@@ -11,6 +11,7 @@ import yaml
 from ispeed.engines import UserError
 from ispeed.train.config import TrainConfig, describe_settings, differences, read_recipe
 from ispeed.train.sources import SOURCES, AnySource
+from ispeed.train.stages import read_stages
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs/train").glob("*.yaml"))
 SMALL: dict[str, Any] = {"data": {"train": [{"source": "scenes"}], "validation": [{"source": "scenes"}]}}
@@ -25,10 +26,12 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid_and_named_like_their_file(path: Path):
-    config = read_recipe(path)
-    assert config.run.name == path.stem
-    assert config.validation.improve_db is not None, "a recipe states what it gains"
-    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+    stages = read_stages(path)
+    trained = [stage.config for stage in stages if isinstance(stage.config, TrainConfig)]
+    assert stages[0].folder.parts[1] == path.stem
+    for config in trained:
+        assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+    assert trained[-1].validation.improve_db is not None, "a recipe states what it gains"
 
 
 def test_every_recipe_has_a_quick_variant():

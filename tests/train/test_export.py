@@ -23,9 +23,9 @@ from ispeed.engines.core import CoreInfo, read_core
 from ispeed.engines.graph_reference import graft_reference
 from ispeed.engines.slots import Slots
 from ispeed.train import cli
-from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ispeed.train.checkpoint import load_checkpoint
 from ispeed.train.entry import INTERRUPTED
-from ispeed.train.models import NETWORKS, VARIANTS, CoreModule, make_network
+from ispeed.train.models import NETWORKS, VARIANTS, CoreModule
 
 Make = Callable[..., Path]
 FAMILY = list(VARIANTS)
@@ -88,26 +88,6 @@ def test_core_says_what_it_is(make_checkpoint: Make, model: str):
 
 
 # ---- networks that are told the noise level ----------------------------------------------------------------
-
-
-@pytest.fixture
-def make_told(tmp_path: Path) -> Make:
-    """Writes a checkpoint of a network with a noise plane that shows: its weights are chance, but large there."""
-
-    def make(model: str, noise: dict[str, object]) -> Path:
-        torch.manual_seed(6)
-        network = make_network(model, noise=noise)
-        with torch.no_grad():
-            if model == "liteisp-s":
-                network.tail[0].weight[:, -1] *= 30  # the plane reaches the tail past all scales
-                network.tail[2].bias += 0.5
-            else:
-                network.c0[1].weight[:, -1] *= 30
-        path = tmp_path / f"{model}.pt"
-        save_checkpoint(path, Checkpoint(network, model, {"noise": noise}, run="none", data="chance", licence="CC0"))
-        return path
-
-    return make
 
 
 def columns(inputs: tuple[str, ...], gains: np.ndarray, exposure: float, gain: float) -> np.ndarray:

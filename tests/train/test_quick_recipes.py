@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ispeed.train.config import read_recipe
+from ispeed.train.config import TrainConfig
+from ispeed.train.stages import read_stages
 
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
@@ -45,8 +46,14 @@ class Runs:
         return self.call("train", str(CONFIGS / f"{name}.yaml"))
 
 
+def _trained(name: str) -> list[tuple[TrainConfig, Path]]:
+    """What a recipe trains, and the folders of that."""
+    stages = read_stages(CONFIGS / f"{name}.yaml")
+    return [(stage.config, stage.folder) for stage in stages if isinstance(stage.config, TrainConfig)]
+
+
 def _teacher_of(name: str) -> str:
-    distill = read_recipe(CONFIGS / f"{name}.yaml").distill
+    distill = _trained(name)[0][0].distill
     return distill.teacher.parent.name if distill else ""
 
 
@@ -60,12 +67,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 @pytest.mark.parametrize("name", QUICK)
 def test_it_gains_what_it_states(name: str, runs: Runs):
     said = runs.of(name)  # exit code 0: the gain was reached
-    assert f"runs/{name}/last.pt" in said
-    lines = [json.loads(line) for line in (runs.folder / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
-    scores = [line["psnr_db"] for line in lines if "psnr_db" in line]
-    stated = read_recipe(CONFIGS / f"{name}.yaml").validation.improve_db
-    assert stated
-    assert scores[-1] - scores[0] >= stated
+    for config, folder in _trained(name):
+        assert f"{folder}/last.pt" in said
+        lines = [json.loads(line) for line in (runs.folder / folder / "metrics.jsonl").read_text().splitlines()]
+        scores = [line["psnr_db"] for line in lines if "psnr_db" in line]
+        stated = config.validation.improve_db
+        assert stated
+        assert scores[-1] - scores[0] >= stated
 
 
 @pytest.mark.timeout(3 * LIMIT_S)

@@ -95,6 +95,54 @@ def test_several_sources_are_one():
     assert not any(same(kept[index], both.samples[index]) for index in (0, 7))
 
 
+# ---- what only some sources have ---------------------------------------------------------------------------
+
+
+def whole_batch(sources: list[Any]) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The samples of the sources, and all of them in one batch."""
+    samples = open_sources(sources, 1, held_out=False).samples
+    return samples, next(Feed(samples, len(samples), seed=1).batches(0))
+
+
+@pytest.mark.parametrize("masked_first", [True, False])
+def test_samples_without_a_mask_count_everywhere_beside_those_with_one(folder: Path, masked_first: bool):
+    rng = np.random.default_rng(2)
+    (folder / "mask").mkdir()
+    for number in range(6):
+        PIL.Image.fromarray(rng.integers(0, 255, (64, 64)).astype(np.uint8)).save(folder / f"mask/{number}.png")
+    sources = [
+        pairs(folder, crop=32),
+        source(source="scenes", count=3, crop=32, scenes=1),
+        source(source="photos", folder=folder / "rgb", crop=32, downscale=1),
+    ]
+    samples, batch = whole_batch(sources[:: 1 if masked_first else -1])
+    own = [samples[index] for index in range(15)]
+    assert sum("mask" in each for each in own) == 6
+    places = [
+        next(k for k, each in enumerate(own) if torch.equal(each["planes"], planes)) for planes in batch["planes"]
+    ]
+    assert sorted(places) == list(range(15))
+    for place, mask in zip(places, batch["mask"], strict=True):
+        assert torch.equal(mask, own[place].get("mask", torch.ones(1, 32, 32)))
+
+
+def test_there_is_no_mask_where_no_sample_has_one(folder: Path):
+    _, batch = whole_batch([pairs(folder, crop=32), source(source="scenes", count=3, crop=32, scenes=1)])
+    assert batch.keys() == {"planes", "gains", "target", "matrix", "camera"}
+    assert batch["target"].shape == (9, 3, 32, 32)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_only_some_samples_have_is_not_left_out_silently(folder: Path, order: int):
+    sources = [pictures(folder=folder / "rgb"), source(source="scenes", count=2, crop=32, scenes=1)]
+    with pytest.raises(UserError, match="some samples have camera, gains, input, planes and others") as caught:
+        whole_batch(sources[::order])
+    assert "\n" not in str(caught.value)
+
+
+# ---- pairs and photographs ---------------------------------------------------------------------------------
+
+
 def test_pairs_are_held_out_by_scene(folder: Path):
     half = pairs(folder, hold_out=0.5)
     trained, held_out = (open_sources([half], 1, held_out=held) for held in (False, True))

@@ -58,6 +58,15 @@ def test_a_stage_has_its_own_settings_over_those_of_all(tmp_path: Path):
     assert second.config.run.folder / second.config.run.name == second.folder
 
 
+def test_losses_and_options_of_a_stage_are_its_own(tmp_path: Path):
+    shared = SHARED | {"loss": {"l1": 1.0}, "model": {"name": "mapper", "options": {"seen": 64}}}
+    own = {"loss": {"mse": 2.0}, "model": {"options": {"repeats": 3}}}
+    stages = read_stages(written(tmp_path, **shared, stages={"first": {}, "second": own}))
+    assert [each.config.loss for each in stages] == [{"l1": 1.0}, {"mse": 2.0}]  # pyright: ignore[reportAttributeAccessIssue]
+    assert [each.config.model.options for each in stages] == [{"seen": 64}, {"repeats": 3}]  # pyright: ignore[reportAttributeAccessIssue]
+    assert [each.config.model.name for each in stages] == ["mapper", "mapper"]  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_variables_stand_for_texts(tmp_path: Path):
     photos = {"source": "photos", "folder": "$data/train", "crop": 64}
     path = written(
@@ -67,6 +76,16 @@ def test_variables_stand_for_texts(tmp_path: Path):
     assert stage.config.data.train[0].folder == Path("a/train")  # pyright: ignore[reportAttributeAccessIssue]
     (stage,) = read_stages(path, variables=["data=/b c"])
     assert stage.config.data.train[0].folder == Path("/b c/train")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_variable_may_be_null(tmp_path: Path):
+    second = SECOND | {"model": {"weights": "$core"}}
+    path = both(tmp_path, variables={"core": None}, stages={"first": FIRST, "second": second})
+    weights = [
+        read_stages(path, changes)[1].config.model.weights  # pyright: ignore[reportAttributeAccessIssue]
+        for changes in ([], ["variables.core=a.onnx"], ["variables.core=null"])
+    ]
+    assert weights == [None, Path("a.onnx"), None]
 
 
 def test_a_stage_may_align(tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,13 @@ from ..data.raw_pair import Gains, RawPair, Samples
 from . import checks
 from .flow import Flow
 from .look import Look, developed, mapped, matched
-from .mask import agreement, alike, consistent, inside, warp
+from .mask import agreement, alike, consistent, in_phase, inside, warp
 from .refine import places
 from .register import MULTIPLE, Region, Registration, common, project, reduced, register
 from .settings import AlignSettings
+
+if TYPE_CHECKING:
+    from ..losses.phase import PhaseMask
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -50,8 +53,8 @@ class AlignedPair:
         raw_format: Of the samples.
         reference: uint8 [H, W, 3], sRGB.
         mask: bool [H, W], where the reference can be relied on.
-        shown: uint8 [H, W, 3], the frame in the look of the reference.
-        before: uint8 [H, W, 3], the reference before flow.
+        shown: uint8 [H, W, 3], the frame in the look of the reference; developed where references take its colours.
+        before: uint8 [H, W, 3], the reference before flow, in its own colours.
         flow: float32 [H, W, 2], in pixels.
         pair: What was given: its name, and what the data set tells of it.
         region: What was cut out of the frame.
@@ -77,13 +80,19 @@ class Aligner:
         settings: How.
         flow: What finds displacements.
         look: A trained mapper; None develops and matches colours (see `look`).
+        phases: Tells which blocks count; None counts all.
         step: Called between the steps of a pair; what it raises ends the work.
     """
 
     def __init__(
-        self, settings: AlignSettings, flow: Flow, look: Look | None = None, step: Callable[[], None] = lambda: None
+        self,
+        settings: AlignSettings,
+        flow: Flow,
+        look: Look | None = None,
+        phases: PhaseMask | None = None,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._flow, self._look, self._step = settings, flow, look, step
+        self._settings, self._flow, self._look, self._phases, self._step = settings, flow, look, phases, step
 
     def align(self, pair: RawPair, record: Record | None = None) -> AlignedPair:
         """Align a pair; what is found on the way goes into the record.
@@ -143,10 +152,18 @@ class Aligner:
         counts = source.inside(there) & consistent(there, back, settings.consistency, settings.miss)
         record.facts |= {"in_frame_and_consistent": float(counts.mean())}
         counts &= alike(shown, reference)
+        if self._phases is not None:
+            self._step()
+            kept = in_phase(self._phases, shown, reference)
+            record.facts |= {"in_phase": float(kept.mean())}
+            counts &= kept
         agrees = agreement(shown, reference, counts)
         record.facts |= {"valid": float(counts.mean()), "agreement": agrees, "flow": _statistics(there, counts)}
         checks.check_valid(agrees, float(counts.mean()), settings.least_agreement, settings.least_valid)
-        codes = np.rint(shown * 255).astype(np.uint8)
+        if settings.colours == "frame":
+            shown = region.of(picture).astype(np.float32) * np.float32(1 / 255)
+            reference = _codes(matched(reference, region.of(picture)))
+        codes = _codes(shown)
         return AlignedPair(samples, fmt, reference, counts, codes, before, there, pair, region, record)
 
 
@@ -183,6 +200,10 @@ def _gains(pair: RawPair) -> Gains:
 def usable(gains: Gains) -> Gains:
     """Gains that a data set tells, as engines limit them: float32 [3]."""
     return np.clip(gains, LOWEST_GAIN, HIGHEST_GAIN)
+
+
+def _codes(picture: Floats) -> Picture:
+    return np.rint(picture * 255).astype(np.uint8)
 
 
 def _statistics(flow: Floats, counts: Bools) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 torchvision's RAFT (Teed, Deng 2020) with weights of a file that the user brings, refined likewise. Either can be
 refined once more on what a network sees (`features`), which is an option because it did not pay: on photographs with
 known displacement and the noise of RHID, medians of the error were 0.08 pixels without and 0.15 with the encoder of a
-briefly trained auto-encoder of clean pictures, whose features are half as fine as the picture.
+briefly trained auto-encoder of clean pictures, whose features are half as fine as the picture. `none` finds nothing:
+for pictures that lie as they should, and to see what flow is worth.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[Any]
 """sRGB [H, W, 3], uint8 or float32 in [0, 1]."""
 
-FLOWS = ("dis", "raft")
+FLOWS = ("dis", "raft", "none")
 
 PATCH = 12
 """Edge of the patches of dense inverse search, in pixels at half the size: larger than its usual 8, against noise."""
@@ -98,18 +99,32 @@ def make_flow(name: str = "dis", weights: Path | None = None, features: Path | N
     """
     if name not in FLOWS:
         raise UserError(f"there is no flow {name!r}: choose one of {', '.join(FLOWS)}")
+    if name == "raft" and weights is None:
+        raise UserError(f"flow by raft needs weights: {WHERE_FROM}")
+    if name == "raft":
+        _torchvision()  # before anything is read
+    elif weights is not None:
+        raise UserError(f"the flow {name} has no weights, but {weights} was given: leave it out, or choose raft")
     maps = None
     if features is not None:
         from ..features import load_features
 
         maps = load_features(features, [DEPTH])
-    if name == "raft":
-        if weights is None:
-            raise UserError(f"flow by raft needs weights: {WHERE_FROM}")
-        return RaftFlow(weights, maps)
     if weights is not None:
-        raise UserError(f"the flow dis has no weights, but {weights} was given: leave it out, or choose raft")
-    return DisFlow(maps)
+        return RaftFlow(weights, maps)
+    return DisFlow(maps) if name == "dis" else NoFlow()
+
+
+class NoFlow:
+    """Everything stays where it is. See `Flow`."""
+
+    def __call__(self, moving: Picture, fixed: Picture) -> Floats:
+        """See `Flow`."""
+        return np.zeros((*fixed.shape[:2], 2), np.float32)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Flow.facts`."""
+        return {"flow": "none"}
 
 
 class DisFlow:
@@ -142,11 +157,7 @@ class RaftFlow:
         Raises:
             UserError: torchvision is not installed, or the file cannot be read or holds something else.
         """
-        try:
-            import torchvision  # pyright: ignore[reportMissingImports]
-            from torchvision.models import optical_flow  # pyright: ignore[reportMissingImports]
-        except (ImportError, RuntimeError) as error:  # the latter of one that goes with another torch
-            raise UserError(NEEDS_TORCHVISION) from error
+        version, optical_flow = _torchvision()
         from ..vgg import checked_state, load_layers, read_values
 
         state = checked_state(read_values(weights, "the weights of RAFT", WHERE_FROM), weights, WHERE_FROM)
@@ -157,7 +168,7 @@ class RaftFlow:
         self._name, self._features = fitting[0], features
         self._network = made[self._name].eval().requires_grad_(False)
         load_layers(self._network, state, weights, WHERE_FROM)
-        self._version, self._file = torchvision.__version__, weights.name
+        self._version, self._file = version, weights.name
 
     def __call__(self, moving: Picture, fixed: Picture) -> Floats:
         """See `Flow`."""
@@ -179,6 +190,16 @@ class RaftFlow:
         """See `Flow.facts`."""
         named = {"flow": "raft", "network": self._name, "weights": self._file, "torchvision": self._version}
         return {**named, **_feature_facts(self._features)}
+
+
+def _torchvision() -> tuple[str, Any]:
+    """The version of torchvision, and its module of networks for flow. Raises UserError: it is not installed."""
+    try:
+        import torchvision  # pyright: ignore[reportMissingImports]
+        from torchvision.models import optical_flow  # pyright: ignore[reportMissingImports]
+    except (ImportError, RuntimeError) as error:  # the latter of one that goes with another torch
+        raise UserError(NEEDS_TORCHVISION) from error
+    return torchvision.__version__, optical_flow
 
 
 def _levels(picture: Picture) -> list[Channels]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from ..protocols import opencv
 from .refine import places
 from .structure import grey, structure, surround
+
+if TYPE_CHECKING:
+    from ..losses.phase import PhaseMask
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -96,6 +99,29 @@ def agreement(shown: Floats, reference: Picture, counts: Bools) -> float:
     first, second = (structure(grey(picture), _BLUR)[counts] for picture in (shown, reference))
     norm = float(np.sqrt(np.vdot(first, first) * np.vdot(second, second)))
     return float(np.vdot(first, second)) / norm if norm else 0.0
+
+
+def in_phase(phases: PhaseMask, shown: Floats, reference: Picture) -> Bools:
+    """Blocks in which structure lies in the same place, as a network sees it: bool [H, W]; all where no block fits in.
+
+    Args:
+        phases: Compares blocks.
+        shown: float32 [H, W, 3] in [0, 1], the frame in the look of the reference.
+        reference: uint8 [H, W, 3], moved onto it.
+    """
+    import torch
+
+    height, width = reference.shape[:2]
+    if min(height, width) < phases.block:
+        return np.ones((height, width), np.bool_)
+    pictures = (
+        torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
+        for picture in (shown, reference.astype(np.float32) * np.float32(1 / 255))
+    )
+    kept = phases(*pictures)[0, 0].numpy() > 0
+    # what is left over right and below of whole blocks is as good as the block beside it
+    rows, columns = (np.minimum(np.arange(n), n // phases.block * phases.block - 1) for n in (height, width))
+    return kept[rows[:, None], columns]
 
 
 def _squared(flow: Floats) -> Floats:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...engines.errors import UserError
 from ..data.raw_pair import PairFiles, PairReader
@@ -17,6 +17,9 @@ from .checks import Refused
 from .flow import Flow
 from .look import Look
 from .settings import AlignSettings
+
+if TYPE_CHECKING:
+    from ..losses.phase import PhaseMask
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ def align_all(
     flow: Flow,
     finish: Callable[[PairFiles, AlignedPair], T],
     look: Look | None = None,
+    phases: PhaseMask | None = None,
 ) -> Iterator[tuple[Record, T | None]]:
     """Align pairs, in their order, whatever the number of workers.
 
@@ -45,6 +49,7 @@ def align_all(
         flow: What finds displacements; it is called from several threads.
         finish: What is made of an aligned pair in its thread, so that the pair need not be kept.
         look: A trained mapper.
+        phases: Tells which blocks count.
 
     Yields:
         The record of each pair, and what `finish` made of it; None where it was refused.
@@ -66,7 +71,7 @@ def align_all(
             record.reason = f"it cannot be read: {error}"
         return record, None
 
-    aligner = Aligner(settings, flow, look, step)
+    aligner = Aligner(settings, flow, look, phases, step)
     workers = settings.workers or len(os.sched_getaffinity(0))
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
         try:

@@ -29,8 +29,9 @@ class AlignSettings(Settings):
     registered: Literal["auto", "yes", "no"] = "auto"
     """whether frame and picture share one grid already: yes needs equal sizes and leaves all to flow; no always finds a
     homography and applies it; auto applies it where sizes differ, or corners move by more than a few pixels"""
-    flow: Literal["dis", "raft"] = "dis"
-    """how displacement is found: dis is OpenCV's dense inverse search, refined; raft needs torchvision and weights"""
+    flow: Literal["dis", "raft", "none"] = "dis"
+    """how displacement is found: dis is OpenCV's dense inverse search, refined; raft needs torchvision and weights;
+    none leaves pictures where registration puts them"""
     flow_weights: Path | None = None
     """weights of raft: the state dict of torchvision's raft_large or raft_small"""
     features: Path | None = None
@@ -40,6 +41,16 @@ class AlignSettings(Settings):
     """how far the way there and back may miss its start to count: relative to the length of the ways, or absolute"""
     miss: Annotated[float, Field(gt=0, le=100)] = MISS
     """for absolute: by how many pixels"""
+    colours: Literal["reference", "frame"] = "reference"
+    """whose colours and tone aligned pictures have: their own, for an ISP that is to look like the other camera; or
+    those of the developed frame, for networks that give light, and where the other camera's exposure varies"""
+    phase: Path | None = None
+    """a checkpoint of the form clean, or the weights of VGG-19: blocks whose phases of features disagree do not count
+    (MisISP); null for none"""
+    phase_block: Annotated[int, Field(ge=16, le=512, multiple_of=2)] = 32
+    """edge of these blocks in pixels"""
+    phase_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    """cosine of phases from which a block counts"""
     least_inliers: Annotated[int, Field(ge=4)] = 20
     """features that must agree on how the two lie"""
     least_valid: Share = 0.3

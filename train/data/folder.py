@@ -8,6 +8,7 @@
 
 `engines.raw_files` says how `.raw`, `.bin`, `.png` and `.npy` tell their format: `NAME.raw.yaml` beside each file, or
 one line for all of them, as in `format=BayerRG12&width=1280&height=1024&black=64`. A DNG knows its own (package rawpy).
+Exposure and gain may stand there too; what pairs.json says comes first.
 Masks and pairs.json are what `isp-align` writes.
 """
 
@@ -43,7 +44,7 @@ from .raw_pair import (
     RawPair,
     Samples,
     make_pair,
-    read_mosaic,
+    read_frame,
     read_picture,
 )
 
@@ -75,6 +76,7 @@ class PairFolder:
         keys: What the frames are, in the form of a query (see the module); "" where sidecars tell, or for DNG.
         group: How many characters of a name tell the scene (pairs of one scene are not torn apart); 0 for all of them.
             What pairs.json says of a pair comes first.
+        split: A folder in `root`, such as train or val, that is laid out so; "" where `root` itself is.
         apart: Pictures need not lie on the frames, nor be as large: what `isp-align` begins with.
     """
 
@@ -84,12 +86,13 @@ class PairFolder:
     mask: str = "mask"
     keys: str = ""
     group: int = 0
+    split: str = ""
     apart: bool = False
 
     def files(self) -> list[PairFiles]:
         """Its pairs. Raises UserError: another layout, or files without a partner."""
         layout = Layout("a folder of pairs", f"{self.raw}/NAME{'|'.join(RAW)} with {self.rgb}/NAME.png|.jpg")
-        raw, target = layout.folder(self.root, self.raw), layout.folder(self.root, self.rgb)
+        raw, target = layout.folder(self._base, self.raw), layout.folder(self._base, self.rgb)
         partners = layout.partners(raw, target, RAW, (*PNG, *JPEG))
         masks = self._masks(layout, partners)
         notes, noted = self._notes()
@@ -108,11 +111,12 @@ class PairFolder:
         target = read_picture(files.target)
         if files.raw.suffix.lower() in DNG:
             samples, fmt, gains = read_dng(files.raw)
+            told = {}
         else:
-            samples, fmt = read_mosaic(files.raw, **self._keys())
+            samples, fmt, told = read_frame(files.raw, **self._keys())
             gains = None
-        note = self._notes()[0].get(files.name, {})
-        mask = self.root / self.mask / f"{files.name}.png"
+        note = {**told, **self._notes()[0].get(files.name, {})}
+        mask = self._base / self.mask / f"{files.name}.png"
         pair = make_pair(
             files,
             samples,
@@ -124,6 +128,10 @@ class PairFolder:
         )
         return replace(pair, exposure_us=note.get("exposure_us"), gain_db=note.get("gain_db"))
 
+    @property
+    def _base(self) -> Path:
+        return self.root / self.split
+
     def _keys(self) -> dict[str, str]:
         try:
             pairs = urllib.parse.parse_qsl(self.keys, strict_parsing=True) if self.keys else []
@@ -134,8 +142,8 @@ class PairFolder:
         return dict(pairs)
 
     def _masks(self, layout: Layout, partners: Mapping[str, Any]) -> dict[str, tuple[Path, ...]]:
-        """The mask of each pair: samples of a batch are alike, so all of them have one or none has."""
-        folder = self.root / self.mask
+        """The mask of each pair: all of them have one or none has, so that none is lost unnoticed."""
+        folder = self._base / self.mask
         if self.apart or not folder.is_dir():
             return {}
         masks = layout.by_stem(folder, PNG)
@@ -148,7 +156,7 @@ class PairFolder:
 
     def _notes(self) -> tuple[dict[str, dict[str, Any]], tuple[Path, ...]]:
         """What else is known of the pairs, and the file that tells."""
-        path = self.root / NOTES
+        path = self._base / NOTES
         if not path.is_file():
             return {}, ()
         return _read_notes(path, path.stat().st_mtime_ns), (path,)

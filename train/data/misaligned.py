@@ -8,8 +8,8 @@ the displacement.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...engines.bayer import RawFormat
 from ..curves import linear_from_srgb, smoothstep, srgb_from_linear
-from .folder import write_frame, write_picture
+from .folder import encode_frame, encode_png
 from .noise import Range
 from .unprocess import Frames, Unprocessing, make_unprocessing, unprocess
 
@@ -106,7 +106,9 @@ class Misaligned(NamedTuple):
         return codes.clip(0, fmt.white_level).astype(np.uint16), fmt
 
 
-def misalign(photo: Tensor, settings: Misalignment, *seed: int, cfa: str = "RGGB") -> Misaligned:
+def misalign(
+    photo: Tensor, settings: Misalignment, *seed: int, cfa: str = "RGGB", look: Look | None = None
+) -> Misaligned:
     """Take a photograph with two cameras.
 
     Args:
@@ -114,6 +116,7 @@ def misalign(photo: Tensor, settings: Misalignment, *seed: int, cfa: str = "RGGB
         settings: How.
         seed: Everything drawn follows from it.
         cfa: Filter array of the frame.
+        look: Of the second camera; None draws one as far as the settings say.
 
     Raises:
         ValueError: The photograph is too small, or of another shape.
@@ -124,7 +127,7 @@ def misalign(photo: Tensor, settings: Misalignment, *seed: int, cfa: str = "RGGB
     height, width = (size - 2 * MARGIN for size in photo.shape[1:])
     rng = np.random.default_rng(seed)
     displacement = Displacement(rng, height, width, float(rng.uniform(*settings.largest)))
-    look = Look.drawn(rng, settings.look)
+    look = look or Look.drawn(rng, settings.look)
     generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     inner = photo[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
     frame = unprocess(inner[None], settings.camera, generator, cfa=cfa)
@@ -138,18 +141,17 @@ def misalign(photo: Tensor, settings: Misalignment, *seed: int, cfa: str = "RGGB
     )
 
 
-def write_misaligned(root: Path, name: str, pair: Misaligned) -> None:
-    """Write a pair for the data set `folder`: raw/NAME.png with its sidecar and rgb/NAME.png; what nobody else would
-    know is in truth/NAME.png and flow/NAME.npy.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    write_frame(root / "raw" / f"{name}.png", *pair.mosaic())
-    write_picture(root / "rgb" / f"{name}.png", _codes(pair.reference))
-    write_picture(root / "truth" / f"{name}.png", _codes(pair.truth))
-    (root / "flow").mkdir(exist_ok=True)
-    np.save(root / "flow" / f"{name}.npy", pair.flow.numpy())
+def encode_misaligned(name: str, pair: Misaligned) -> dict[str, bytes]:
+    """The files of a pair for the data set `folder`: raw/NAME.png with its sidecar and rgb/NAME.png; what nobody else
+    would know is in truth/NAME.png and flow/NAME.npy."""
+    flow = io.BytesIO()
+    np.save(flow, pair.flow.numpy())
+    return {
+        **{f"raw/{file}": content for file, content in encode_frame(f"{name}.png", *pair.mosaic()).items()},
+        f"rgb/{name}.png": encode_png(_codes(pair.reference)),
+        f"truth/{name}.png": encode_png(_codes(pair.truth)),
+        f"flow/{name}.npy": flow.getvalue(),
+    }
 
 
 class Displacement:

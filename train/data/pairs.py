@@ -112,12 +112,7 @@ class RawPairs(DrawnSamples[PairFiles]):
             "gains": torch.from_numpy(gains.copy()),
             "target": torch.from_numpy(np.ascontiguousarray(window.of(pair.target).transpose(2, 0, 1))).float() / 255,
             "matrix": torch.eye(3),
-            "camera": torch.tensor(
-                [
-                    given if told is None else told
-                    for told, given in zip((pair.exposure_us, pair.gain_db), self._camera, strict=True)
-                ]
-            ),
+            "camera": torch.tensor(pair.camera(self._camera)),
         }
         if pair.mask is not None:
             sample["mask"] = torch.from_numpy(np.ascontiguousarray(window.of(pair.mask))).float()[None] / 255

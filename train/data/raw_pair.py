@@ -6,6 +6,7 @@ one of them. Reading is cheap to start: nothing is decoded before `load`.
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,12 @@ class RawPair:
     def bytes(self) -> int:
         """What it takes in memory."""
         return self.samples.nbytes + self.target.nbytes + (0 if self.mask is None else self.mask.nbytes)
+
+    def camera(self, otherwise: tuple[float, float]) -> tuple[float, float]:
+        """Exposure in microseconds and gain in dB; those given where the data set tells none."""
+        exposure_us = otherwise[0] if self.exposure_us is None else self.exposure_us
+        gain_db = otherwise[1] if self.gain_db is None else self.gain_db
+        return float(exposure_us), float(gain_db)
 
 
 @dataclass(frozen=True)
@@ -169,12 +176,13 @@ def _no_strays(folder: Path, files: Mapping[str, Path], other: Path, partners: M
 # ---- files -------------------------------------------------------------------------------------------------
 
 
-def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:
-    """The one frame of a file: samples uint16 [H, W] and their format.
+def read_frame(path: Path, **keys: Any) -> tuple[Samples, RawFormat, dict[str, float]]:
+    """The one frame of a file: samples uint16 [H, W], their format, and those of exposure_us and gain_db that it tells.
 
     Args:
         path: See `engines.raw_files`.
-        keys: What is known of its samples (format, black, white, width, height); without any, a sidecar must tell.
+        keys: What is known of its samples (format, black, white, width, height) and of the camera (exposure_us,
+            gain_db); what is not here, a sidecar must tell.
 
     Raises:
         UserError: The file is damaged, not what was said, or holds several frames.
@@ -185,7 +193,14 @@ def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:
     if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
         name = frames.raw_format.pixel_format
         raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")
-    return frames.samples[0].astype(np.uint16), frames.raw_format
+    told = dict(zip(("exposure_us", "gain_db"), frames.camera[0].tolist(), strict=True))
+    known = {name: value for name, value in told.items() if not math.isnan(value)}
+    return frames.samples[0].astype(np.uint16), frames.raw_format, known
+
+
+def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:
+    """`read_frame` without what it tells of the camera."""
+    return read_frame(path, **keys)[:2]
 
 
 def read_picture(path: Path) -> Picture:

@@ -7,7 +7,7 @@
     X+filter:FILE.pt                                  any of these, then a network that isp-train fitted to pictures
 
 Every one is given the frame's white balance, the camera's matrix and the sRGB curve, but for models that have learned
-colours of their own.
+colours of their own; and models that are told the camera's exposure and gain are told those of the frame.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ class EngineDeveloper:
         if self._engine is None:
             raise RuntimeError("the engine is not prepared")
         self._raw.slot(0)[:] = frame.raw
-        self._engine.develop([0], [0], params(self._engine.info.inputs, frame.gains)).wait()
+        told = params(self._engine.info.inputs, frame.gains, np.array(frame.camera, np.float32))
+        self._engine.develop([0], [0], told).wait()
         return self._srgb.slot(0).reshape(frame.raw_format.height, frame.raw_format.width, 3).copy()
 
     def facts(self) -> dict[str, Any]:

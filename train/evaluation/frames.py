@@ -45,6 +45,8 @@ class Frame:
         reference: What its picture should be; None where nobody knows.
         scene: Equal for frames that differ in noise alone; "" where that is not known.
         corners: float64 [24, 4, 2], patches of a chart, (x, y) in pixels; None without one.
+        camera: Exposure in microseconds and gain in dB with which it was taken; what is not known is 0, as in samples
+            of training.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Frame:
     reference: Picture | None = None
     scene: str = ""
     corners: npt.NDArray[np.float64] | None = None
+    camera: tuple[float, float] = (0.0, 0.0)
 
 
 class FrameSet(Protocol):
@@ -134,7 +137,16 @@ def taken(
     fmt = RawFormat(width, height, f"Bayer{frames.cfa[:2]}16", BLACK_LEVEL)
     codes = np.rint(BLACK_LEVEL + frames.mosaic[0].double().numpy() * (fmt.white_level - BLACK_LEVEL))
     samples = codes.clip(0, fmt.white_level).astype(np.uint16)
-    return Frame(name, pack(samples, fmt), fmt, frames.gains[0].numpy(), to_picture(frames.target), scene)
+    exposure_us, gain_db = frames.camera[0].tolist()
+    return Frame(
+        name,
+        pack(samples, fmt),
+        fmt,
+        frames.gains[0].numpy(),
+        to_picture(frames.target),
+        scene,
+        camera=(exposure_us, gain_db),
+    )
 
 
 def matrix_of(drawn: Drawn) -> Matrix:

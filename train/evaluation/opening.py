@@ -127,7 +127,8 @@ class PairFrames:
         for files in self._files[:most]:
             pair = self._reader.load(files)
             raw = pack(pair.samples, pair.raw_format)
-            yield Frame(pair.name, raw, pair.raw_format, self._gains_of(pair, raw), pair.target)
+            told = pair.camera((self._settings.exposure_us, self._settings.gain_db))
+            yield Frame(pair.name, raw, pair.raw_format, self._gains_of(pair, raw), pair.target, camera=told)
 
     def _gains_of(self, pair: RawPair, raw: Bytes) -> Gains:
         if self._gains is not None:

@@ -55,6 +55,13 @@ class _Listed(_Set):
     for references of another exposure and look), flow (displacements, for references of another camera)"""
 
 
+class _Taken(_Set):
+    gain_db: float = 0.0
+    """the camera's gain in dB, for frames of which nothing tells it; models that are told the gain need it"""
+    exposure_us: Annotated[float, Field(ge=0)] = 0.0
+    """exposure in microseconds, for frames of which nothing tells it; 0 where it is not known"""
+
+
 class _Made(_Set):
     noise: str = "rhid"
     """the camera whose noise the frames get: rhid (a high-speed camera, as measured), camera (an ordinary one), none"""
@@ -107,7 +114,7 @@ class ScenesSet(_Pieces):
     """how many scenes; null takes 100"""
 
 
-class PairsSet(_Listed):
+class PairsSet(_Listed, _Taken):
     """Raw frames with the pictures that they should give."""
 
     kind: Literal["pairs"]
@@ -132,7 +139,7 @@ class PairsSet(_Listed):
         return self
 
 
-class ChartSet(_Set):
+class ChartSet(_Taken):
     """Frames of a ColorChecker Classic."""
 
     kind: Literal["chart"]

@@ -13,7 +13,7 @@ from ...engines.errors import UserError
 from ...engines.reference import srgb_curve
 from ..curves import srgb_from_linear
 from ..data.photos import read_photo
-from ..data.raw_pair import read_mosaic
+from ..data.raw_pair import read_frame
 from ..data.unprocess import draw
 from ..metrics.chart import patch_light, read_charts
 from ..metrics.edge import slanted_edge
@@ -54,12 +54,16 @@ class ChartFrames:
         settings = self._settings
         folder = settings.charts.parent if settings.folder is None else settings.folder
         for name, corners in list(self._charts.items())[:most]:
-            samples, fmt = read_mosaic(folder / name, format=settings.format)
+            samples, fmt, told = read_frame(folder / name, format=settings.format)
             fmt = RawFormat(fmt.width, fmt.height, fmt.pixel_format, settings.black, settings.white)
             if fmt.cfa == "MONO":
                 raise UserError(f"{folder / name} holds {fmt.pixel_format}, which has no colours; give Bayer frames")
             raw = pack(samples, fmt)
-            yield Frame(name, raw, fmt, self._gains(name, raw, fmt, corners), corners=corners)
+            camera = (
+                told.get("exposure_us", settings.exposure_us),
+                told.get("gain_db", settings.gain_db),
+            )
+            yield Frame(name, raw, fmt, self._gains(name, raw, fmt, corners), corners=corners, camera=camera)
 
     def _gains(self, name: str, raw: Bytes, fmt: RawFormat, corners: npt.NDArray[np.float64]) -> Gains:
         wanted = self._settings.white_balance

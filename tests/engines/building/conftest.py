@@ -58,6 +58,38 @@ def small_network(seed: int = 1) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+DECIBELS = 50.0
+"""What `gain_db` is divided by before it is added to what the told network sees."""
+
+
+def told_network() -> onnx.ModelProto:
+    """The small network with a fourth input, the camera's gain, which makes its pictures lighter."""
+    model = small_network()
+    graph = model.graph
+    graph.input[1].type.tensor_type.shape.dim[1].dim_value = 4
+    for name, value in {"column": np.array([3]), "decibels": np.float32(DECIBELS)}.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    at = next(k for k, node in enumerate(graph.node) if node.output[0] == "bright")
+    graph.node[at].output[0] = "balanced"
+    added = [
+        helper.make_node("Gather", ["params", "column"], ["db"], axis=1, name="pick"),
+        helper.make_node("Unsqueeze", ["db", "axes"], ["db_of_frame"], name="shape"),
+        helper.make_node("Div", ["db_of_frame", "decibels"], ["level"], name="level"),
+        helper.make_node("Add", ["balanced", "level"], ["bright"], name="lighter"),
+    ]
+    for place, node in enumerate(added):
+        graph.node.insert(at + 1 + place, node)
+    return model
+
+
+@pytest.fixture
+def told_core_file(tmp_path: Path) -> Path:
+    """The told network as a core, told.onnx."""
+    path = tmp_path / "told.onnx"
+    write_core(path, told_network(), CoreInfo("told", 8, "srgb", 4, ("wb_r", "wb_g", "wb_b", "gain_db")))
+    return path
+
+
 @pytest.fixture
 def core_file(tmp_path: Path) -> Path:
     """The small network as a core, small.onnx."""

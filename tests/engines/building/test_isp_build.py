@@ -171,6 +171,30 @@ def test_a_core_in_int8_for_the_cpu_engine(run: Run, core_file: Path, frames_fil
     assert "is in int8 already; give the float32 core" in err
 
 
+def test_a_core_that_is_told_the_gain_is_measured_at_that_of_the_frames(
+    run: Run, told_core_file: Path, frames_file: Path
+) -> None:
+    pytest.importorskip("openvino")
+    words = ["--backend", "openvino", "--precision", "int8", "--frames", frames_file, "--max-drop", "9", "--json"]
+    note = "note: told is told the gain_db of frames, which nothing says of these, and 0 is taken; give --gain-db"
+    figures = []
+    for flags in ([], ["--gain-db", "12"]):
+        code, out, err = run(told_core_file, *words, *flags)
+        assert code == 0, err
+        assert (note in err) == (not flags)
+        figures.append(json.loads(out)["score"]["fp32_db"])
+    assert abs(figures[0] - figures[1]) > 0.1
+
+
+def test_the_camera_tells_the_gain_of_its_frames(run: Run, told_core_file: Path, runtime_dir: Path) -> None:
+    pytest.importorskip("openvino")
+    words = ["--backend", "openvino", "--precision", "int8", "--max-drop", "9", "--size", "64x48"]
+    code, _, err = run(told_core_file, *words)
+    assert code == 0, err
+    assert "taking 16 frames from camera 0" in err
+    assert "note: " not in err.replace("note: the fp32 picture", "")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -228,7 +252,9 @@ def test_a_damaged_core_is_one_sentence(damage: str, run: Run, core_file: Path) 
     assert str(core_file) in err
 
 
-@pytest.mark.parametrize("flag", [["--size", "640"], ["--batch", "0"], ["--compute-capability", "ada"], []])
+@pytest.mark.parametrize(
+    "flag", [["--size", "640"], ["--batch", "0"], ["--compute-capability", "ada"], ["--gain-db", "inf"], []]
+)
 def test_words_that_the_parser_refuses(flag: list[str], run: Run, core_file: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         run(*([core_file] if flag else []), *flag)

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from ispeed.engines import RawFormat, pack
-from ispeed.engines.core import Core
+from ispeed.engines.core import Core, read_core
 from ispeed.engines.errors import UserError
 from ispeed.engines.gate import BelowGate, Gate
 from ispeed.engines.half import rounded_to_half
-from ispeed.engines.quality import Judge, Score, grey_world, load_material, params, psnr, repacked
+from ispeed.engines.opening import open_engine
+from ispeed.engines.quality import Judge, Score, develop_all, grey_world, load_material, params, psnr, repacked
 from ispeed.engines.reference import classic_reference
 
 
@@ -35,8 +36,43 @@ def test_grey_world_finds_the_light(cfa: str) -> None:
 
 
 def test_gains_go_where_the_core_wants_them() -> None:
-    gains = np.array([2, 1, 3], np.float32)
-    assert params(("gain_db", "wb_b", "wb_r"), gains).tolist() == [[0, 3, 2]]
+    gains, camera = np.array([2, 1, 3], np.float32), np.array([250, 6], np.float32)
+    assert params(("gain_db", "wb_b", "wb_r"), gains, camera).tolist() == [[6, 3, 2]]
+    assert params(("exposure_us", "wb_g", "gain_db"), gains, camera).tolist() == [[250, 1, 6]]
+    assert params(("exposure_us", "gain_db"), gains, np.full(2, np.nan, np.float32)).tolist() == [[0, 0]]
+
+
+def test_frames_come_with_the_exposure_and_gain_that_they_tell(frames_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.npy"
+    np.save(other, np.load(frames_file)[:2])
+    query = "format=BayerRG12&black=64&exposure_us=80&gain_db=12"
+    material = load_material([str(frames_file), f"{other}?{query}"])
+    assert np.isnan(material.camera[:6]).all()
+    assert material.camera[6:].tolist() == [[80, 12]] * 2
+    assert material.untold(("wb_r", "exposure_us", "gain_db")) == ("exposure_us", "gain_db")
+    assert material.untold(("wb_r",)) == ()
+    calibration, held_out = material.halves()
+    assert [part.camera[-1].tolist() for part in (calibration, held_out)] == [[80, 12]] * 2
+    given = load_material([str(frames_file), f"{other}?{query}"], camera=(None, 6.0))
+    assert given.camera[:, 1].tolist() == [6] * 8
+    assert given.untold(("exposure_us", "gain_db")) == ("exposure_us",)
+
+
+def test_a_core_that_is_told_the_gain_is_judged_with_it(told_core_file: Path, frames_file: Path) -> None:
+    """Each frame with its own, as the engine itself is told it."""
+    np.save(frames_file, np.load(frames_file)[[0, 0]])
+    Path(f"{frames_file}.yaml").write_text("format: BayerRG12\nblack: 64\ngain_db: [0, 12]\n")
+    core, material = read_core(told_core_file), load_material([str(frames_file)])
+    none, some = Judge(core, material).fp32
+    assert np.abs(some.astype(int) - none).mean() > 5
+    told = material.frames, material.raw_format, material.gains, material.camera
+    shown = develop_all(lambda: open_engine(str(told_core_file), precision="fp32", threads=1), *told)
+    for picture, wanted in zip(shown, (none, some), strict=True):
+        assert np.abs(picture.astype(int) - wanted).max() <= 1
+    said: list[str] = []
+    verdict = Gate(core, material, 0.1, None, said.append).by_engine(told_core_file, None, "fp32")
+    assert verdict.score is not None
+    assert verdict.score.to_fp32_db > 45
 
 
 def test_default_reference_is_the_classic_engine_with_the_same_gains(frames_file: Path) -> None:

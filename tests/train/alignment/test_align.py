@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ispeed.engines import RawFormat
 from ispeed.train.alignment import align as module
 from ispeed.train.alignment.align import Aligner, Record
 from ispeed.train.alignment.checks import Refused
 from ispeed.train.alignment.flow import make_flow
-from ispeed.train.alignment.look import mapped
+from ispeed.train.alignment.look import developed, mapped
+from ispeed.train.alignment.mask import in_phase
 from ispeed.train.alignment.register import Region
 from ispeed.train.alignment.settings import AlignSettings, describe_settings, make_align_settings
 from ispeed.train.data.cfa import PHASES, planes
 from ispeed.train.data.misaligned import Misaligned
 from ispeed.train.data.raw_pair import RawPair
+from ispeed.train.losses.phase import DEPTH, PhaseMask
 from ispeed.train.metrics import psnr
 
 Array = np.ndarray[Any, Any]
@@ -129,6 +132,48 @@ def test_a_mapper_sees_planes_that_begin_with_red(cfa: str, take: Take, as_read:
     shown = mapped(look, pair.samples, pair.raw_format, gains, pair.target)
     assert shown.shape == pair.target.shape
     np.testing.assert_allclose(shown[1:-1, 1:-1], pair.target[1:-1, 1:-1] / 255, atol=1e-6)
+
+
+def test_without_flow_references_stay(take: Take, as_read: AsRead):
+    pair = as_read(take(128, 2, (1.0, 2.0)))
+    aligned = Aligner(AlignSettings(registered="yes"), make_flow("none")).align(pair)
+    np.testing.assert_array_equal(aligned.reference, pair.target)
+    assert not aligned.flow.any()
+
+
+def test_references_may_take_the_colours_of_the_frame(take: Take, as_read: AsRead):
+    pair = as_read(take(128, 2, (1.0, 2.0)))
+    own, given = (aligner(colours=colours).align(pair) for colours in ("reference", "frame"))
+    frame = developed(pair.samples, pair.raw_format, pair.gains)
+    np.testing.assert_array_equal(given.shown, frame)
+    apart, near = (float(np.abs(each.reference.mean((0, 1)) - frame.mean((0, 1))).max()) for each in (own, given))
+    assert near < 1 < 4 < apart
+    np.testing.assert_array_equal(given.flow, own.flow)
+    np.testing.assert_array_equal(given.mask, own.mask)
+
+
+def test_blocks_out_of_phase_do_not_count(take: Take, as_read: AsRead):
+    pair = as_read(take(128, 2, (1.0, 2.0)))
+
+    def features(picture: Tensor) -> dict[str, Tensor]:
+        return {DEPTH: avg_pool2d(picture, 4)}
+
+    plain = aligner().align(pair)
+    for threshold, most in ((-1.0, 1.0), (0.3, 0.95), (1.0, 0.0)):
+        record = Record("a")
+        phases = PhaseMask(features, 48, threshold)
+        settings = AlignSettings(least_valid=0, least_agreement=-1)
+        if threshold == 1.0:
+            with pytest.raises(Refused, match="only 0% of the frame"):
+                Aligner(settings, make_flow(), phases=phases).align(pair, record)
+        else:
+            aligned = Aligner(settings, make_flow(), phases=phases).align(pair, record)
+            assert not (aligned.mask & ~plain.mask).any()
+            kept = in_phase(phases, aligned.shown / np.float32(255), aligned.reference)
+            np.testing.assert_array_equal(aligned.mask, plain.mask & kept)
+            np.testing.assert_array_equal(kept[:96, 96:], kept[:96, 95:96].repeat(32, 1))
+        assert record.facts["in_phase"] <= most
+        assert (record.facts["in_phase"] == 1.0) == (threshold == -1.0)
 
 
 def test_what_was_found_before_a_refusal_is_noted(take: Take, as_read: AsRead):

@@ -195,7 +195,8 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_ours(
         (["/nowhere"], "there is no folder /nowhere"),
         (["{folder}", "--data-set", "imagenet"], "there is no data set 'imagenet'"),
         (["{folder}", "--data-set", "rhid", "--set", "options.exposure=2"], "the data set rhid has no option"),
-        (["{folder}", "--flow", "raft"], "flow by raft needs weights"),
+        (["/nowhere", "--flow", "raft"], "flow by raft needs weights"),
+        (["/nowhere", "--flow", "raft", "--features", "/no.pt"], "flow by raft needs weights"),
         (["{folder}", "--flow", "optical"], "flow: "),
         (["{folder}", "--features", "/no.pt"], "cannot read the network for features /no.pt"),
         (["{folder}", "--set", "least=1"], "unknown setting 'least': isp-align --settings lists"),
@@ -215,6 +216,16 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     assert captured.err.startswith("isp-align: error: ")
     assert says in captured.err
     assert not out.exists()
+
+
+def test_a_missing_package_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    wanted = ["--flow", "raft", "--flow-weights", "/no.pth", "--features", "/no.pt"]
+    assert main(["/nowhere", *wanted, "-o", str(tmp_path / "out")]) == 2
+    assert "flow by raft needs the package torchvision" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["pairs"], ["-o", "aligned"]])

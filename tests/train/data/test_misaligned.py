@@ -17,8 +17,8 @@ from ispeed.train.data.misaligned import (
     Look,
     Misaligned,
     Misalignment,
+    encode_misaligned,
     misalign,
-    write_misaligned,
 )
 from ispeed.train.data.unprocess import make_unprocessing
 from ispeed.train.evaluation.frames import rendered
@@ -97,6 +97,14 @@ def test_the_look_goes_as_far_as_asked():
     assert usual.of(photo).max() <= 1
 
 
+def test_a_camera_may_have_one_look():
+    look = Look(exposure=0.5, gains=(1.2, 1.0, 0.9))
+    for seed in (1, 2):
+        pair = misalign(smooth(), Misalignment(), seed, look=look)
+        wanted = look.of(smooth()[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
+        torch.testing.assert_close(pair.truth, wanted, atol=0.6 / 255, rtol=0)
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="a range within 0 to 14 pixels"):
         Misalignment((2.0, 15.0))
@@ -109,7 +117,9 @@ def test_wrong_arguments():
 @pytest.mark.parametrize("cfa", ["RGGB", "GBRG"])
 def test_written_pairs_are_read(cfa: str, tmp_path: Path):
     pair: Misaligned = misalign(smooth(), Misalignment(), 2, cfa=cfa)
-    write_misaligned(tmp_path, "a", pair)
+    for name, content in encode_misaligned("a", pair).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
     reader = PairFolder(tmp_path)
     read = reader.load(reader.files()[0])
     samples, fmt = pair.mosaic()

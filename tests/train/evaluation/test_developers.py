@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -25,6 +27,7 @@ from ispeed.train.models import make_lwisp
 
 pytestmark = pytest.mark.usefixtures("cache")
 
+NOISE = {"gain_db": [0.0, 24.0], "exposure_us": 1000.0}
 MATRIX = np.array([[1.5, -0.3, -0.2], [-0.2, 1.4, -0.2], [0.0, -0.4, 1.4]], np.float32)
 
 
@@ -50,7 +53,8 @@ def by_engine(spec: str, frame: Frame, matrix: np.ndarray | None) -> np.ndarray:
     def opened():
         return open_engine(spec, precision="fp32", colour_matrix=matrix)
 
-    return develop_all(opened, [frame.raw], frame.raw_format, frame.gains[None])[0]
+    told = frame.gains[None], np.array([frame.camera], np.float32)
+    return develop_all(opened, [frame.raw], frame.raw_format, *told)[0]
 
 
 @pytest.mark.parametrize("cfa", ["RGGB", "GBRG"])
@@ -79,6 +83,19 @@ def test_a_checkpoint_is_the_core_that_it_exports_to(output: str, tmp_path: Path
     assert (facts["name"], facts["precision"], facts["run"]) == ("lwisp-xs", "fp32", "none")
     assert facts["takes_matrix"] == (output == "linear")
     assert len(facts["weights_sha256"]) == 64
+
+
+def test_a_model_is_told_the_exposure_and_gain_of_the_frame(make_told: Callable[..., Path], tmp_path: Path):
+    path, core, frame = make_told("lwisp-xs", NOISE), tmp_path / "core.onnx", a_frame()
+    export_checkpoint(load_checkpoint(path), core)
+    pictures = []
+    for camera in ((1000.0, 0.0), (1000.0, 12.0), (500.0, 12.0)):
+        told = replace(frame, camera=camera)
+        pictures.append(developed(str(path), told).astype(int))
+        np.testing.assert_array_equal(pictures[-1], by_engine(str(core), told, None))
+    assert all(np.abs(one - other).max() > 4 for one, other in pairwise(pictures))
+    unknown = developed(str(path), frame)
+    np.testing.assert_array_equal(unknown, pictures[0], "no gain, at the usual exposure")
 
 
 def test_an_engine_is_opened_again_for_another_format():

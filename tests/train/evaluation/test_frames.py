@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from ispeed.engines import RawFormat, UserError, pack, unpack
 from ispeed.engines.classic import ClassicEngine
 from ispeed.engines.reference import classic_reference
 from ispeed.engines.slots import Slots
 from ispeed.train.data.cfa import PHASES
+from ispeed.train.data.folder import write_frame, write_picture
+from ispeed.train.data.noise import SENSORS, gain_db
+from ispeed.train.data.sensor import FULL_WELL
 from ispeed.train.evaluation.frames import engine_gains
 from ispeed.train.evaluation.opening import evenly, open_set
 from ispeed.train.evaluation.settings import read_config
@@ -96,6 +100,33 @@ def test_the_gains_of_a_frame_are_those_that_an_engine_finds(pixel_format: str):
     engine.close()
 
 
+@pytest.mark.parametrize("kind", ["scenes", "edge", "flicker"])
+def test_frames_that_are_made_come_with_the_gain_of_their_noise(write_config, kind: str):
+    """As samples of training do: the variance of shot noise is that of a camera of so many electrons at that gain."""
+    size = {"scenes": {"crop": 64}, "edge": {"size": 64}, "flicker": {"crop": 64}}[kind]
+    values = {"name": "a", "kind": kind, "noise": "rhid", **size}
+    frame = next(opened(write_config(values)).frames("RGGB"))
+    low, high = gain_db(torch.tensor(SENSORS["rhid"].shot)).tolist()
+    assert frame.camera[0] == 0, "an exposure in microseconds is not known"
+    assert low <= frame.camera[1] <= high
+    other = next(opened(write_config({**values, "options": {"full_well": FULL_WELL / 2}})).frames("RGGB"))
+    assert other.camera[1] == pytest.approx(frame.camera[1] - 20 * np.log10(2), abs=1e-3)
+    assert next(opened(write_config({**values, "noise": "none"})).frames("RGGB")).camera == (0, 0)
+
+
+def test_pairs_come_with_what_is_told_of_the_camera_and_else_what_is_set(write_config, tmp_path: Path):
+    for name in ("a", "b"):
+        write_frame(tmp_path / f"raw/{name}.png", np.full((32, 32), 500, np.uint16), RawFormat(32, 32, "BayerRG12"))
+        write_picture(tmp_path / f"rgb/{name}.png", np.zeros((32, 32, 3), np.uint8))
+    with (tmp_path / "raw/b.png.yaml").open("a") as sidecar:
+        sidecar.write("gain_db: 6.5\n")
+    values = {"name": "a", "kind": "pairs", "data_set": "folder", "root": str(tmp_path)}
+    cameras = [frame.camera for frame in opened(write_config(values)).frames("")]
+    assert cameras == [(0, 0), (0, 6.5)]
+    cameras = [frame.camera for frame in opened(write_config({**values, "gain_db": 12, "exposure_us": 80})).frames("")]
+    assert cameras == [(80, 12), (80, 6.5)]
+
+
 def test_a_chart_is_balanced_by_its_greys(write_config, tmp_path):
     """Patches of one colour each, under a light that makes greys yellow; the black level is no whole number of DN."""
     rng, black = np.random.default_rng(4), 12.5
@@ -123,8 +154,9 @@ def test_a_chart_is_balanced_by_its_greys(write_config, tmp_path):
     frame = next(opened(write_config(values)).frames(""))
     assert frame.raw_format.black_level == black
     np.testing.assert_allclose(frame.gains, [1 / 0.8, 1, 2], rtol=0.03)
-    given = next(opened(write_config({**values, "white_balance": [1.5, 1, 2]})).frames(""))
+    given = next(opened(write_config({**values, "white_balance": [1.5, 1, 2], "gain_db": 3.5})).frames(""))
     np.testing.assert_array_equal(given.gains, np.array([1.5, 1, 2], np.float32))
+    assert (frame.camera, given.camera) == ((0, 0), (0, 3.5))
 
 
 def test_a_still_scene_differs_in_noise_alone(write_config):

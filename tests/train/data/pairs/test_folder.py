@@ -66,6 +66,35 @@ def test_one_format_for_all(folder: Path, samples: np.ndarray[Any, Any]):
             PairFolder(folder, keys=keys).load(reader.files()[0])
 
 
+def test_the_camera_is_told_beside_a_frame_or_for_all(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    for name in ("a", "b", "c"):
+        np.save(folder / f"raw/{name}.npy", samples)
+        write_png(folder / f"rgb/{name}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+        (folder / f"raw/{name}.npy.yaml").write_text("format: BayerGB12\n")
+    (folder / "raw/b.npy.yaml").write_text("format: BayerGB12\nexposure_us: 80.5\ngain_db: 6\n")
+    (folder / "raw/c.npy.yaml").write_text("format: BayerGB12\nexposure_us: 80.5\ngain_db: 6\n")
+    (folder / "pairs.json").write_text(json.dumps({"c": {"gain_db": 9.5}}))
+    data = RawPairs(PairFolder(folder), crop=16, camera=(10.0, 1.0))
+    assert [data[index]["camera"].tolist() for index in range(3)] == [[10, 1], [80.5, 6], [80.5, 9.5]]
+    reader = PairFolder(folder, keys="gain_db=3")
+    assert [reader.load(file).gain_db for file in reader.files()] == [3, 3, 9.5]
+
+
+def test_a_split_is_a_folder_of_its_own(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
+    for split, name in (("train", "a"), ("val", "b")):
+        (folder / split / "raw").mkdir(parents=True)
+        np.save(folder / f"{split}/raw/{name}.npy", samples)
+        (folder / f"{split}/raw/{name}.npy.yaml").write_text("format: BayerGB12\n")
+        write_png(folder / f"{split}/rgb/{name}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+    (folder / "val/pairs.json").write_text(json.dumps({"b": {"gain_db": 9.5}}))
+    for split, name, gain_db in (("train", "a", None), ("val", "b", 9.5)):
+        reader = PairFolder(folder, split=split)
+        (file,) = reader.files()
+        assert (file.name, reader.load(file).gain_db) == (name, gain_db)
+    with pytest.raises(UserError, match=r"there is no folder .*test: give the one"):
+        PairFolder(folder, split="test").files()
+
+
 def test_groups_of_a_folder(folder: Path, samples: np.ndarray[Any, Any], write_png: Write):
     for name in ("s1_a", "s1_b", "s2_a"):
         np.save(folder / f"raw/{name}.npy", samples)

@@ -1,0 +1,62 @@
+"""What files of raw frames tell of the camera, beside what their samples are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ispeed.engines import UserError
+from ispeed.engines.raw_files import load_raw
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Three frames that say no more than their format."""
+    path = tmp_path / "frames.npy"
+    np.save(path, np.zeros((3, 4, 6), np.uint16))
+    say(path, "")
+    return path
+
+
+def say(path: Path, text: str) -> None:
+    Path(f"{path}.yaml").write_text(f"format: BayerRG12\n{text}")
+
+
+def test_nothing_is_known_that_is_not_told(path: Path):
+    camera = load_raw(str(path)).camera
+    assert (camera.shape, camera.dtype) == ((3, 2), np.float32)
+    assert np.isnan(camera).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "wanted"),
+    [
+        ("exposure_us: 250.5\ngain_db: -3\n", "", [[250.5, -3]] * 3),
+        ("exposure_us: 250\ngain_db: [0, 6.5, 12]\n", "", [[250, 0], [250, 6.5], [250, 12]]),
+        ("gain_db: 6\n", "?gain_db=1.5e1&exposure_us=80", [[80, 15]] * 3),
+        ("", "?gain_db=-2", [[np.nan, -2]] * 3),
+    ],
+)
+def test_exposure_and_gain_of_each_frame(path: Path, text: str, query: str, wanted: list[list[float]]):
+    say(path, text)
+    np.testing.assert_array_equal(load_raw(f"{path}{query}").camera, np.array(wanted, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gain_db: loud\n", "gain_db 'loud': it must be a number, or a list of them"),
+        ("gain_db: .nan\n", "gain_db nan: it must be a number"),
+        ("gain_db: yes\n", "gain_db True: it must be a number"),
+        ("gain_db: []\n", "it must be a number"),
+        ("exposure_us: [1, {}]\n", "it must be a number"),
+        ("exposure_us: [1, 2]\n", "holds 3 frames, but 2 numbers of exposure_us were said: give one for all, or one"),
+    ],
+)
+def test_wrong_words_are_one_sentence(path: Path, text: str, message: str):
+    say(path, text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_raw(str(path))
+    assert "\n" not in str(caught.value)
