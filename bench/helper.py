@@ -45,7 +45,7 @@ class HelperProcess:
         return self.read()
 
     def wait(self) -> None:
-        """Waits until it has ended by itself, after its last object, so that it cleans up; for half a minute at most."""
+        """Waits until it has ended by itself, after its last object, so that it cleans up; half a minute at most."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(30)
 

@@ -75,7 +75,8 @@ def open_engine(
         known = ", ".join(["classic", "auto", *names()])
         raise UserError(f"there is no engine {spec!r}; use one of {known}, or the path of a .onnx, .plan or .pt2 file")
     if not os.path.isfile(path):  # unlike Path.is_file, no for a name that is too long
-        raise UserError(f"engine file {spec} does not exist; give the path of a file, or classic")
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise UserError(f"engine file {spec} {what}; give the path of a file, or classic")
     return open_file(path, options)
 
 

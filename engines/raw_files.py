@@ -113,7 +113,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError comes of dates that no calendar has, too
         raise UserError(f"{sidecar} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{sidecar} holds no keys: write {_lines()}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,17 +35,22 @@ def make_settings(kind: type[Model], values: dict[str, Any], listed_by: str) -> 
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_sentence(problem, listed_by) for problem in error.errors())) from error
+        sentences = (_sentence(problem, values, listed_by) for problem in error.errors())
+        raise UserError("; ".join(dict.fromkeys(sentences))) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError when there is no such file or no mapping in it."""
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"the config {path} is no valid YAML: {' '.join(str(error).split())}") from error
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the config {path} is no text file") from error
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"the config {path} is no valid YAML: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -51,8 +58,47 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _sentence(problem: Any, listed_by: str) -> str:
-    name = ".".join(str(part) for part in problem["loc"]) or "config"
+def parse_yaml(text: str) -> Any:
+    """What a text in YAML says. Raises ValueError: it is none, or holds itself, as aliases may; in one line."""
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError comes of dates that no calendar has
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    try:
+        json.dumps(values, default=str, skipkeys=True)
+    except ValueError as error:
+        raise ValueError("an alias in it stands for what it is in") from error
+    return values
+
+
+def _sentence(problem: Any, values: Any, listed_by: str) -> str:
+    name = ".".join(_named(problem, values)) or "config"
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name!r}: {listed_by} lists those that exist"
-    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]} (got {problem['input']!r})"
+    said = problem["msg"].removeprefix("Value error, ")
+    # of a missing setting, or of several that do not go together, pydantic gives all that is around them
+    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    return f"{name}: {said[0].lower()}{said[1:]}{got}"
+
+
+def _named(problem: Any, values: Any) -> Iterator[str]:
+    """The parts of the name of a setting as it is in the file: pydantic names, besides, which member of a union it took
+    an entry for."""
+    place = values
+    for number, part in enumerate(problem["loc"], 1):
+        missing = problem["type"] == "missing" and number == len(problem["loc"])
+        if isinstance(place, dict) and part not in place and not missing and part in list(place.values()):
+            continue
+        if isinstance(part, str) and not isinstance(place, dict) and place is not None:
+            continue
+        yield str(part)
+        place = _inner(place, part)
+
+
+def _inner(place: Any, part: Any) -> Any:
+    try:
+        return place[part]
+    except (KeyError, IndexError, TypeError):
+        return None

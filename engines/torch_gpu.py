@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy.typing as npt
 
@@ -192,6 +192,8 @@ def load_program(path: Path, device: str = "cpu") -> tuple[torch.nn.Module, Core
     """
     extra = {PROGRAM_INFO: ""}
     try:
+        if path.is_file() and not is_zipfile(path):  # torch would log a traceback
+            raise BadZipFile("it is no zip file")
         program = torch.export.load(path, extra_files=extra)
         info = CoreInfo.from_json(json.loads(extra[PROGRAM_INFO]))
     except OSError as error:

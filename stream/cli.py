@@ -92,7 +92,7 @@ def _scalar(name: str, text: str) -> Any:
     """A feature's value as YAML reads it: a number, true or false, else the text itself."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError comes of dates that no calendar has
         return text
     if not isinstance(value, (bool, int, float, str)):
         raise UserError(f"--set {name}: {text!r} is no number, text, true or false")

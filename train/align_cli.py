@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engines.errors import UserError
-from .cli import needed, run
+from .cli import add_folder, add_settings, needed, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="pairs: frames in raw/ and pictures in rgb/, or --data-set",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="ALIGNED", help="folder to write; new or empty")
-    parser.add_argument("--force", action="store_true", help="replace that folder if isp-align wrote it")
+    add_folder(parser, "ALIGNED", "the aligned pairs")
     parser.add_argument(
         "--data-set",
         metavar="NAME",
@@ -64,14 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="frames and pictures share one grid already, but for what flow finds (default: looked at for each pair)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting, such as least_valid=0.5 or options.split=val (may be repeated)",
-    )
-    parser.add_argument("--settings", action="store_true", help="list all settings, and end")
+    add_settings(parser, "", "least_valid=0.5 or options.split=val")
     return parser
 
 
@@ -81,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.settings and (args.folder is None or args.output is None):
         parser.error("name the folder of the pairs, and the one to write by -o")
-    codes: list[int] = []
-    return run("isp-align", lambda: codes.append(_align(args))) or codes[0]
+    return run("isp-align", lambda: _align(args))
 
 
 def _align(args: argparse.Namespace) -> int:

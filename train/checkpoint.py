@@ -135,10 +135,12 @@ def _from_core(path: Path) -> Checkpoint:
 def _read(path: Path) -> dict[str, Any]:
     """The dict in the file, with every key there and of the right kind."""
     try:
-        with path.open("rb") as file:
-            values = torch.load(file, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    try:
+        with file:
+            values = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is no checkpoint of ispeed, and is not opened because it may hold code") from error
     except Exception as error:  # torch reports a damaged file by whatever its reader stumbles over

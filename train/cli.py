@@ -59,13 +59,7 @@ def make_train_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="recipe (.yaml), as in configs/train")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting of the recipe, such as optim.lr=1e-4 or data.train.0.crop=192 (may be repeated)",
-    )
+    add_settings(parser, " of the recipe", "optim.lr=1e-4 or data.train.0.crop=192")
     parser.add_argument(
         "--data",
         metavar="FOLDER",
@@ -76,7 +70,6 @@ def make_train_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on from the run's last checkpoint; from the start where there is none",
     )
-    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe, and end")
     parser.add_argument("--data-sets", action="store_true", help="say how to get each data set, and end")
     return parser
 
@@ -87,20 +80,37 @@ def train(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.recipe is None and not (args.settings or args.data_sets):
         parser.error("name a recipe, such as configs/train/lwisp-quick.yaml")
-    codes: list[int] = []
-    return run("isp-train", lambda: codes.append(_train(args))) or codes[0]
+    return run("isp-train", lambda: _train(args))
 
 
-def run(command: str, work: Callable[[], object]) -> int:
-    """Does the work of a command and returns its exit code; what the user can mend is one line on stderr."""
+def add_settings(parser: argparse.ArgumentParser, of: str, such_as: str) -> None:
+    """--set, which changes settings " of the recipe", such as "optim.lr=1e-4"; and --settings."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"change a setting{of}, such as {such_as} (may be repeated)",
+    )
+    parser.add_argument("--settings", action="store_true", help=f"list all settings{of}, and end")
+
+
+def add_folder(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """-o, the folder that `what` is written to as a `WholeFolder`, and --force."""
+    parser.add_argument("-o", "--output", type=Path, metavar=metavar, help=f"folder to write {what} to; new or empty")
+    parser.add_argument("--force", action="store_true", help=f"replace the folder if it holds results of {parser.prog}")
+
+
+def run(command: str, work: Callable[[], int | None]) -> int:
+    """Does the work of a command and returns its exit code, 0 for None; what the user can mend is one line on stderr
+    and 2."""
     try:
-        work()
+        return work() or 0
     except UserError as error:
         sys.stderr.write(f"{command}: error: {error}\n")
         return 2
     except KeyboardInterrupt:  # of a command that did not begin in `entry`
         return INTERRUPTED
-    return 0
 
 
 def _export(source: Path, output: Path, force: bool) -> None:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from ..engines.errors import UserError
-from ..engines.settings import Settings, make_settings, read_yaml
+from ..engines.settings import Settings, make_settings, parse_yaml, read_yaml
 from .sources import SOURCES, AnySource
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -328,8 +327,8 @@ def set_value(values: dict[str, Any], change: str) -> None:
     for key in path:
         place = _step(place, key, name, make=True)
     try:
-        value = _scalar(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        value = _scalar(parse_yaml(text))
+    except ValueError as error:
         raise UserError(f"--set {name}: {text!r} is no value in YAML") from error
     if isinstance(place, list):
         _step(place, last, name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..engines.errors import UserError
-from .cli import needed, run
+from .cli import add_folder, add_settings, needed, run
 
 if TYPE_CHECKING:
     from .evaluation.developers import Developer
@@ -39,21 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
         "or any of these and a network for pictures, as in classic+filter:FILE.pt (default: the models that ship)",
     )
     parser.add_argument("--on", type=Path, metavar="FILE", help="what is measured (.yaml), as in configs/eval")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting of that file, such as sets.0.limit=4 (may be repeated)",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder to write results.json and index.html with crops to; new or empty",
-    )
-    parser.add_argument("--force", action="store_true", help="replace the folder if it holds results of isp-eval")
+    add_settings(parser, " of that file", "sets.0.limit=4")
+    add_folder(parser, "FOLDER", "results.json and index.html with crops")
     parser.add_argument("--pictures", action="store_true", help="write every picture to the folder, too")
     parser.add_argument("--quick", action="store_true", help="take only the first frames of each set, for a look")
     parser.add_argument(
@@ -70,7 +57,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="measure LPIPS with this network (alexnet, vgg16)")
     parser.add_argument("--lpips-linear", type=Path, metavar="FILE", help="the linear layers that belong to it")
-    parser.add_argument("--settings", action="store_true", help="list all settings of the file, and end")
     return parser
 
 

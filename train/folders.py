@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..engines.errors import UserError
+from .files import make_folder, remove_empty, why
 
 W = TypeVar("W", bound="WholeFolder")
 
@@ -31,7 +32,7 @@ class WholeFolder:
         self._path = path = path.resolve()  # neither "." nor a link can be replaced
         self._check(command, marker, replace)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._above = make_folder(path.parent)
             self.made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent.resolve()))
             self.made.chmod(0o755)
         except OSError as error:
@@ -48,6 +49,7 @@ class WholeFolder:
             raise self.cannot(error) from error
         finally:
             shutil.rmtree(self.made, ignore_errors=True)
+            remove_empty(self._above)
 
     def write(self, name: str, content: bytes | str) -> None:
         """Write a file, `name` relative to the folder, which makes the folders on the way.
@@ -64,10 +66,12 @@ class WholeFolder:
 
     def cannot(self, error: OSError) -> UserError:
         """What to raise where something cannot be written."""
-        return UserError(f"cannot write the results to {self._path}: {error.strerror or error}")
+        return UserError(f"cannot write the results to {self._path}: {why(error)}")
 
     def _check(self, command: str, marker: str, replace: bool) -> None:
         path = self._path
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file, and results fill a folder; name a new one")
         try:
             there = [each.name for each in path.iterdir()] if path.exists() else []
         except OSError as error:

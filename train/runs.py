@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,14 +21,15 @@ import yaml
 from ..engines.errors import UserError
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig, differences
-from .files import write_whole
+from .files import make_folder, remove_empty, why, write_whole
 
 
 class RunFolder:
     """A run's folder, held by one process. Close it, or use it as a context."""
 
     def __init__(self, config: TrainConfig, *, resume: bool) -> None:
-        """Make the folder, or take up what is in it.
+        """Make the folder, or take up what is in it. A folder that was made is removed again where an exception ends
+        the context before a step was taken.
 
         Raises:
             UserError: Another process holds it; there is a run already and `resume` is not asked for; the run there
@@ -38,6 +40,8 @@ class RunFolder:
         self._metrics_path = self.path / "metrics.jsonl"
         self._values = config.model_dump(mode="json")
         self._metrics: TextIO | None = None
+        self._made: list[Path] = []
+        self._began = False
         self._lock = self._held()
         try:
             self.begun = self._load(resume)
@@ -45,13 +49,16 @@ class RunFolder:
             write_whole(self.path / "config.yaml", text.encode(), "the recipe of the run")
             self._cut_metrics(self.begun.training["step"] if self.begun and self.begun.training else -1)
         except BaseException:
+            self._undo()
             self.close()
             raise
 
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
+        if kind is not None:
+            self._undo()
         self.close()
 
     def close(self) -> None:
@@ -62,6 +69,7 @@ class RunFolder:
 
     def log(self, values: dict[str, Any]) -> None:
         """Append a line to the metrics. Raises UserError: it cannot be written."""
+        self._began = self._began or bool(values.get("step"))
         if self._metrics is None:
             return
         try:
@@ -83,12 +91,18 @@ class RunFolder:
             return "there is no checkpoint yet"
         return f"the last good checkpoint is {self.checkpoint}, from which --resume goes on"
 
+    def _undo(self) -> None:
+        """Remove what was made for nothing, as for a recipe whose data are not there; what was there before stays."""
+        if self.path in self._made and not self._began and not self.checkpoint.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+            remove_empty(self._made)
+
     def _held(self) -> TextIO:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self.path)
             lock = (self.path / ".lock").open("w")
         except OSError as error:
-            raise UserError(f"cannot make the folder {self.path} of the run: {error.strerror}") from error
+            raise UserError(f"cannot make the folder {self.path} of the run: {why(error)}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -66,6 +66,12 @@ def test_what_cannot_be_opened_is_one_sentence(spec: str, options: dict, parts: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_is_no_engine(tmp_path: Path):
+    (tmp_path / "net.onnx").mkdir()
+    with pytest.raises(UserError, match=r"net\.onnx is a folder; give the path of a file"):
+        open_engine(str(tmp_path / "net.onnx"))
+
+
 @pytest.mark.parametrize("suffix", [".plan", ".engine", ".pt2"])
 def test_threads_are_not_for_engines_on_a_gpu(tmp_path: Path, suffix: str):
     path = tmp_path / f"lwisp{suffix}"

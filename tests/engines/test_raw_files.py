@@ -53,6 +53,7 @@ def test_exposure_and_gain_of_each_frame(path: Path, text: str, query: str, want
         ("gain_db: []\n", "it must be a number"),
         ("exposure_us: [1, {}]\n", "it must be a number"),
         ("exposure_us: [1, 2]\n", "holds 3 frames, but 2 numbers of exposure_us were said: give one for all, or one"),
+        ("black: 2024-13-45", "cannot be read: month must be in 1..12"),
     ],
 )
 def test_wrong_words_are_one_sentence(path: Path, text: str, message: str):

@@ -160,16 +160,18 @@ def test_a_program_says_what_it_cannot_develop(tmp_path: Path, rings):
             engine.prepare(fmt, batch, raw, srgb)
 
 
-def test_files_that_are_no_programs(tmp_path: Path):
+def test_files_that_are_no_programs(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     good = export(tmp_path / "good.pt2").read_bytes()
     (tmp_path / "cut.pt2").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.pt2").write_text("hello")
     export(tmp_path / "bare.pt2", text="")
     export(tmp_path / "other.pt2", text='{"model": "x"}')
     for name in ("cut", "text", "bare", "other"):
+        caplog.clear()
         with pytest.raises(UserError, match=rf"{name}.pt2 is no torch program of isp-export") as caught:
             load_program(tmp_path / f"{name}.pt2")
         assert "\n" not in str(caught.value)
+        assert not caplog.records, "torch says nothing besides"
     with pytest.raises(UserError, match="cannot read the program"):
         load_program(tmp_path / "none.pt2")
 

@@ -32,6 +32,11 @@ def test_flags_go_before_the_file_and_features_are_merged(tmp_path):
     assert config.features == {"Gamma": 1.0, "LUTEnable": True}
 
 
+def test_a_feature_that_is_no_yaml_is_a_text():
+    config, _ = parse(["--set", "DeviceUserID=a: [", "--set", "Installed=2024-13-45"])
+    assert config.features == {"DeviceUserID": "a: [", "Installed": "2024-13-45"}
+
+
 def test_the_json_name_works_in_the_file_too(tmp_path):
     path = tmp_path / "cam.yaml"
     path.write_text("json: true\nwhite_balance: [2, 1, 1.5]\n")

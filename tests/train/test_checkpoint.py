@@ -50,7 +50,7 @@ def test_folder_for_a_file(tmp_path: Path):
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.2, 0.5, 0.99])
 def test_truncated(make_checkpoint: Make, part: float):
     path = make_checkpoint()
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])

@@ -34,6 +34,13 @@ def test_shipped_recipes_are_valid_and_named_like_their_file(path: Path):
     assert trained[-1].validation.improve_db is not None, "a recipe states what it gains"
 
 
+def test_shipped_experiments_are_valid():
+    for path in (RECIPES[0].parents[1] / "experiments").glob("*.yaml"):
+        stages = read_stages(path)
+        assert len(stages) > 1
+        assert stages[0].folder.parts[1] == f"{path.stem}-experiment"
+
+
 def test_every_recipe_has_a_quick_variant():
     names = {path.stem for path in RECIPES}
     assert {"lwisp", "lwisp-quick"} <= names
@@ -82,6 +89,8 @@ def test_changes_reach_every_depth(recipe: Path):
         ("data.train.0.source.name=x", "is a value"),
         ("data.train.0.source.name.deep=x", "is a value"),
         ("optim.lr=[1", "no value in YAML"),
+        ("seed=2024-13-45", "no value in YAML"),
+        ("data.train=&a [*a]", "no value in YAML"),
     ],
 )
 def test_changes_that_go_nowhere(recipe: Path, change: str, problem: str):

@@ -112,6 +112,34 @@ def test_where_no_folder_can_be_made(config: TrainConfig, tmp_path: Path):
         RunFolder(config, resume=False)
 
 
+@pytest.mark.parametrize("logged", [[], [0], [0, 10]])
+def test_what_ends_before_a_step_leaves_nothing(config: TrainConfig, tmp_path: Path, logged: list[int]):
+    def ends() -> None:
+        with RunFolder(config, resume=False) as folder:
+            for step in logged:
+                folder.log({"step": step})
+            raise UserError("no data")
+
+    with pytest.raises(UserError, match="no data"):
+        ends()
+    assert (tmp_path / "runs").exists() == (10 in logged)
+
+
+def test_what_was_there_before_stays(config: TrainConfig, tmp_path: Path):
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "note").touch()
+    with pytest.raises(UserError, match="no data"), RunFolder(config, resume=False):
+        raise UserError("no data")
+    assert (tmp_path / "runs" / "x" / "note").exists()
+
+
+def test_other_runs_stay(config: TrainConfig, tmp_path: Path):
+    (tmp_path / "runs" / "y").mkdir(parents=True)
+    with pytest.raises(UserError, match="no data"), RunFolder(config, resume=True):
+        raise UserError("no data")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["y"]
+
+
 def test_the_code_has_a_version():
     assert code_version() == code_version()
     assert len(code_version().partition("+")[2]) == 12

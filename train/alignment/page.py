@@ -4,7 +4,7 @@
     alignment.json                                                              settings, versions, and each pair
     index.html, shown/*.png                                                     the same to look at
 
-The page needs nothing from elsewhere, and holds no scripts: its pictures flicker by themselves.
+The pictures of the page flicker by themselves (APNG): it holds no scripts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
+from .. import markup
 from ..data.folder import NOTES, encode_frame, encode_png
 from ..data.raw_pair import PairFiles
 from ..evaluation.crops import EDGE, most_detailed
@@ -29,25 +30,17 @@ from .align import LONGEST, AlignedPair, Picture, Record, usable
 
 RECORD, PAGE, SHOWN = "alignment.json", "index.html", "shown"
 
-ZOOM = 2
-"""How many pixels of the screen a pixel of a picture takes, in each direction."""
-
 FLICKER_MS = 500
 """How long each of two pictures is seen."""
 
-_WIDTH, _HEIGHT = 320, 80
-"""Of a histogram, in pixels of the screen."""
+_WIDTH, _HEIGHT, _BELOW = 224, 120, 18
+"""Of a histogram, in pixels of the screen, and of the numbers below it: three crops and one fit beside each other."""
 
 _STYLE = f"""
-body {{ font: 15px/1.4 sans-serif; margin: 2em; color: #222; background: #fff; }}
-table {{ border-collapse: collapse; margin: 0.5em 0; }}
-th, td {{ border-bottom: 1px solid #ccc; padding: 0.2em 0.7em; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.reasons td {{ text-align: left; }}
-.strip {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 0.5em 0 1.5em; }}
-figure {{ margin: 0; width: {ZOOM * EDGE}px; }}
-figure img {{ image-rendering: pixelated; display: block; }}
+.bars {{ width: {_WIDTH}px; }}
 rect {{ fill: #468; }}
+line {{ stroke: #888; }}
+svg text {{ font-size: 12px; fill: #222; }}
 """
 
 
@@ -148,27 +141,38 @@ _CAPTIONS = {
     "mask": "aligned reference; what does not count is pale",
 }
 
+_COLUMNS = {
+    "pair": "",
+    "size px": "width and height of what both cameras see",
+    "features": "how many of the features found in both pictures agree on how these lie; grid kept where the two lie "
+    "over each other already, but for flow",
+    "moved by px": "how far flow moves the places of the reference that count: the median of the distances in pixels",
+    "95 % px": "the distance that 95 % of them do not exceed",
+    "largest px": "the largest of them",
+    "counts": "part of the places whose reference can be relied on; the mask leaves out the others",
+    "agreement": "correlation of the local structure of frame and aligned reference where they count; 1 is best",
+}
+"""Headings of the table of pairs, and what they mean."""
+
 
 def _page(report: Mapping[str, Any], records: Sequence[Record], shown: set[str]) -> str:
     accepted = [each for each in records if each.reason is None]
+    data_set = report["settings"]["data_set"]
     parts = [
-        '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8" />',
-        f"<title>isp-align</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{len(accepted)} of {len(records)} pairs aligned</h1>",
-        f"<p>ispeed {escape(str(report['version']))}, {escape(_told(report['flow']))}</p>",
+        markup.paragraph(f"ispeed {report['version']}, data set {data_set}, {_told(report['flow'])}"),
     ]
     if len(accepted) < len(records):
         rows = [[each.name, each.reason] for each in records if each.reason is not None]
-        parts += ["<h2>Refused</h2>", _table(["pair", "reason"], rows, "reasons")]
+        parts += ["<h2>Refused</h2>", markup.table(["pair", "reason"], rows, "texts")]
     if accepted:
-        parts += ["<h2>Aligned</h2>", _table(_HEADS, [_row(each) for each in accepted])]
-    for each in accepted:
-        if each.name in shown:
-            parts += [f"<h3>{escape(each.name)}</h3>", _strip(each)]
-    return "\n".join([*parts, "</body></html>\n"])
-
-
-_HEADS = ("pair", "size", "features", "flow median px", "95 % px", "largest px", "valid", "agreement")
+        parts += ["<h2>Aligned</h2>", markup.table(list(_COLUMNS), [_row(each) for each in accepted])]
+    if len(shown) < len(accepted):
+        text = f"Pictures of {len(shown)} of them follow; --set shown={len(accepted)} shows all."
+        parts.append(markup.paragraph(text))
+    parts += [markup.strip(each.name, _figures(each)) for each in accepted if each.name in shown]
+    if accepted:
+        parts.append(markup.meanings({word: meaning for word, meaning in _COLUMNS.items() if meaning}))
+    return markup.page("isp-align", f"{len(accepted)} of {len(records)} pairs aligned", parts, _STYLE)
 
 
 def _row(record: Record) -> list[str]:
@@ -179,39 +183,35 @@ def _row(record: Record) -> list[str]:
     return [record.name, f"{width}x{height}", how, *lengths, f"{facts['valid']:.1%}", f"{facts['agreement']:.3f}"]
 
 
-def _strip(record: Record) -> str:
-    _, _, height, width = (min(EDGE, size) * ZOOM for size in record.facts["region"])
+def _figures(record: Record) -> list[str]:
+    _, _, height, width = (min(EDGE, size) for size in record.facts["region"])
     figures = [
-        f'<figure><img src="{SHOWN}/{file_name(record.name)}-{kind}.png" width="{width}" height="{height}" '
-        f'alt="{escape(caption)}" /><figcaption>{escape(caption)}</figcaption></figure>'
+        markup.figure(f"{SHOWN}/{file_name(record.name)}-{kind}.png", (height, width), caption, record.name)
         for kind, caption in _CAPTIONS.items()
     ]
-    figures.append(f"<figure>{_histogram(record.facts['flow']['histogram'])}</figure>")
-    return '<div class="strip">' + "\n".join(figures) + "</div>"
+    return [*figures, _histogram(record.name, record.facts["flow"]["histogram"])]
 
 
-def _histogram(shares: Sequence[float]) -> str:
-    """How long displacements are, as bars."""
+def _histogram(name: str, shares: Sequence[float]) -> str:
+    """How far the places of a pair are moved, as bars."""
     step, most = _WIDTH / len(shares), max(*shares, 1e-9)
     bars = "".join(
         f'<rect x="{number * step:.1f}" y="{_HEIGHT * (1 - share / most):.1f}" width="{step - 1:.1f}" '
         f'height="{_HEIGHT * share / most:.1f}" />'
         for number, share in enumerate(shares)
     )
-    caption = f"length of displacements, 0 to {LONGEST:g} pixels and more"
+    ends = (("start", 0, "0"), ("middle", _WIDTH / 2, f"{LONGEST / 2:g}"), ("end", _WIDTH, f"{LONGEST:g} and more"))
+    numbers = "".join(
+        f'<text x="{x:g}" y="{_HEIGHT + _BELOW - 4}" text-anchor="{anchor}">{text}</text>' for anchor, x, text in ends
+    )
+    caption = f"how far places are moved, in pixels; the highest bar holds {most:.0%} of them"
     return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{caption}" '
-        f'xmlns="http://www.w3.org/2000/svg">{bars}</svg><figcaption>{caption}</figcaption>'
+        f'<figure class="bars"><svg width="{_WIDTH}" height="{_HEIGHT + _BELOW}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW}" role="img" aria-label="{escape(f"{name}: {caption}")}" '
+        f'xmlns="http://www.w3.org/2000/svg">{bars}<line x1="0" x2="{_WIDTH}" y1="{_HEIGHT}" y2="{_HEIGHT}" />{numbers}'
+        f"</svg><figcaption>{caption}</figcaption></figure>"
     )
 
 
 def _told(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<table class="{kind}"><thead>{line(heads, "th")}</thead>\n<tbody>{body}</tbody></table>'

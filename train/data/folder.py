@@ -29,7 +29,7 @@ import PIL.Image
 import yaml
 
 from ...engines.bayer import RawFormat
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from ...engines.white_balance import checked_gains
 from ..files import write_whole
 from .dng import SUFFIXES as DNG
@@ -173,7 +173,7 @@ def _read_notes(path: Path, changed: int) -> dict[str, dict[str, Any]]:
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
     kinds = {"group": str, "gains": list, "exposure_us": (int, float), "gain_db": (int, float)}
     if not isinstance(notes, dict) or not all(
         isinstance(note, dict) and all(isinstance(value, kinds.get(key, ())) for key, value in note.items())
@@ -191,7 +191,7 @@ def _read_mask(path: Path, samples: Samples) -> Mask:
         with PIL.Image.open(path) as image:
             mode, mask = image.mode, np.array(image)  # a copy: torch wants to be able to write
     except (OSError, SyntaxError, ValueError) as error:  # PIL reports a broken chunk as SyntaxError
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; copy it again") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
     if mode != "L" or mask.shape != samples.shape:
         height, width = samples.shape
         raise UserError(f"{path} is no mask: it must be grey, of 8 bits and {width}x{height} as its frame")

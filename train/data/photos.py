@@ -12,7 +12,7 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from ..curves import light_of_codes, srgb_from_linear
 from .raw_pair import JPEG, PNG, Picture
 from .sampling import Cache, DrawnSamples
@@ -77,7 +77,7 @@ def read_photo(path: Path, downscale: float | None = None) -> Picture:
                 raise UserError(f"{path} has samples of more than 8 bits (mode {image.mode}): convert it to 8 bits")
             picture = np.array(PIL.ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; copy it again") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
     return picture if downscale == 1 else _smaller(picture, downscale)
 
 

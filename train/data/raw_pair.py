@@ -18,7 +18,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from ...engines.bayer import RawFormat
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from ...engines.raw_files import load_raw
 
 Samples = npt.NDArray[np.uint16]
@@ -215,7 +215,7 @@ def read_picture(path: Path) -> Picture:
                 raise UserError(f"{path} is a picture of mode {image.mode}: the target of a pair is RGB of 8 bits")
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:  # PIL reports a broken chunk as SyntaxError
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; copy it again") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
 
 
 def make_pair(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from ...engines.errors import UserError
 from . import folder, rhid, sidd, ultraisp, zrr
@@ -24,6 +26,15 @@ _DATA_SETS = {
     "sidd": _DataSet(sidd.Sidd, sidd.how_to_get),
     "folder": _DataSet(folder.PairFolder, folder.how_to_get),
 }
+
+
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+}
+"""What options of readers take."""
 
 
 def data_sets() -> tuple[str, ...]:
@@ -53,8 +64,16 @@ def open_data_set(name: str, root: Path, **options: Any) -> PairReader:
         if option not in known:
             listed = ", ".join(known) or "none"
             raise UserError(f"the data set {name} has no option {option!r}: its options are {listed}")
-    # lists of a recipe become tuples, so that readers stay hashable
-    return reader(root, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    kinds = get_type_hints(reader)
+    return reader(root, **{key: _of_kind(value, kinds[key], key, name) for key, value in options.items()})
+
+
+def _of_kind(value: Any, kind: Any, option: str, name: str) -> Any:
+    """An option as its reader takes it; lists of a recipe become tuples, so that readers stay hashable."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise UserError(f"the data set {name} has {option} {value!r}: it takes {_WORDS[kind]}") from error
 
 
 def _known(name: str) -> _DataSet:

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from .raw_pair import PNG, Layout, PairFiles, RawPair, make_pair, read_mosaic, read_picture
 from .splits import known_split, read_names
 
@@ -166,7 +166,7 @@ def _cut(found: Sequence[PairFiles]) -> list[PairFiles]:
         with PIL.Image.open(found[0].target) as image:
             whole = image.size == (WHOLE, WHOLE)
     except OSError as error:
-        raise UserError(f"{found[0].target} cannot be read: {' '.join(str(error).split())}; copy it again") from error
+        raise UserError(f"{found[0].target} cannot be read: {reason(error)}; copy it again") from error
     if not whole:
         return list(found)
     return [replace(files, name=f"{files.name}_{part + 1}", part=part) for files in found for part in range(PIECES)]

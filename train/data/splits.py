@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from .sampling import Named
 
 HELD_OUT_SEED = 1_000_003
@@ -71,7 +71,7 @@ def read_names(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read: {error}") from error
+        raise UserError(f"the list {path} cannot be read: {reason(error)}") from error
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"the list {path} names nothing: write one name per line")

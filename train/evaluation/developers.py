@@ -22,6 +22,7 @@ import numpy as np
 from ...engines.engine import Engine, Precision
 from ...engines.errors import UserError
 from ...engines.opening import open_engine
+from ...engines.plan import read_plan_info
 from ...engines.quality import params
 from ...engines.reference import levelled, srgb_curve
 from ...engines.slots import Slots
@@ -91,6 +92,8 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
         raise UserError("auto is a plan on one machine and classic on another; name what is to be measured")
     base, mark, checkpoint = spec.rpartition(FILTER)
     if mark:
+        if not checkpoint:
+            raise UserError(f"{spec} does not say which network; name its checkpoint, as in {CLASSIC}{FILTER}FILE.pt")
         from ..checkpoint import load_checkpoint
         from ..models import form_of
 
@@ -124,8 +127,10 @@ class EngineDeveloper:
         self._engine: Engine | None = None
         self._ready: tuple[Any, ...] = ()
         self._facts: dict[str, Any] = {}
-        if self._plan is None:  # a plan is looked at only when there are frames for it
+        if self._plan is None:
             open_engine(spec, precision=self._precision).close()
+        else:  # which is opened only when there are frames for it
+            read_plan_info(self._plan)
 
     def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
         """See `Developer.prepare`."""
@@ -344,7 +349,7 @@ def _takes_matrix(spec: str) -> bool:
 
 
 def _refuse_other_format(plan: Path, frame: Frame) -> None:
-    from ...engines.plan import read_plan_info, why_not
+    from ...engines.plan import why_not
 
     info = read_plan_info(plan)
     if info.format != frame.raw_format:

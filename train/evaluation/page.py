@@ -1,41 +1,36 @@
-"""The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, and their PNG files.
-
-It needs nothing from elsewhere, and holds no scripts.
-"""
+"""The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, and their PNG files."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from .. import markup
 from ..data.folder import encode_png
 from ..folders import WholeFolder
 from .crops import EDGE
 from .frames import Frame, Picture
 from .run import SetResult
 from .settings import AnySet
-from .tables import headings, lines, notes, title
+from .tables import about, groups, headings, lines, meanings, notes, title
 
 RESULTS, PAGE, CROPS, PICTURES = "results.json", "index.html", "crops", "pictures"
 
-ZOOM = 2
-"""How many pixels of the screen a pixel of a crop takes, in each direction."""
+_DIGITS = 12
+"""How many digits of a digest the page shows; all of them are in the results."""
 
-_STYLE = f"""
-body {{ font: 15px/1.4 sans-serif; margin: 2em; color: #222; background: #fff; }}
-table {{ border-collapse: collapse; margin: 0.5em 0; }}
-th, td {{ border-bottom: 1px solid #ccc; padding: 0.2em 0.7em; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.strip {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 0.5em 0 1.5em; }}
-figure {{ margin: 0; width: {ZOOM * EDGE}px; }}
-figure img {{ image-rendering: pixelated; display: block; }}
-figcaption {{ overflow-wrap: anywhere; }}
-.note {{ color: #855; }}
-"""
+_CROPS = {
+    "crops": f"the piece of {EDGE} x {EDGE} pixels of a frame, or all of a smaller one, where it has most detail; as "
+    "engines made it, whatever the protocol",
+    "input": "what the sensor saw, each sample a grey pixel",
+    "reference": "what the picture should be",
+}
 
 
 class Folder(WholeFolder):
@@ -51,36 +46,69 @@ class Folder(WholeFolder):
 
     def __init__(self, path: Path, *, replace: bool = False) -> None:
         super().__init__(path, "isp-eval", RESULTS, replace=replace)
+        self._names = _Names()
 
     def keep(self, settings: AnySet, phase: str, label: str, frame: Frame, picture: Picture) -> None:
-        """Write a whole picture: pictures/SET/ENGINE/FRAME.png. Raises UserError: it cannot be written."""
-        place = self.made / PICTURES / safe(" ".join(filter(None, (settings.name, phase)))) / safe(label)
-        self._save(place / f"{safe(_stem(frame.name))}.png", picture)
+        """Write a whole picture: pictures/SET/ENGINE/FRAME.png. Where two would have one name, the
+        second has a number, too.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        place = self._names.of(
+            self.made / PICTURES, (settings.name, phase), " ".join(filter(None, (settings.name, phase)))
+        )
+        place = self._names.of(place, label, label)
+        self._save(self._names.of(place, frame.name, _stem(frame.name), ending=".png"), picture)
 
     def end(self, report: dict[str, Any], results: Sequence[SetResult]) -> None:
         """Write the results as JSON, and the page. Raises UserError: they cannot be written."""
-        page = [_head(report), *(self._section(number, result) for number, result in enumerate(results))]
+        count = len(report["engines"])
+        heading = f"Pictures of {count} engine{'s' if count != 1 else ''} on {report['on']}"
+        parts = [_head(report), *(self._section(number, result) for number, result in enumerate(results))]
+        captions = {caption for result in results for strip in result.strips for caption in ("crops", *strip.crops)}
+        crops = {word: meaning for word, meaning in _CROPS.items() if word in captions}
+        parts.append(markup.meanings(meanings(results) | crops))
         self.write(RESULTS, json.dumps(report, indent=1, allow_nan=False) + "\n")
-        self.write(PAGE, "\n".join([*page, "</body></html>\n"]))
+        self.write(PAGE, markup.page("isp-eval", heading, parts))
 
     def _section(self, number: int, result: SetResult) -> str:
-        parts = [f"<h2>{escape(title(result))}</h2>", _table(headings(result), lines(result))]
-        parts += [f'<p class="note">{escape(note)}</p>' for note in notes(result)]
+        parts = [f"<h2>{escape(title(result))}</h2>", markup.paragraph(about(result))]
+        parts.append(markup.table(headings(result), lines(result), firsts=groups(result)))
+        parts += [markup.paragraph(note, "note") for note in notes(result)]
+        phases = {row.phase: None for row in result.rows}
+        first = f", {next(iter(phases))}" if len(phases) > 1 else ""
         for place, strip in enumerate(result.strips):
-            parts.append(f'<h3>{escape(strip.name)}</h3>\n<div class="strip">')
+            figures = []
             for which, (caption, crop) in enumerate(strip.crops.items()):
                 name = f"{CROPS}/{number:02d}-{place:02d}-{which:02d}.png"
                 self._save(self.made / name, crop)
-                height, width = (ZOOM * size for size in crop.shape[:2])
-                parts.append(
-                    f'<figure><img src="{name}" width="{width}" height="{height}" alt="{escape(caption)}" />'
-                    f"<figcaption>{escape(caption)}</figcaption></figure>"
-                )
-            parts.append("</div>")
+                figures.append(markup.figure(name, crop.shape[:2], caption, strip.name))
+            parts.append(markup.strip(strip.name + first, figures))
         return "\n".join(parts)
 
     def _save(self, path: Path, picture: Picture) -> None:
         self.write(str(path.relative_to(self.made)), encode_png(picture))
+
+
+class _Names:
+    """Names of files and folders, each unlike the others beside it."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[Path, Hashable], Path] = {}
+        self._taken: defaultdict[Path, set[str]] = defaultdict(set)
+
+    def of(self, folder: Path, key: Hashable, wanted: str, ending: str = "") -> Path:
+        """Where a thing goes in a folder: always the same place for the same key, under the wanted name unless another
+        has it."""
+        if (folder, key) not in self._given:
+            numbered = (f"{wanted}-{number}" for number in itertools.count(2))
+            names = (safe(name) + ending for name in itertools.chain([wanted], numbered))
+            taken = self._taken[folder]
+            found = next(name for name in names if name.casefold() not in taken)
+            taken.add(found.casefold())  # some file systems do not tell small letters from capitals
+            self._given[folder, key] = folder / found
+        return self._given[folder, key]
 
 
 def safe(name: str) -> str:
@@ -89,30 +117,28 @@ def safe(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """The name of a frame without the ending of a picture's file."""
-    return re.sub(r"\.(png|jpe?g)$", "", name, flags=re.IGNORECASE)
+    """The name of a frame without the ending that its file has here, too: what else it ends in tells it from others."""
+    return re.sub(r"\.png$", "", name, flags=re.IGNORECASE)
 
 
 def _head(report: dict[str, Any]) -> str:
-    engines = [[label, *(str(facts.get(key) or "") for key in _FACTS)] for label, facts in report["engines"].items()]
     facts = report["machine"]
     where = f"ispeed {report['version']}, {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}"
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8" />',
-            f"<title>isp-eval</title><style>{_STYLE}</style></head><body>",
-            f"<h1>Pictures of {len(engines)} engines</h1>\n<p>{escape(where)}</p>",
-            _table(["engine", *_FACTS], engines),
-        ]
-    )
+    told = {label: _told(facts) for label, facts in report["engines"].items()}
+    heads = [name for name in _FACTS if any(name in each for each in told.values())]
+    rows = [[label, *(each.get(name, "") for name in heads)] for label, each in told.items()]
+    parts = [markup.paragraph(where), markup.table(["engine", *heads], rows, "texts")]
+    if report["quick"]:
+        parts.append(
+            markup.paragraph("Only the first frames of each set were taken (--quick): a look, no result.", "note")
+        )
+    return "\n".join(parts)
 
 
-_FACTS = ("name", "backend", "precision", "run", "weights_sha256")
+_FACTS = ("name", "backend", "precision", "run", "weights")
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f"<table><thead>{line(heads, 'th')}</thead>\n<tbody>{body}</tbody></table>"
+def _told(facts: dict[str, Any]) -> dict[str, str]:
+    """What an engine says of itself, as far as it says it."""
+    short = {"weights": (facts.get("weights_sha256") or "")[:_DIGITS]}
+    return {name: str(value) for name, value in {**facts, **short}.items() if value and name in _FACTS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import math
 import os
 import platform
@@ -15,31 +16,44 @@ from .run import Row, SetResult
 
 
 class Column(NamedTuple):
-    """How a measure is shown: its heading, and how many digits follow the point."""
+    """How a measure is shown: its heading, how many digits follow the point, and what it means."""
 
     heading: str
     digits: int
+    meaning: str
 
+
+_FLAT = "where the reference is flat: standard deviation in codes of 8 bits; less is better"
+_STILL = "from frame to frame of a still scene: standard deviation in codes of 8 bits; less is better"
 
 COLUMNS = {
-    "psnr": Column("PSNR dB", 2),
-    "psnr_spread": Column("spread dB", 2),
-    "ssim": Column("SSIM", 4),
-    "ms_ssim": Column("MS-SSIM", 4),
-    "lpips": Column("LPIPS", 4),
-    "counted": Column("counted", 3),
-    "noise_luma": Column("noise Y'", 2),
-    "noise_chroma": Column("noise CbCr", 2),
-    "ciede2000": Column("\N{GREEK CAPITAL LETTER DELTA}E2000", 2),
-    "ciede2000_worst": Column("worst patch", 2),
-    "mtf50": Column("MTF50 c/px", 3),
-    "mtf50_upright": Column("upright", 3),
-    "mtf50_level": Column("level", 3),
-    "flicker_colour": Column("flicker of colour", 3),
-    "flicker_edges": Column("of edges", 2),
-    "flicker_pixels": Column("of pixels", 2),
+    "psnr": Column("PSNR dB", 2, "how close pictures are to their references; more is better"),
+    "psnr_spread": Column("spread dB", 2, "PSNR of the best filter array less that of the worst; less is better"),
+    "ssim": Column("SSIM", 4, "how alike the structure of picture and reference is; 1 is best"),
+    "ms_ssim": Column("MS-SSIM", 4, "the same on several scales; 1 is best"),
+    "lpips": Column("LPIPS", 4, "distance to the reference as a network sees it; 0 is best"),
+    "counted": Column("counted", 3, "part of the picture whose reference can be relied on, and which is scored"),
+    "noise_luma": Column("noise Y'", 2, f"noise of brightness {_FLAT}"),
+    "noise_chroma": Column("noise CbCr", 2, f"noise of colour {_FLAT}"),
+    "ciede2000": Column(
+        "\N{GREEK CAPITAL LETTER DELTA}E2000",
+        2,
+        "how far colours are off (CIEDE2000), mean over the patches; 0 is best",
+    ),
+    "ciede2000_worst": Column("worst patch", 2, "the same of the patch that is farthest off"),
+    "mtf50": Column(
+        "MTF50 c/px",
+        3,
+        "sharpness: the frequency, in cycles per pixel, at which half of an edge's contrast is left; more is sharper, "
+        "and more than the reference has is sharpened",
+    ),
+    "mtf50_upright": Column("upright", 3, "MTF50 of the upright edge"),
+    "mtf50_level": Column("level", 3, "MTF50 of the level edge"),
+    "flicker_colour": Column("flicker of colour", 3, f"change of the mean colour {_STILL}"),
+    "flicker_edges": Column("of edges", 2, f"change of the steps across edges {_STILL}"),
+    "flicker_pixels": Column("of pixels", 2, f"change of all values {_STILL}"),
 }
-"""Measures in the order of the table. Noise and flicker are standard deviations in codes of 8 bits."""
+"""Measures in the order of the table."""
 
 _PACKAGES = ("numpy", "numba", "onnx", "openvino", "onnxruntime", "opencv-python-headless", "opencv-python", "torch")
 
@@ -60,8 +74,30 @@ def title(result: SetResult) -> str:
     """What a set is, and of how many frames."""
     settings, count = result.settings, max((len(row.frames) for row in result.rows), default=0)
     protocol = getattr(settings, "protocol", None)
-    words = f"{settings.name}: {settings.kind}, {count} frame{'s' if count != 1 else ''}"
+    kind = "" if settings.name == settings.kind else f"{settings.kind}, "
+    words = f"{settings.name}: {kind}{count} frame{'s' if count != 1 else ''}"
     return words + (f", protocol {protocol}" if protocol else "")
+
+
+def about(result: SetResult) -> str:
+    """What kind of set it is, in a sentence."""
+    text = _help(result, "kind")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def groups(result: SetResult) -> list[int]:
+    """Places of the rows with which another filter array begins, after the first."""
+    pairs = enumerate(itertools.pairwise(row.phase for row in result.rows), 1)
+    return [place for place, (before, here) in pairs if here != before]
+
+
+def meanings(results: Sequence[SetResult]) -> dict[str, str]:
+    """What the headings of the tables mean, by heading, in their order."""
+    said = {"CFA": "filter array of the raw frames; all is the mean over them"} if any(map(_phases, results)) else {}
+    found = {name for result in results for name in _measured(result)}
+    said |= {column.heading: column.meaning for name, column in COLUMNS.items() if name in found}
+    scored = next((each for each in results if hasattr(each.settings, "protocol")), None)
+    return said if scored is None else said | {"protocol": _help(scored, "protocol")}
 
 
 def notes(result: SetResult, most: int = 3) -> list[str]:
@@ -132,6 +168,10 @@ def _finite(value: Any) -> Any:
 def _measured(result: SetResult) -> list[str]:
     found = {name for row in result.rows for name in row.measures}
     return [name for name in COLUMNS if name in found]
+
+
+def _help(result: SetResult, name: str) -> str:
+    return " ".join((type(result.settings).model_fields[name].description or "").split())
 
 
 def _phases(result: SetResult) -> bool:

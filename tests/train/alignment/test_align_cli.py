@@ -111,6 +111,10 @@ def test_the_page_is_well_formed_and_its_pictures_flicker(folder: Path, tmp_path
     assert {"a_good", "e_good", "b_another_scene", "c_blank", "d_wrong_phase"} <= set(cells)
     bars = list(page.iter("{http://www.w3.org/2000/svg}rect"))
     assert len(bars) == 32
+    heads = {cell.text for cell in page.iter(f"{SPACE}th")} - {"pair", "reason"}
+    assert heads == {word.text for word in page.iter(f"{SPACE}dt")}, "every column is explained"
+    assert all(image.attrib["alt"].startswith("a_good: ") for image in page.iter(f"{SPACE}img"))
+    assert "Pictures of 1 of them follow; --set shown=2 shows all." in text
     assert "<script" not in text
     assert "http" not in text.replace("http://www.w3.org/1999/xhtml", "").replace("http://www.w3.org/2000/svg", "")
 
@@ -199,6 +203,8 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_ours(
         (["/nowhere", "--flow", "raft", "--features", "/no.pt"], "flow by raft needs weights"),
         (["{folder}", "--flow", "optical"], "flow: "),
         (["{folder}", "--features", "/no.pt"], "cannot read the network for features /no.pt"),
+        (["{folder}", "--set", "options.keys=3"], "the data set folder has keys 3: it takes a text"),
+        (["{folder}", "-o", "{folder}/raw/a.png"], "is a file, and results fill a folder"),
         (["{folder}", "--set", "least=1"], "unknown setting 'least': isp-align --settings lists"),
         (["{folder}", "--set", "least_valid=2"], "least_valid: "),
     ],
@@ -209,7 +215,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     folder, out = tmp_path / "pairs", tmp_path / "aligned"
     blank = RawPair("a", np.zeros((32, 32), np.uint16), RawFormat(32, 32, "BayerRG12"), np.zeros((32, 32, 3), np.uint8))
     write_pair(folder, "a", blank)
-    assert main([*(argument.format(folder=folder) for argument in arguments), "-o", str(out)]) == 2
+    assert main(["-o", str(out), *(argument.format(folder=folder) for argument in arguments)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

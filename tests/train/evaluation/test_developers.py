@@ -173,6 +173,8 @@ def test_a_plan_for_other_frames_is_skipped_with_what_to_do(tmp_path: Path):
         ("nowhere.onnx", "nowhere.onnx"),
         ("nowhere.pt", "cannot read the checkpoint nowhere.pt"),
         ("nowhere.pt2", "nowhere.pt2 does not exist"),
+        ("nowhere.plan", "plan nowhere.plan does not exist"),
+        ("classic+filter:", "does not say which network"),
         ("classic+nlm:5", "does not say how strong"),
         ("classic+nlm:5,-1", "does not say how strong"),
         ("classic+nlm:a,b", "does not say how strong"),

@@ -61,8 +61,37 @@ def test_the_page_is_well_formed_and_needs_nothing_else(write_config, tmp_path: 
         assert crop.shape[:2] == (160, 160)
         assert crop.std() > 0
         assert image.attrib["width"] == "320"
+        assert image.attrib["alt"].startswith("scene 0: ")
     assert "http" not in text.replace("http://www.w3.org/1999/xhtml", "")
     assert "<script" not in text
+    heads = [cell.text for cell in page.iter(f"{space}th")]
+    explained = [word.text for word in page.iter(f"{space}dt")]
+    assert set(heads[heads.index("PSNR dB") :]) <= set(explained), "every measure of the table is explained"
+    assert "Only the first frames" not in text
+
+
+def test_a_quick_look_says_so_and_phases_are_told_apart(write_config, tmp_path: Path):
+    folder = tmp_path / "out"
+    config = write_config({**SMALL, "cfa": "all"})
+    assert main(["cv2-ea", "--on", str(config), "-o", str(folder), "--quick"]) == 0
+    text = (folder / "index.html").read_text()
+    assert "Only the first frames of each set were taken (--quick)" in text
+    assert text.count('<tr class="first">') == 4, "the other three phases, and the mean"
+
+
+def test_pictures_whose_names_would_be_one(write_config, tmp_path: Path):
+    """Endings but PNG's stay in the name; what a file system would take for the same name gets a number."""
+    root, folder = tmp_path / "photos", tmp_path / "out"
+    root.mkdir()
+    rng = np.random.default_rng(1)
+    for name in ("x.jpg", "x.png", "a b.png", "a_b.png"):
+        PIL.Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(root / name)
+    photos = {"name": "p", "kind": "photos", "folder": str(root), "crop": 32, "downscale": 1, "shown": 0}
+    assert main(["cv2-ea", "--on", str(write_config(photos)), "-o", str(folder), "--pictures"]) == 0
+    for engine in ("classic", "cv2-ea"):
+        found = {path.name: path.read_bytes() for path in (folder / "pictures" / "p_RGGB" / engine).iterdir()}
+        assert sorted(found) == ["a_b-2.png", "a_b.png", "x.jpg.png", "x.png"]
+        assert len(set(found.values())) == 4
 
 
 def test_pictures_are_those_that_were_measured(write_config, tmp_path: Path):
@@ -101,6 +130,7 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_holds_results(write_c
 def test_what_fails_leaves_no_folder(write_config, tmp_path: Path):
     config = write_config(SMALL, {"name": "b", "kind": "photos", "folder": "/nowhere"})
     assert main(["cv2-ea", "--on", str(config), "-o", str(tmp_path / "out")]) == 2
+    assert main(["nobody", "--on", str(write_config(SMALL)), "-o", str(tmp_path / "new" / "out")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["eval.yaml"]
 
 
@@ -136,6 +166,8 @@ def test_lpips_is_measured_where_there_are_weights(write_config, tmp_path: Path,
         (["--on", "{config}", "--set", "sets.7.crop=64"], "no place in a list of 1"),
         (["--on", "{config}", "--lpips", "/no.pth", "--lpips-linear", "/no.pth"], "/no.pth"),
         (["--on", "{config}", "-o", "/proc/out"], "cannot write the results to /proc/out"),
+        (["--on", "{config}", "-o", "{config}"], "eval.yaml is a file, and results fill a folder"),
+        (["--on", "{config}", "-o", "{config}/out"], "there is a file where a folder should be"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(write_config, capsys, arguments: list[str], says: str):

@@ -20,8 +20,8 @@ def test_those_that_ship_are_read(path: Path):
     assert all(each.name for each in config.sets)
 
 
-def test_four_ship():
-    assert [path.stem for path in CONFIGS] == ["charts", "photos", "quick", "rhid"]
+def test_five_ship():
+    assert [path.stem for path in CONFIGS] == ["charts", "misisp", "photos", "quick", "rhid"]
 
 
 def test_settings_are_changed_by_name(write_config):
@@ -37,7 +37,7 @@ def test_settings_are_changed_by_name(write_config):
     ("values", "says"),
     [
         ({"name": "a", "kind": "films"}, "films"),
-        ({"name": "a", "kind": "scenes", "folder": "x"}, "unknown setting 'sets.0.scenes.folder'"),
+        ({"name": "a", "kind": "scenes", "folder": "x"}, "unknown setting 'sets.0.folder'"),
         ({"name": "a", "kind": "scenes", "protocol": "best"}, "protocol"),
         ({"name": "a", "kind": "scenes", "options": {"colours": "cameras"}}, "one colour matrix"),
         ({"name": "a", "kind": "scenes", "noise": "loud"}, "noise is 'loud'"),

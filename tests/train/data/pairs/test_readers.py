@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -219,3 +220,26 @@ def test_data_sets_by_name(tmp_path: Path):
         how_to_get("raise")
     with pytest.raises(UserError, match="zrr has no option 'sets': its options are split"):
         open_data_set("zrr", tmp_path, sets=["set1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "says"),
+    [
+        ("rhid", {"sets": 3}, "the data set rhid has sets 3: it takes a list of texts"),
+        ("rhid", {"aligned": "maybe"}, "aligned 'maybe': it takes true or false"),
+        ("rhid", {"split": None}, "split None: it takes a text"),
+        ("folder", {"group": "("}, r"group '\(': it takes a whole number"),
+        ("folder", {"rgb": ["a"]}, r"rgb \['a'\]: it takes a text"),
+    ],
+)
+def test_options_of_another_kind(tmp_path: Path, name: str, option: dict[str, Any], says: str):
+    with pytest.raises(UserError, match=says):
+        open_data_set(name, tmp_path, **option)
+
+
+@pytest.mark.parametrize("name", data_sets())
+def test_every_option_has_a_word_for_its_kind(tmp_path: Path, name: str):
+    reader = open_data_set(name, tmp_path)
+    for field in dataclasses.fields(reader)[1:]:  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UserError, match=f"has {field.name} .*: it takes "):
+            open_data_set(name, tmp_path, **{field.name: object()})
