@@ -25,7 +25,7 @@ from ..stream.frame import FrameHeader
 from ..stream.subscribe import Subscriber
 from .machine import describe, in_words
 from .pipeline import START_TIMEOUT_S, Pipeline, PipelineError, Settings
-from .processes import holders, named_shared_memory, ring_memory, stage_pid, wait_gone
+from .processes import named_shared_memory, ring_memory, stage_pid, wait_gone, wait_released
 from .rate import start_subscriber, write_report
 
 GONE_S = 5.0
@@ -182,7 +182,7 @@ class Drill:
     def _left_behind(self, pipeline: Pipeline, rings: set[tuple[int, int]]) -> list[str]:
         left = wait_gone(pipeline.marker, GONE_S)
         problems = [f"process {pid} outlived the run by {GONE_S:g} s: {command}" for pid, command in left.items()]
-        if keepers := holders(rings):
+        if keepers := wait_released(rings, GONE_S):
             problems.append(f"memory of the run is still held by {keepers}")
         if named := named_shared_memory() - self._named:
             problems.append(f"left in shared memory: {sorted(named)}")

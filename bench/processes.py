@@ -86,6 +86,17 @@ def holders(rings: set[tuple[int, int]]) -> list[int]:
     return [pid for pid in pids if rings & (ring_memory(pid) | mapped_rings(pid))]
 
 
+def wait_released(rings: set[tuple[int, int]], timeout_s: float) -> list[int]:
+    """Every process that still holds or maps one of `rings` after at most `timeout_s` seconds.
+
+    A process that ends loses its environment, by which it is found, a moment before its descriptors.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (keepers := holders(rings)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return keepers
+
+
 def named_shared_memory() -> set[str]:
     """Names in /dev/shm that look like ours."""
     return {path.name for path in Path("/dev/shm").glob("ispeed*")}  # noqa: S108 (where named rings lie)

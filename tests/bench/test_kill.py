@@ -15,7 +15,16 @@ import pytest
 
 from ispeed.bench.kill import SCENARIOS, Drill, _unbalanced, _unquiet
 from ispeed.bench.pipeline import Settings
-from ispeed.bench.processes import RUN_VARIABLE, end_marked, holders, marked, ring_memory, stage_pid, wait_gone
+from ispeed.bench.processes import (
+    RUN_VARIABLE,
+    end_marked,
+    holders,
+    marked,
+    ring_memory,
+    stage_pid,
+    wait_gone,
+    wait_released,
+)
 
 SMALL = Settings(fps=100, width=160, height=120, pixel_format="BayerRG8")
 
@@ -66,6 +75,9 @@ def test_whoever_holds_or_only_maps_a_ring_is_found():
             os.close(fd)
             fd = -1
             assert maps.pid in holders(rings)
+            assert wait_released(rings, 0.1) == [maps.pid]
+            maps.terminate()
+            assert wait_released(rings, 5) == []
         assert holders(rings) == []
     finally:
         if fd >= 0:
