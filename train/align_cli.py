@@ -128,7 +128,9 @@ def align_folder(
     from .protocols import opencv
 
     opencv("isp-align")
-    flow = make_flow(settings.flow, settings.flow_weights, settings.features)  # before any pair is looked for
+    # networks before any pair is looked for
+    flow = make_flow(settings.flow, settings.flow_weights, settings.features)
+    phases = _phases(settings)
     options = {"apart": True, **settings.options} if settings.data_set == "folder" else settings.options
     reader = open_data_set(settings.data_set, root, **options)
     files = reader.files()
@@ -136,7 +138,6 @@ def align_folder(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two pairs of {root} would both be written as {twice}; rename one of them")
-    phases = _phases(settings)
     records: list[Record] = []
     shown: list[str] = []
     with AlignedFolder(output, replace=replace) as folder, _Progress(len(files)) as progress:

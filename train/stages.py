@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import nn
 
 from ..engines.errors import UserError
-from ..engines.settings import Settings, make_settings
+from ..engines.settings import Settings, make_settings, read_yaml
 from .alignment.settings import AlignSettings
 from .checkpoint import load_checkpoint
 from .config import RunSettings, TrainConfig, described, differences, read_values
@@ -111,6 +111,10 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
     """
     values = read_values(path, changes)
     whole = make_settings(_Whole, {"run": values["run"], "variables": values.pop("variables", {})}, _LISTED_BY)
+    if unknown := whole.variables.keys() - (read_yaml(path).get("variables") or {}).keys():
+        raise UserError(
+            f"{path} has no variable {', '.join(sorted(unknown))}{_known(whole.variables.keys() - unknown)}"
+        )
     folder = whole.run.folder / whole.run.name
     names = {name: None if value is None else str(value) for name, value in whole.variables.items()}
     names = _changed(names, variables, path) | {"run": str(folder)}
@@ -145,10 +149,14 @@ def _changed(names: Names, changes: Sequence[str], path: Path) -> Names:
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in names:
-            known = f"; it has {', '.join(names)}" if names else ", and it has none"
-            raise UserError(f"{change!r} sets no variable of {path}{known}")
+            raise UserError(f"{change!r} sets no variable of {path}{_known(names)}")
         names = names | {name: value}
     return names
+
+
+def _known(names: Iterable[str]) -> str:
+    listed = ", ".join(sorted(names))
+    return f"; it has {listed}" if listed else ", and it has none"
 
 
 def _over(shared: Any, own: Any) -> Any:

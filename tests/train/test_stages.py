@@ -124,6 +124,8 @@ def test_wrong_ones_are_one_sentence(tmp_path: Path, values: dict[str, object], 
 def test_a_variable_that_a_recipe_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(UserError, match=r"sets no variable of .*, and it has none"):
         read_stages(both(tmp_path), variables=["data=x"])
+    with pytest.raises(UserError, match=r"has no variable piars; it has pairs"):
+        read_stages(both(tmp_path, variables={"pairs": "x"}), ["variables.piars=x"])
     with pytest.raises(UserError, match="it has pairs"):
         read_stages(both(tmp_path, variables={"pairs": "x"}), variables=["data=x"])
     assert train([str(both(tmp_path)), "--data", "x"]) == 2

@@ -27,12 +27,8 @@ def _perceptual(
     *,
     encoder: nn.Module | None = None,
 ) -> nn.Module:
-    if file is None and encoder is None:
-        raise ValueError(
-            "file is missing; give the path of the weights of VGG-19, or train with an encoder of your own"
-        )
-    network = load_vgg19(file, taps) if file is not None else encoder
-    return Perceptual(network, distance, weights)  # pyright: ignore[reportArgumentType]
+    sees = _network(file, encoder, lambda path: load_vgg19(path, taps), "the weights of VGG-19")
+    return Perceptual(sees, distance, weights)  # pyright: ignore[reportArgumentType]
 
 
 def _amplitude(
@@ -45,12 +41,18 @@ def _amplitude(
     *,
     encoder: nn.Module | None = None,
 ) -> nn.Module:
-    if file is None and encoder is None:
-        raise ValueError(
-            "file is missing; give the path of a checkpoint of the form clean, or of the weights of VGG-19"
-        )
-    features = load_features(file, depths) if file is not None else encoder
-    return Amplitude(features, filters, size, seed, at_once)  # pyright: ignore[reportArgumentType]
+    of = "a checkpoint of the form clean, or of the weights of VGG-19"
+    sees = _network(file, encoder, lambda path: load_features(path, depths), of)
+    return Amplitude(sees, filters, size, seed, at_once)
+
+
+def _network(file: str | None, encoder: nn.Module | None, load: Callable[[str], Any], of: str) -> Any:
+    """What sees pictures for a loss: the network in the file, else the encoder that is given. Raises ValueError."""
+    if file is not None:
+        return load(file)
+    if encoder is None:
+        raise ValueError(f"file is missing; give the path of {of}")
+    return encoder
 
 
 LOSSES: dict[str, Callable[..., nn.Module]] = {
