@@ -223,11 +223,12 @@ def other_stage(settings: AlignStage | MadePairs, folder: Path, *, resume: bool)
 def _align(settings: AlignStage, folder: Path) -> int:
     from .align_cli import align_folder, say
 
-    look = _load_mapper(settings.mapper) if settings.mapper else None
+    look = load_mapper(settings.mapper) if settings.mapper else None
     return say(align_folder(settings.root, folder, settings, look=look), folder)
 
 
-def _load_mapper(path: Path) -> nn.Module:
+def load_mapper(path: Path) -> nn.Module:
+    """The mapper in a checkpoint, as isp-align takes it. Raises UserError: it holds something else."""
     checkpoint = load_checkpoint(path)
     if form_of(checkpoint.network) != "mapper":
         raise UserError(f"mapper: {path} holds a {checkpoint.model}; give the checkpoint of a mapper")
