@@ -31,11 +31,13 @@ def main(run: Path, folders: list[Path]) -> None:
         pair = aligner.align(reader.load(file))
         off = pair.flow - np.load(root / "flow" / f"{file.name}.npy")
         medians.append(float(np.median(np.hypot(off[..., 0], off[..., 1])[pair.mask])))
-    print(f"{len(medians)} pairs, pixels: median of medians {np.median(medians):.3f}, worst {max(medians):.3f}")
+    middle, worst = np.median(medians), max(medians)
+    sys.stdout.write(f"{len(medians)} pairs, pixels: median of medians {middle:.3f}, worst {worst:.3f}\n")
     for folder in folders:
         pictures = sorted(folder.glob("*.png"))
         missed = [Gradient()(_light(path), _light(root / "truth" / path.name)) for path in pictures]
-        print(f"{folder.name}: {len(missed)} pictures, gradients miss by {float(torch.stack(missed).mean()):.4f}")
+        mean = float(torch.stack(missed).mean())
+        sys.stdout.write(f"{folder.name}: {len(missed)} pictures, gradients miss by {mean:.4f}\n")
 
 
 def _light(path: Path) -> torch.Tensor:

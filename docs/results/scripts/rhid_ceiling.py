@@ -23,9 +23,9 @@ def main(references: Path, folders: list[Path]) -> None:
         for path in sorted((folder / "rgb").glob("*.png")):
             scored = score(read_photo(path), read_photo(references / path.name), "colour")
             found.append((scored.psnr, scored.ssim))
-            print(f"{folder.name} {path.stem}: {scored.psnr:.2f} dB, {scored.ssim:.3f}")
+            sys.stdout.write(f"{folder.name} {path.stem}: {scored.psnr:.2f} dB, {scored.ssim:.3f}\n")
         psnr, ssim = np.mean(found, axis=0)
-        print(f"{folder.name}: {psnr:.2f} dB, {ssim:.3f}")
+        sys.stdout.write(f"{folder.name}: {psnr:.2f} dB, {ssim:.3f}\n")
 
 
 if __name__ == "__main__":
