@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,18 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """The system refuses to write more than a little, as a full disk does."""
+    """The system refuses to write more than a little, as a full disk does.
+
+    No fixture: pytest writes its own lines before it takes fixtures down, and they may go to a file too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_is_replaced(path: Path):
@@ -37,9 +43,8 @@ def test_a_file_is_replaced(path: Path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_the_file_before(path: Path):
-    with pytest.raises(UserError, match=r"cannot write the plan .*file\.bin: File too large"):
+    with full_disk(), pytest.raises(UserError, match=r"cannot write the plan .*file\.bin: File too large"):
         write_whole(path, bytes(1000), "the plan")
     assert path.read_bytes() == b"before"
     assert list(path.parent.iterdir()) == [path]
