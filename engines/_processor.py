@@ -72,9 +72,9 @@ class ProcessorEngine(ABC):
         self._precision: Precision = precision or best
         self._core = core if isinstance(core, Core) else read_core(core)
         info = self._core.info
-        self._matrix, self._tone = core_finish(info.model, info.output, colour_matrix, tone)
+        self._matrix, self._tone = core_finish(info.model, info.output, colour_matrix, tone, info.inputs)
         self._defects = tuple(defects)
-        self._inputs = CoreInputs(info.inputs, white_balance)
+        self._inputs = CoreInputs(info.inputs, white_balance, colour_matrix)
         self.info = EngineInfo(
             name=info.model,
             backend=self._backend,

@@ -21,6 +21,7 @@ import onnx
 
 from .bayer import RawFormat
 from .camera_frames import snap
+from .colour import invertible_matrix
 from .core import Core, read_core, write_core
 from .cpu_onnxruntime import import_onnxruntime
 from .cuda.driver import gpu_or_none
@@ -29,6 +30,7 @@ from .files import write_whole
 from .gate import Gate, Verdict
 from .graph import graft
 from .half import float_nodes
+from .inputs import CAMERA, takes_matrix
 from .plan import PlanInfo, cache_key, cached_plan, read_plan_info, sidecar, store_plan, write_plan_info
 from .precision import PRECISIONS, Converted, convert
 from .quality import MAX_DROP_DB, Material, load_material
@@ -54,9 +56,11 @@ class BuildRequest:
         frames: Files of raw frames (see `raw_files`).
         reference: Pictures that the frames should give; None has the classic engine make them.
         white_balance: Gains for the frames; None is the grey world of each.
-        exposure_us, gain_db: With which exposure in microseconds and gain in dB the frames were taken, for cores that
-            are told; None is what their files or the camera say.
-        colour_matrix: float32 [3, 3] for the classic engine's reference and for cores that give linear light.
+        exposure_us, gain_db, iso, f_number, focal_length_mm: With which exposure in microseconds, gain in dB, ISO,
+            f-number and focal length in millimetres the frames were taken, for cores that are told; None is what their
+            files or the camera say.
+        colour_matrix: float32 [3, 3] for the classic engine's reference and for cores that give linear light or are
+            told it.
         batches: Fewest, usual and most frames per run.
         compute_capabilities: GPUs to build for; empty leaves the choice.
         max_drop_db: Of the quality gate; None is `MAX_DROP_DB`.
@@ -79,6 +83,9 @@ class BuildRequest:
     white_balance: tuple[float, float, float] | None = None
     exposure_us: float | None = None
     gain_db: float | None = None
+    iso: float | None = None
+    f_number: float | None = None
+    focal_length_mm: float | None = None
     colour_matrix: npt.NDArray[np.float32] | None = None
     batches: tuple[int, int, int] = (1, 1, 1)
     compute_capabilities: tuple[str, ...] = ()
@@ -201,8 +208,11 @@ class _Build:
     def __init__(self, request: BuildRequest, report: Reporter) -> None:
         self._request, self._report = request, report
         self._core = _checked(request)
-        # a core that gives sRGB has learned its colours, and the matrix is for the reference only
-        self._matrix = request.colour_matrix if self._core.info.output == "linear" else None
+        info = self._core.info
+        # a core that gives sRGB has learned its colours, and the matrix is for the reference only, unless it is told it
+        self._matrix = request.colour_matrix if info.output == "linear" else None
+        if takes_matrix(info.inputs):
+            self._matrix = invertible_matrix(request.colour_matrix)
 
     def run(self) -> Built:
         request = self._request
@@ -260,7 +270,7 @@ class _Build:
 
     def _load(self, files: tuple[str, ...]) -> Material:
         request = self._request
-        camera = request.exposure_us, request.gain_db
+        camera = [getattr(request, name) for name in CAMERA]
         given = request.reference, request.white_balance, request.colour_matrix, camera
         material = load_material(files, *given)
         if untold := material.untold(self._core.info.inputs):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import UserError
+from .inputs import CAMERA
 
 if TYPE_CHECKING:
     from .build import BuildRequest, Built, Reporter
@@ -23,6 +24,9 @@ _EPILOG = (
     "what its samples are behind it: 'FILE?width=512&height=512&format=BayerRG12&black=0&white=4095'. "
     "Exit codes: 0 done, 1 the picture suffers more than the quality gate allows, 2 bad input."
 )
+
+_OPTICS = (("iso", "N", "ISO sensitivity"), ("f-number", "N", "f-number"), ("focal-length-mm", "MM", "focal length"))
+"""Flags for what else a core may be told: name, placeholder, and what it is."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -118,12 +122,20 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
         metavar="DB",
         help="gain of the camera with which they were taken, likewise (default: what they say)",
     )
+    for name, metavar, what in _OPTICS:
+        group.add_argument(
+            f"--{name}",
+            type=_above_0,
+            metavar=metavar,
+            help=f"{what} with which they were taken, likewise (default: what they say, else not known)",
+        )
     group.add_argument(
         "--colour-matrix",
         type=float,
         nargs=9,
         metavar="M",
-        help="camera RGB to linear sRGB, row by row, for the classic engine's pictures and for cores that give light",
+        help="camera RGB to linear sRGB, row by row, for the classic engine's pictures, for cores that give light, and "
+        "for those that are told the matrix",
     )
     group.add_argument(
         "--max-drop",
@@ -148,6 +160,12 @@ def _number(text: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+    return number
+
+
+def _above_0(text: str) -> float:
+    if (number := _number(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}: leave it out where it is not known")
     return number
 
 
@@ -207,7 +225,7 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
     matrix = None if options.colour_matrix is None else np.array(options.colour_matrix, np.float32).reshape(3, 3)
     same = ("model", "backend", "precision", "pixel_format", "size", "black_level", "white_level", "camera")
     return BuildRequest(
-        **{name: getattr(options, name) for name in (*same, "reference", "exposure_us", "gain_db")},
+        **{name: getattr(options, name) for name in (*same, "reference", *CAMERA)},
         output=options.output or Path(Path(options.model).stem + suffix),
         frames=tuple(options.frames),
         white_balance=None if options.white_balance is None else tuple(options.white_balance),

@@ -23,6 +23,8 @@ from google.protobuf.message import DecodeError
 
 from .errors import UserError
 from .files import write_whole
+from .inputs import CAMERA, CCM
+from .white_balance import COLUMNS
 
 VERSION = "1"
 """Of the contract above, in the metadata under `ispeed.core`."""
@@ -30,8 +32,9 @@ VERSION = "1"
 PICTURES = "ispeed.picture"
 """What the key is in files of networks that take pictures, which isp-export writes too: they are no cores."""
 
-INPUTS = ("wb_r", "wb_g", "wb_b", "exposure_us", "gain_db")
-"""Run-time inputs that a core may name: white-balance gains (green 1), exposure in microseconds, gain in decibels."""
+INPUTS = (*COLUMNS, *CAMERA, *CCM)
+"""Run-time inputs that a core may name: white-balance gains (green 1), what is known of the camera (see
+`inputs.CAMERA`), and the nine numbers of the colour matrix (see `inputs.CCM`), all of them or none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class CoreInfo:
         unknown = set(info.inputs) - set(INPUTS)
         if unknown:
             raise ValueError(f"run-time input {', '.join(sorted(unknown))} is none that this version knows")
+        missing = [name for name in CCM if name not in info.inputs]
+        if missing and len(missing) < len(CCM):
+            raise ValueError(f"of the colour matrix it names some numbers but not {', '.join(missing)}")
         return info
 
 

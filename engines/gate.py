@@ -12,6 +12,7 @@ import onnx
 
 from .bayer import RawFormat
 from .core import Core
+from .inputs import takes_matrix
 from .opening import open_engine
 from .quality import FAR_DB, HELD_OUT, Judge, Material, Score, develop_all, repacked
 
@@ -39,8 +40,10 @@ class Gate:
         colour_matrix: npt.NDArray[np.float32] | None,
         tell: Callable[[str], None],
     ) -> None:
-        """`colour_matrix` is for cores that give linear light."""
+        """`colour_matrix` is for cores that give linear light or are told it."""
         self._model, self._limit, self._tell = core.info.model, max_drop_db, tell
+        # a file has it built in, unless it is told at run time
+        self._told_matrix = colour_matrix if takes_matrix(core.info.inputs) else None
         count = min(HELD_OUT, len(material.frames))
         self._judge = Judge(core, material.only(range(count)), colour_matrix)
 
@@ -64,7 +67,7 @@ class Gate:
         material = self._judge.material
         material = material if fmt is None else repacked(material, fmt) or material
         self._tell(f"measuring on {len(material.frames)} frames")
-        engine = open_engine(str(path))
+        engine = open_engine(str(path), colour_matrix=self._told_matrix)
         how = f"the engine itself ({engine.info.backend}) on this machine"
         told = material.gains, material.camera
         pictures = develop_all(lambda: engine, material.frames, material.raw_format, *told)

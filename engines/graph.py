@@ -57,7 +57,8 @@ def graft(
         core: What to graft onto; it is not changed.
         fmt: Format of the frames, Bayer.
         batch: Frames per run; None leaves it open.
-        colour_matrix: 3x3, camera RGB to linear sRGB, for cores of linear output; None is the identity.
+        colour_matrix: 3x3, camera RGB to linear sRGB, for cores of linear output; None is the identity. A core that is
+            told it at run time applies it itself, and the graph does not.
         tone: "srgb", or "linear" to leave out the curve behind a core of linear output.
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
 
@@ -68,7 +69,7 @@ def graft(
         UserError: A Mono format, a defect outside the frame, or a colour option that this core cannot have.
     """
     _refuse_mono(fmt)
-    matrix, tone = core_finish(core.info.model, core.info.output, colour_matrix, tone)
+    matrix, tone = core_finish(core.info.model, core.info.output, colour_matrix, tone, core.info.inputs)
     head, tail = Nodes("head"), Nodes("tail")
     add_head(head, "raw", fmt, core.info.multiple, defects, "head/planes")
     curve = core.info.output == "linear" and tone == "srgb"

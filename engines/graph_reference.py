@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .bayer import RawFormat
 from .core import CoreInfo
+from .inputs import takes_matrix
 from .reference import levelled, srgb_curve
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ def graft_reference(
         run_core: The core.
         info: What the core says of itself.
         params: Its run-time inputs, [K].
-        colour_matrix: 3x3, for cores of linear output; None is the identity.
+        colour_matrix: 3x3, for cores of linear output that are not told it; None is the identity.
         tone: "srgb" or "linear", for cores of linear output.
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
 
@@ -58,7 +59,7 @@ def graft_reference(
     top, left = divmod(fmt.cfa.index("R"), 2)
     rgb = rgb[:, top : top + fmt.height, left : left + fmt.width].transpose(1, 2, 0)
     if info.output == "linear":
-        if colour_matrix is not None:
+        if colour_matrix is not None and not takes_matrix(info.inputs):
             rgb = rgb @ np.asarray(colour_matrix, np.float64).reshape(3, 3).T
         rgb = np.clip(rgb, 0.0, 1.0)
         rgb = srgb_curve(rgb) if tone == "srgb" else rgb

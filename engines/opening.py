@@ -43,7 +43,8 @@ def open_engine(
             does best.
         threads: Processor threads to develop with; None lets the engine choose. Not for engines on a GPU.
         white_balance: "auto", or gains of R, G, B from 0.25 to 8.
-        colour_matrix: 3x3, camera RGB to linear sRGB, applied after white balance; None is the identity.
+        colour_matrix: 3x3, camera RGB to linear sRGB, applied after white balance; None is the identity. A
+            model that is told it at run time must be able to invert it; other models that give sRGB take none.
         tone: "srgb" (the sRGB curve) or "linear" (none).
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
         clamp_outliers: Also limit every sample to the range of its neighbours of the same colour. Classic only.

@@ -59,7 +59,7 @@ def convert(
         precision: One of `PRECISIONS`.
         calibration: Real frames, for int8 and fp8; None otherwise.
         max_drop_db: PSNR against the reference that may be lost.
-        colour_matrix: For cores that give linear light.
+        colour_matrix: For cores that give linear light or are told it.
         tell: Called with what is being done.
 
     Raises:
@@ -78,20 +78,21 @@ def convert(
     kind: Kind = "int8" if precision == "int8" else "fp8"
     judged = calibration.only(range(min(_JUDGED, len(calibration.frames))))
     judge = Judge(core, judged, colour_matrix)
-    quantized, in_float = _quantized(core, kind, calibration, judge, max_drop_db, tell)
+    inputs = _core_feeds(core, calibration, colour_matrix)
+    quantized, in_float = _quantized(core, kind, inputs, judge, max_drop_db, tell)
     later = in_opset(quantized, FP8_OPSET)  # the first in which a scale may be float16
     info = replace(core.info, precision=precision)
     return Converted(replace(core, info=info, model=quantized), to_half(later), rounded_to_half(later), in_float)
 
 
 def _quantized(
-    core: Core, kind: Kind, calibration: Material, judge: Judge, max_drop_db: float, tell: Tell
+    core: Core, kind: Kind, inputs: list[Mapping[str, Any]], judge: Judge, max_drop_db: float, tell: Tell
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     names = convolutions(core.model)
     if not names:
         raise UserError(f"{core.path} has no convolutions to quantise; use --precision fp16")
-    tell(f"calibrating {len(names)} convolutions on {len(calibration.frames)} frames")
-    limits = activation_limits(core.model, _core_feeds(core, calibration), kind)
+    tell(f"calibrating {len(names)} convolutions on {len(inputs)} frames")
+    limits = activation_limits(core.model, inputs, kind)
 
     def lost(chosen: list[str]) -> float:
         return judge.score(quantize(core.model, limits, chosen, kind)).drop_db
@@ -111,12 +112,14 @@ def _quantized(
     return quantize(core.model, limits, names, kind), ()
 
 
-def _core_feeds(core: Core, material: Material) -> list[Mapping[str, Any]]:
-    """Inputs of the bare core: planes as the head makes them, and the gains."""
+def _core_feeds(
+    core: Core, material: Material, colour_matrix: npt.NDArray[np.float32] | None
+) -> list[Mapping[str, Any]]:
+    """Inputs of the bare core: planes as the head makes them, and what it is told."""
     from .graph import make_head
 
     head = session(make_head(material.raw_format, core.info.multiple, batch=1, defects=()))
     return [
         {"raw": head.run(None, {"raw": feed["raw"]})[0], **{k: v for k, v in feed.items() if k == "params"}}
-        for feed in feeds(core, material, head)
+        for feed in feeds(core, material, head, colour_matrix)
     ]

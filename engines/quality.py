@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .bayer import RawFormat, pack, unpack
+from .colour import invertible_matrix
 from .engine import Engine
 from .errors import UserError
+from .inputs import CAMERA, CCM, takes_matrix
 from .raw_files import load_raw
 from .slots import Slots
-from .white_balance import CLIPPED, GreyWorld, checked_gains
+from .white_balance import CLIPPED, COLUMNS, GreyWorld, checked_gains
 
 if TYPE_CHECKING:
     import onnx
@@ -40,9 +42,6 @@ HELD_OUT = 8
 IDENTICAL_DB = 99.0
 """What stands for the PSNR of pictures that are the same, which is infinite."""
 
-CAMERA = ("exposure_us", "gain_db")
-"""What a core may be told of the camera with each frame, of `core.INPUTS`."""
-
 FAR_DB = 20.0
 """A reference that float32 itself misses by more says little about the precision."""
 
@@ -55,7 +54,8 @@ class Material:
         raw_format: Of the frames.
         frames: Payloads, uint8 [payload_size] each.
         gains: float32 [N, 3], white-balance gains of each frame, green 1.
-        camera: float32 [N, 2], exposure in microseconds and gain in dB of each frame; NaN where it is not known.
+        camera: float32 [N, 5], what is known of the camera for each frame, columns of `inputs.CAMERA`; NaN where it is
+            not known.
         references: uint8 [H, W, 3], the picture that each should give.
         reference: What the references are, in words.
     """
@@ -134,7 +134,7 @@ class Judge:
 
         core = replace(self._core, model=network)
         run = session(graft(core, self.material.raw_format, batch=1, colour_matrix=self._matrix))
-        return [run.run(None, feed)[0][0] for feed in feeds(self._core, self.material, run)]
+        return [run.run(None, feed)[0][0] for feed in feeds(self._core, self.material, run, self._matrix)]
 
     def score(self, network: onnx.ModelProto) -> Score:
         """How a network in place of the core's does."""
@@ -147,31 +147,45 @@ class Judge:
         return Score(*against, frames=len(pictures))
 
 
-def feeds(core: Core, material: Material, run: Any) -> Iterator[dict[str, Any]]:
-    """Inputs of a grafted graph for each frame, in the shape that the session `run` takes."""
+def feeds(core: Core, material: Material, run: Any, colour_matrix: Matrix | None = None) -> Iterator[dict[str, Any]]:
+    """Inputs of a grafted graph for each frame, in the shape that the session `run` takes.
+
+    `colour_matrix` is for a core that is told it.
+    """
     shape = [int(size) for size in run.get_inputs()[0].shape[1:]]
     for frame, gains, camera in zip(material.frames, material.gains, material.camera, strict=True):
         feed: dict[str, Any] = {"raw": frame.reshape(1, *shape)}
         if core.info.inputs:
-            feed["params"] = params(core.info.inputs, gains, camera)
+            feed["params"] = params(core.info.inputs, gains, camera, colour_matrix)
         yield feed
 
 
 def params(
-    inputs: Sequence[str], gains: npt.NDArray[np.float32], camera: npt.NDArray[np.float32]
+    inputs: Sequence[str],
+    gains: npt.NDArray[np.float32],
+    camera: npt.NDArray[np.float32],
+    colour_matrix: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float32]:
     """What a core is told of a frame, as engines tell it.
 
     Args:
         inputs: Of the core, by name.
         gains: float32 [3], white balance of R, G, B.
-        camera: float32 [2], exposure in microseconds and gain in dB; NaN where it is not known, which becomes 0.
+        camera: float32 [5] in the order of `CAMERA`, or its first [2], exposure in microseconds and gain in dB; NaN
+            where it is not known, which becomes 0.
+        colour_matrix: 3x3, camera RGB to linear sRGB; None is the identity.
 
     Returns:
         float32 [1, K], in the order of the inputs.
+
+    Raises:
+        UserError: The core is told a colour matrix that cannot be inverted.
     """
-    known = np.concatenate([gains, np.where(np.isnan(camera), 0, camera)])
-    values: dict[str, float] = dict(zip(("wb_r", "wb_g", "wb_b", *CAMERA), known.tolist(), strict=True))
+    values: dict[str, float] = dict.fromkeys((*COLUMNS, *CAMERA), 0.0)
+    values |= dict(zip(COLUMNS, gains.tolist(), strict=True))
+    values |= dict(zip(CAMERA, np.where(np.isnan(camera), 0, camera).tolist(), strict=False))
+    if takes_matrix(inputs):
+        values |= dict(zip(CCM, invertible_matrix(colour_matrix).ravel().tolist(), strict=True))
     return np.array([[values[name] for name in inputs]], np.float32)
 
 
@@ -211,7 +225,7 @@ def load_material(
     reference: Path | None = None,
     white_balance: tuple[float, float, float] | None = None,
     colour_matrix: Matrix | None = None,
-    camera: tuple[float | None, float | None] = (None, None),
+    camera: Sequence[float | None] = (),
 ) -> Material:
     """Frames from files (see `raw_files`), all of one format.
 
@@ -221,7 +235,8 @@ def load_material(
             classic engine make the pictures.
         white_balance: Gains of every frame; None is the grey world of each.
         colour_matrix: For the classic engine.
-        camera: Exposure in microseconds and gain in dB of every frame; None is what the files tell of each.
+        camera: What holds for every frame, in the order of `inputs.CAMERA`; None, or what is left out at the end, is
+            what the files tell of each.
 
     Raises:
         UserError: Files that do not go together, or that are none.
@@ -241,7 +256,7 @@ def load_material(
         gains = np.stack([grey_world(frame, fmt) for frame in samples])
     else:
         gains = np.repeat(checked_gains(white_balance)[None], len(frames), axis=0)
-    told = np.concatenate([file.camera for file in loaded])
+    told = np.concatenate([np.concatenate([file.camera, file.optics], axis=1) for file in loaded])
     for column, value in enumerate(camera):
         if value is not None:
             told[:, column] = value
@@ -320,8 +335,7 @@ def develop_all(
         frames: Payloads, uint8 [payload_size] each.
         fmt: Of the frames.
         gains: float32 [N, 3], white balance of each.
-        camera: float32 [N, 2], exposure in microseconds and gain in dB of each, NaN where not known; None where nothing
-            is known.
+        camera: float32 [N, 5] or [N, 2], what is known of the camera for each, see `params`; None where nothing is.
 
     Raises what the engine raises.
     """

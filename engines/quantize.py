@@ -67,7 +67,8 @@ def activation_limits(
     peaks: dict[str, float] = dict.fromkeys(names, 0.0)
     samples: dict[str, list[Floats]] = {name: [] for name in names}
     for feed in feeds:
-        seen = dict(feed) | dict(zip(asked, run.run(asked, dict(feed)), strict=True))
+        answers = run.run(asked, dict(feed)) if asked else []  # asked for nothing, it would answer with everything
+        seen = dict(feed) | dict(zip(asked, answers, strict=True))
         for name in names:
             magnitudes = np.abs(seen[name].reshape(-1))
             peaks[name] = max(peaks[name], float(magnitudes.max()))

@@ -3,7 +3,8 @@
 A file is a headerless raw file (``.raw``, ``.bin``: u8, or u16 little-endian, frame after frame), a grey PNG that holds
 a mosaic, or a ``.npy`` array. What its samples mean stands beside it in ``FILE.yaml``, or behind it in the way of a
 URL: ``FILE?width=512&height=512&format=BayerRG12&black=0&white=4095``. What the camera was set to may stand there too:
-``exposure_us`` and ``gain_db``, one number for all frames, or in FILE.yaml a list with one for each.
+``exposure_us``, ``gain_db``, ``iso``, ``f_number`` and ``focal_length_mm``, one number for all frames, or in FILE.yaml
+a list with one for each.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import yaml
 
 from .bayer import PIXEL_FORMATS, RawFormat
 from .errors import UserError
+from .inputs import CAMERA
 
-_CAMERA = ("exposure_us", "gain_db")
-_KEYS = ("width", "height", "format", "black", "white", *_CAMERA)
+_EXPOSURE, _OPTICS = CAMERA[:2], CAMERA[2:]
+_KEYS = ("width", "height", "format", "black", "white", *CAMERA)
 _EXAMPLE = {"width": 512, "height": 512, "format": "BayerRG12", "black": 0, "white": 4095}
 _FORMATS = tuple(name for name in PIXEL_FORMATS if not name.endswith("p"))
 _SUFFIXES = (".raw", ".bin", ".png", ".npy")
@@ -37,12 +39,14 @@ class RawFrames:
         raw_format: Their format, without packing.
         path: The file.
         camera: float32 [frames, 2], exposure in microseconds and gain in dB of each; NaN where it is not told.
+        optics: float32 [frames, 3], ISO, f-number and focal length in millimetres of each, likewise.
     """
 
     samples: npt.NDArray[Any]
     raw_format: RawFormat
     path: Path
     camera: npt.NDArray[np.float32]
+    optics: npt.NDArray[np.float32]
 
 
 def load_raw(spec: str) -> RawFrames:
@@ -50,7 +54,7 @@ def load_raw(spec: str) -> RawFrames:
 
     Keys are width and height (in pixels; PNG and .npy know them), format (PFNC name; the filter array and depth of the
     samples), black and white (levels in DN; 0 and the largest sample unless said), and what is known of the camera:
-    exposure_us (in microseconds) and gain_db (in dB).
+    exposure_us (in microseconds), gain_db (in dB), iso, f_number and focal_length_mm (in millimetres).
 
     Raises:
         UserError: No such file, one that cannot be read as what it is said to be, or keys that are missing or unknown.
@@ -83,8 +87,11 @@ def _make(path: Path, samples: npt.NDArray[Any], values: dict[str, Any], format_
             f"{path} has samples up to {samples.max()}, which {format_name} cannot hold: correct the format "
             f"(for 14 bits say {format_name.rstrip('0123456789')}16 and white: 16383)"
         )
-    camera = np.stack([_of_each(path, frames, name, values.get(name, [math.nan])) for name in _CAMERA], axis=1)
-    return RawFrames(samples, raw_format, path, camera)
+    camera, optics = (
+        np.stack([_of_each(path, frames, name, values.get(name, [math.nan])) for name in names], axis=1)
+        for names in (_EXPOSURE, _OPTICS)
+    )
+    return RawFrames(samples, raw_format, path, camera, optics)
 
 
 def _of_each(path: Path, frames: int, name: str, numbers: list[float]) -> npt.NDArray[np.float32]:
@@ -124,7 +131,7 @@ def _checked(values: dict[Any, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         if key not in _KEYS:
             raise UserError(f"{where} has an unknown key {key!r}: the keys are {', '.join(_KEYS)}")
-        if key in _CAMERA:
+        if key in CAMERA:
             values[key] = _numbers(value, key, where)
         elif key != "format":
             if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
@@ -141,6 +148,8 @@ def _numbers(value: Any, key: str, where: str) -> list[float]:
         numbers = []
     if not numbers or not all(map(math.isfinite, numbers)):
         raise UserError(f"{where} has {key} {value!r}: it must be a number, or a list of them, one for each frame")
+    if key in _OPTICS and min(numbers) <= 0:
+        raise UserError(f"{where} has {key} {value!r}: it must be above 0; leave it out where it is not known")
     return numbers
 
 

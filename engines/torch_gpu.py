@@ -88,9 +88,10 @@ class TorchEngine(PipelineEngine):
                 raise ValueError("a torch engine needs a path or a core")
             core = load_program(path, device)
         self._module, self._core = core
-        super().__init__(CoreInputs(self._core.inputs, white_balance))
+        inputs = self._core.inputs
+        super().__init__(CoreInputs(inputs, white_balance, colour_matrix))
         self._precision: Precision = precision or ("fp16" if device == "cuda" else "fp32")
-        self._matrix, tone = core_finish(self._core.model, self._core.output, colour_matrix, tone)
+        self._matrix, tone = core_finish(self._core.model, self._core.output, colour_matrix, tone, inputs)
         self._curve = self._core.output == "linear" and tone == "srgb"
         self._defects = tuple(defects)
         self._device_kind = device

@@ -25,6 +25,7 @@ from .cuda.engine import PipelineEngine
 from .cuda.pipeline import LANES, Pipeline
 from .engine import EngineInfo, Mode, SlotArray, WhiteBalance
 from .errors import UserError
+from .inputs import takes_matrix
 from .plan import PlanInfo, read_plan_info, rebuild, why_not
 from .trt_builder import make_logger, started
 from .white_balance import CoreInputs
@@ -60,12 +61,13 @@ class TrtEngine(PipelineEngine):
         """
         self._path, self._mode = path, mode
         self._plan = read_plan_info(path)
-        _refuse_options(path, colour_matrix, tone, defects)
+        told = takes_matrix(self._plan.core.get("inputs", ()))
+        _refuse_options(path, None if told else colour_matrix, tone, defects)
         found = gpu_or_none()
         if (reason := why_not(self._plan, found, file=str(path))) is not None:
             raise UserError(reason)
         core = self._plan.core_info
-        super().__init__(CoreInputs(core.inputs, white_balance))
+        super().__init__(CoreInputs(core.inputs, white_balance, colour_matrix))
         fmt, largest = self._plan.format, self._plan.batches[2]
         self.info = EngineInfo(
             name=self._plan.name,

@@ -1,4 +1,5 @@
-"""White-balance gains: given by the user, given by the camera, or estimated from the frames."""
+"""White-balance gains: given by the user, given by the camera, or estimated from the frames; and what else a core is
+told with them."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .bayer import RawFormat
+from .colour import invertible_matrix
 from .engine import SlotArray, WhiteBalance
 from .errors import UserError
+from .inputs import CCM, POSITIVE, takes_matrix
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
 
@@ -160,18 +163,38 @@ class WhiteBalancer:
 class CoreInputs:
     """Fills the run-time inputs of a model core from what came with the frames.
 
-    The white-balance columns get the gains that the balancer settles on. Others are passed on as they came; NaN, "not
-    given", becomes 0, because networks cannot take NaN: no gain in decibels, and an exposure that is not known.
+    The white-balance columns get the gains that the balancer settles on, and those of the colour matrix the matrix that
+    the engine was opened with, whatever came with the frame. Others are passed on as they came. NaN or infinity, "not
+    given", becomes 0, because networks cannot take them: no gain in decibels, and an exposure, ISO, f-number or focal
+    length that is not known, which is also what a number below 0 means there.
     """
 
-    def __init__(self, inputs: Sequence[str], white_balance: WhiteBalance = "auto") -> None:
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        white_balance: WhiteBalance = "auto",
+        colour_matrix: npt.ArrayLike | None = None,
+    ) -> None:
         """Of a core whose `CoreInfo.inputs` these are.
 
+        Args:
+            inputs: Names of the columns.
+            white_balance: See `open_engine`.
+            colour_matrix: 3x3, camera RGB to linear sRGB, for a core that is told it; None is the identity. Unused
+                where the core is not told it.
+
         Raises:
-            UserError: `white_balance` is not usable, or the core takes no gains but the user gave some.
+            UserError: `white_balance` is not usable, the core takes no gains but the user gave some, or it is told a
+                colour matrix that cannot be inverted.
         """
         self._columns = [inputs.index(name) for name in COLUMNS] if set(COLUMNS) <= set(inputs) else []
-        self._others = [k for k in range(len(inputs)) if k not in self._columns]
+        self._matrix: list[tuple[int, float]] = []
+        if takes_matrix(inputs):
+            values = invertible_matrix(colour_matrix).ravel().tolist()
+            self._matrix = [(inputs.index(name), value) for name, value in zip(CCM, values, strict=True)]
+        settled = {*self._columns, *(column for column, _ in self._matrix)}
+        lowest = (0.0 if name in POSITIVE else -math.inf for name in inputs)
+        self._others = [(k, low) for k, low in enumerate(lowest) if k not in settled]
         if white_balance != "auto" and not self._columns:
             raise UserError("this model takes no white-balance gains; leave the white balance at auto")
         self._balancer = WhiteBalancer(white_balance)
@@ -201,9 +224,11 @@ class CoreInputs:
         """
         for index, slot in enumerate(raw_slots):
             row = params[index]
-            for k in self._others:
+            for k, low in self._others:
                 value = given[index, k]
-                row[k] = value if value == value else 0.0
+                row[k] = value if low < value < math.inf else 0.0
+            for k, value in self._matrix:
+                row[k] = value
             if not self._columns:
                 gains[index] = 1.0
                 continue

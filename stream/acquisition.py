@@ -9,6 +9,7 @@ bookkeeping; the data path releases the GIL while it waits.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -23,6 +24,7 @@ from .camera.discovery import Discovery, OpenCamera
 from .camera.nodes import CameraUnreachable, Features
 from .camera.settings import Geometry, configure, exposure_and_gain, frame_rate, levels
 from .camera.sources import Source, SourceFailed, ZeroCopySource
+from .changes import Schedule
 from .config import StreamConfig
 from .frame import FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
 from .hold import Hold, HoldOptions
@@ -31,18 +33,22 @@ from .ring import PAGE, Ring, Word
 WAIT_MS = 50  # the acquire thread looks this often whether it shall end
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
 SILENT_PROBE_S = 0.25  # without, this often once it is silent
+_SEEN = int(Word.SEEN)  # a plain int: an IntEnum member costs a call each time it indexes
 PERIODS = 2.5  # a camera slower than the timeout is silent only after this many of its periods
 
 
 class Acquisition:
-    """A camera, opened. `warnings` collects sentences for the user; `wake_fd` is an eventfd that says: look here.
+    """A camera, opened. `warnings` and `changes` collect what the user is told; `wake_fd` is an eventfd that says: look
+    here.
 
     Raises UserError when there is no such camera, it is in use, or it refuses a setting.
     """
 
     def __init__(self, config: StreamConfig, wake_fd: int) -> None:
         self.warnings: list[str] = []
+        self.changes: list[dict[str, Any]] = []  # what was set during the run, for the user
         self.lost: str | None = None  # why the camera is lost
+        self._schedule = Schedule(config.at)
         self._config, self._wake_fd = config, wake_fd
         with Discovery(config.cti) as discovery:
             self.warnings += discovery.warnings
@@ -112,6 +118,7 @@ class Acquisition:
         hold = self._need_hold()
         self._look_at_nodes()
         self._ending, self.lost = False, None
+        self.make_changes()  # of a camera that was opened again, all that were due before
         try:
             with self._lock:
                 hold.start(segment)
@@ -148,6 +155,19 @@ class Acquisition:
         self._look_at_nodes()
         return result
 
+    def make_changes(self) -> None:
+        """Sets the features whose time has come; one that is refused is a warning, for the run has begun."""
+        for change in self._schedule.due(self._need_hold().ring.words[Word.SEEN]):
+            try:
+                value = self.set(change.feature, change.value)
+            except UserError as error:
+                self.warnings.append(f"at {change.after} frames: {error}")
+                continue
+            shown = f"{value:g}" if isinstance(value, float) else value
+            told = f"camera {self.info.serial}: {change.feature} {shown}, after {change.after} frames"
+            self.changes.append({"text": told, "feature": change.feature, "value": value, "after": change.after})
+        self._change_at = self._schedule.next_after
+
     def trigger(self) -> None:
         """Fires the software trigger. Raises UserError."""
         self._features.set("TriggerSoftware", True)
@@ -165,7 +185,7 @@ class Acquisition:
             if now - self._probed >= PROBE_S:
                 self._probe(now)
             return
-        fps = self.geometry.fps
+        fps = self._fps
         period_s = 1 / fps if fps else 0.0
         if silent_s >= max(self._timeout_s, PERIODS * period_s):
             self._probe(now)
@@ -203,6 +223,7 @@ class Acquisition:
 
             scene = load_scene(config.scene)
         configure(features, config, info, scene, self.warnings)
+        self._schedule.check(features)
         if "ChunkModeActive" not in config.features:
             enable_chunks(features)
         raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
@@ -260,6 +281,7 @@ class Acquisition:
     def _acquire_loop(self) -> None:
         hold, source, lock = self._need_hold(), self._source, self._lock
         arrival, wait, now_ns, arrived = source.arrival, source.wait, time.monotonic_ns, hold.arrived
+        words = hold.ring.words
         try:
             first = True
             while True:
@@ -278,6 +300,9 @@ class Acquisition:
                 with lock:
                     arrived(slot, arrival, grabbed_ns, exposure_us, gain_db)
                 self._heard = grabbed_ns * 1e-9
+                if words[_SEEN] >= self._change_at:
+                    self._change_at = math.inf  # the control thread makes it, and looks for the next
+                    os.eventfd_write(self._wake_fd, 1)
         except SourceFailed as error:
             self._fail(str(error))
         except Exception as error:  # a producer's surprise shall end the acquisition, not the account of it
@@ -310,10 +335,9 @@ class Acquisition:
     def _look_at_nodes(self) -> None:
         """Reads what the nodes say and the acquire thread and `check_alive` need to know."""
         self._exposure_us, self._gain_db = exposure_and_gain(self._features)
-        self._may_be_silent = (
-            self._features.read("TriggerMode") == "On"
-            or self._features.read("AcquisitionMode", "Continuous") != "Continuous"
-        )
+        triggered = self._features.read("TriggerMode") == "On"
+        self._fps = frame_rate(self._features, triggered)
+        self._may_be_silent = triggered or self._features.read("AcquisitionMode", "Continuous") != "Continuous"
 
     def _fail(self, why: str) -> None:
         if not self._ending:

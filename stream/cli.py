@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..engines.errors import UserError
+from .changes import read_scalar
 from .config import StreamConfig, make_config, read_yaml
 
 _YAML_ONLY = ("features", "realtime", "colour_matrix", "defects")
-_MANY = ("cti", "publish")
+_MANY = {"cti": "X", "publish": "X", "at": "FRAMES:NAME=VALUE"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         if field.annotation is bool:
             parser.add_argument(flag, dest=field.alias or name, action="store_true", help=text)
         elif name in _MANY:
-            parser.add_argument(flag, dest=name, action="append", metavar="X", help=text + " (may be repeated)")
+            parser.add_argument(flag, dest=name, action="append", metavar=_MANY[name], help=text + " (may be repeated)")
         elif name == "white_balance":
             parser.add_argument(flag, dest=name, nargs=3, metavar=("R", "G", "B"), help=text)
         else:
@@ -81,22 +80,14 @@ def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise UserError(f"--set needs NAME=VALUE, not {item!r}")
-        features[name] = _scalar(name, value)
+        try:
+            features[name] = read_scalar(value)
+        except ValueError as error:
+            raise UserError(f"--set {name}: {error}") from error
     values.update(given)
     if actions["set"]:
         values["features"] = features
     return make_config(values), argparse.Namespace(**{name: actions[name] for name in ("list", "check", "snap")})
-
-
-def _scalar(name: str, text: str) -> Any:
-    """A feature's value as YAML reads it: a number, true or false, else the text itself."""
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError comes of dates that no calendar has
-        return text
-    if not isinstance(value, (bool, int, float, str)):
-        raise UserError(f"--set {name}: {text!r} is no number, text, true or false")
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,14 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from ..engines.engine import Mode
 from ..engines.settings import Settings, make_settings, read_yaml
+from .changes import Scalar, read_change
 
 __all__ = ["Realtime", "StreamConfig", "make_config", "read_yaml"]
 
-Scalar = bool | int | float | str
+
+def _checked_change(text: str) -> str:
+    read_change(text)
+    return text
 
 
 class Realtime(Settings):
@@ -62,6 +66,9 @@ class StreamConfig(Settings):
     """Gain in decibels; null leaves the camera's own"""
     features: dict[str, Scalar] = Field({})
     """further camera features by name, set in this order before the stream opens (YAML only; flag --set NAME=VALUE)"""
+    at: list[Annotated[str, AfterValidator(_checked_change)]] = Field([])
+    """set a camera feature during the run, once so many frames were seen, such as 500:ExposureTime=200; those of one
+    number in the order given"""
     trigger: bool = False
     """wait for the camera's trigger (TriggerMode On): silence is then idle, not a fault"""
     black_level: Annotated[float, Field(ge=0)] | None = None
@@ -72,6 +79,13 @@ class StreamConfig(Settings):
     """gains of red, green and blue; null lets the engine find them (grey world, smoothed over time)"""
     colour_matrix: list[list[float]] | None = None
     """3x3 matrix, camera RGB to linear sRGB, rows sum to 1 for a neutral grey; null is the identity"""
+    base_iso: Annotated[float, Field(ge=1, le=1e6)] = 100
+    """ISO sensitivity of the camera at a gain of 0 dB, for models that are told the ISO: that of a frame is base_iso
+    times 10^(gain/20)"""
+    f_number: Annotated[float, Field(ge=0.5, le=128)] | None = None
+    """f-number that the lens is set to, for models that are told it; null is not known"""
+    focal_length_mm: Annotated[float, Field(ge=0.5, le=5000)] | None = None
+    """focal length of the lens in millimetres, for models that are told it; null is not known"""
     defects: list[tuple[int, int]] = Field([])
     """defect pixels as (x, y), replaced by their neighbours of the same colour"""
     policy: Literal["every", "latest", "block"] = "every"

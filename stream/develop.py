@@ -22,6 +22,7 @@ import numpy as np
 from ..engines import RawFormat, open_engine
 from ..engines.engine import Engine, Ticket
 from ..engines.errors import UserError
+from ..engines.inputs import iso_of
 from .channel import Channel, ChannelClosed
 from .frame import FLAG_WHITE_BALANCE_GIVEN, FrameHeader, FrameRecord
 from .ledger import read_losses
@@ -80,6 +81,11 @@ class Developer:
         # One buffer per lane, because an engine may read its batch's until that is done.
         self._params = [np.full((self.batch, len(info.inputs)), np.nan, np.float32) for _ in range(self.lanes)]
         self._columns = [(k, _COLUMNS[name]) for k, name in enumerate(info.inputs) if name in _COLUMNS]
+        self._iso = [(k, settings["base_iso"]) for k, name in enumerate(info.inputs) if name == "iso"]
+        for k, name in enumerate(info.inputs):
+            if name in _OF_THE_LENS and settings[name] is not None:
+                for params in self._params:
+                    params[:, k] = settings[name]
         self._flights: deque[_Flight] = deque()
         self._in_flight = 0  # frames of all flights
         self._batches = 0  # handed in so far
@@ -177,6 +183,8 @@ class Developer:
             srgb.begin_write(slot, first + i)
             for column, field in self._columns:
                 params[i, column] = records[i][field]
+            for column, base_iso in self._iso:
+                params[i, column] = iso_of(records[i].gain_db, base_iso)
         flight = _Flight(records, first, slots, time.monotonic_ns())
         if not self._flights:
             self._busy_from_ns = flight.start_ns
@@ -276,6 +284,9 @@ class Developer:
             lost_stopped=losses[6],
         ).pack_into(self._srgb.memory, self._srgb.header_offset(slot))
 
+
+#: Engine inputs that the config tells, because the lens of a machine-vision camera does not.
+_OF_THE_LENS = ("f_number", "focal_length_mm")
 
 #: Engine inputs that come with every frame: name -> field of FrameRecord. Others stay NaN, "not given".
 _COLUMNS = {

@@ -90,11 +90,15 @@ class Grab:
             self._channel.answer(request, **answer)
 
     def _look_after(self) -> None:
-        """Passes on warnings, notices a lost camera, finishes a drain."""
+        """Makes changes that are due, passes on news, notices a lost camera, finishes a drain."""
         acquisition = self._acquisition
         if acquisition is None:
             return
         acquisition.check_alive()
+        if acquisition.streaming and not acquisition.lost:
+            acquisition.make_changes()
+        while acquisition.changes:
+            self._channel.send({"event": "changed", **acquisition.changes.pop(0)})
         while acquisition.warnings:
             self._channel.send({"event": "warning", "text": acquisition.warnings.pop(0)})
         if acquisition.lost and not self._reported_lost:

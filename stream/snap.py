@@ -21,6 +21,7 @@ import yaml
 
 from ..engines import RawFormat, unpack
 from ..engines.errors import UserError
+from ..engines.inputs import iso_of
 from .config import StreamConfig
 from .frame import FrameRecord
 from .hub import Hub, Signals, StageDied, Stopping
@@ -67,7 +68,7 @@ def snap(config: StreamConfig, file: Path) -> int:
         return 1
     finally:
         camera.close()
-    meaning = _meaning(raw_format) | _taken_with(records)
+    meaning = _meaning(raw_format) | _taken_with(records, config)
     _write(file, samples, meaning)
     _tell(config, file, raw_format, records, meaning)
     return 0
@@ -153,12 +154,19 @@ def _meaning(fmt: RawFormat) -> dict[str, Any]:
     }
 
 
-def _taken_with(records: list[FrameRecord]) -> dict[str, Any]:
-    """Exposure and gain as the sidecar says them: a number where all frames have the same, else one for each."""
+def _taken_with(records: list[FrameRecord], config: StreamConfig) -> dict[str, Any]:
+    """What the sidecar says of the camera: a number where all frames have the same, else one for each.
+
+    ISO, f-number and focal length are only what the user has said; a base ISO that nobody gave would be invented.
+    """
     told = {
         "exposure_us": [record.exposure_us for record in records],
         "gain_db": [record.gain_db for record in records],
+        "f_number": [config.f_number or math.nan],
+        "focal_length_mm": [config.focal_length_mm or math.nan],
     }
+    if "base_iso" in config.model_fields_set:
+        told["iso"] = [iso_of(record.gain_db, config.base_iso) for record in records]
     known = {name: numbers for name, numbers in told.items() if all(map(math.isfinite, numbers))}
     return {name: numbers if len(set(numbers)) > 1 else numbers[0] for name, numbers in known.items()}
 

@@ -244,6 +244,8 @@ class Supervisor:
         try:
             if event == "warning":
                 self._telemetry.warning(message["text"])
+            elif event == "changed":
+                self._telemetry.changed(message)
             elif event == "camera_lost":
                 self._telemetry.fault(f"camera lost: {message['why']}", event="camera_lost")
                 self._close_camera(f"camera lost: {message['why']}", alive=True)

@@ -135,6 +135,10 @@ class Telemetry:
         """Something worth knowing."""
         self._tell(text, event, details)
 
+    def changed(self, change: dict[str, Any]) -> None:
+        """A feature of the camera was set during the run: a message of the grab stage."""
+        self._show({name: change[name] for name in ("event", "text", "feature", "value", "after")})
+
     def saved(self, report: dict[str, int], folder: Path | None) -> None:
         """What --save has written."""
         text = f"saved {report.get('saved', 0)} frames to {folder}, missed {report.get('missed', 0)}"

@@ -47,7 +47,7 @@ class Checkpoint:
         licence: Of the weights.
         training: Where training stood, as `fit` notes it: numbers, texts and tensors in dicts and lists; None where
             nothing is to be continued.
-        output: What it gives as a module of `models.MODULES`, of `models.OUTPUTS`.
+        output: What it gives as a module of `models.make_module`, of `models.OUTPUTS`.
     """
 
     network: nn.Module
@@ -126,6 +126,8 @@ def _from_core(path: Path) -> Checkpoint:
     blocks = sum(name.split(".")[0].startswith("u") and name.endswith(".0.1.weight") for name in weights)
     shuffles = sum(node.op_type == "DepthToSpace" for node in graph.node)
     options: dict[str, Any] = {"sup": True} if info.model in _WITH_SUP and shuffles > blocks else {}
+    if info.model == "paramisp":
+        raise UserError(f"{path} is a core of paramisp, which is trained on from its checkpoint; give that")
     if info.inputs != INPUTS:
         options["noise"] = level_of(constants)
     network = _network(path, info.model, options, weights)

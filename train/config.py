@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..engines.errors import UserError
 from ..engines.settings import Settings, make_settings, parse_yaml, read_yaml
+from .forms import Form
 from .sources import SOURCES, AnySource
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,10 +41,11 @@ class ModelSettings(Settings):
     """What is trained."""
 
     name: str = "lwisp"
-    """the network: lwisp, lwisp-s, lwisp-xs, liteisp, liteisp-s; or mapper, which helps to align pairs"""
-    form: Literal["raw", "rgb", "clean", "mapper"] = "raw"
+    """the network: lwisp, lwisp-s, lwisp-xs, liteisp, liteisp-s, paramisp; or mapper, which helps to align pairs"""
+    form: Form = "raw"
     """what it sees: raw frames; for rgb pictures that are to be denoised or enhanced; for clean clean pictures, as a
-    teacher for distillation; for mapper frames with pictures whose colours they are given (the form of mapper)"""
+    teacher for distillation; for mapper frames with pictures whose colours they are given (the form of mapper); for
+    inverse pictures, of which it makes frames, and for cycle both in a circle (forms of paramisp)"""
     residual: bool = False
     """for the form rgb: the network gives the change of the picture"""
     output: Literal["srgb", "linear"] = "srgb"
@@ -52,13 +54,22 @@ class ModelSettings(Settings):
     sup: bool = False
     """the second upsampling branch of the published file (not for lwisp-xs)"""
     options: dict[str, Any] = Field(default={})
-    """what else its family takes, such as {repeats: 3} of mapper"""
+    """what else its family takes, such as {repeats: 3} of mapper or {ranges: high_speed} of paramisp"""
     noise: NoiseSettings | None = None
     """a plane beside what it sees that holds the noise level, 0 to 1, which engines make of the camera's gain (and
     exposure) at run time, such as {gain_db: [0, 24], exposure_us: null}; null for none"""
     weights: Path | None = None
     """checkpoint to start from, of the same network, or a core (.onnx), such as one that ships; null starts from
     chance"""
+    parts: dict[Literal["forward", "inverse"], Path] = Field(default={}, validate_default=False)
+    """for the form cycle: checkpoints of the forms raw and inverse to start from, such as {forward: FILE, inverse:
+    FILE}"""
+
+    @model_validator(mode="after")
+    def _fitting_parts(self) -> ModelSettings:
+        if self.parts and self.form != "cycle":
+            raise ValueError(f"parts are of a network of the form cycle, not of {self.form}; give weights instead")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -198,6 +209,8 @@ class TrainConfig(Settings):
     loss: dict[str, Any] = Field({"charbonnier": 1.0}, min_length=1)
     """names of losses to their weights, or to a mapping of weight and options, such as
     {charbonnier: 1, perceptual: {weight: 0.05, file: vgg19.pth}}"""
+    frames_weight: Annotated[float, Field(ge=0)] = 1.0
+    """for the form cycle: weight of the mean absolute difference of the frames, beside the loss of the pictures"""
     distill: DistillSettings | None = None
     """a teacher; null learns from the data alone"""
     optim: OptimSettings = OptimSettings()
@@ -230,6 +243,12 @@ class TrainConfig(Settings):
             if (source.source == "pictures") is not pictures:
                 wants = "the source pictures" if pictures else "sources of raw frames"
                 raise ValueError(f"a network of the form {self.model.form} takes {wants}, not {source.source}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_teacher_of_frames(self) -> TrainConfig:
+        if self.distill and self.model.form in ("inverse", "cycle"):
+            raise ValueError(f"a network of the form {self.model.form} has no teacher; leave distill out")
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,14 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
+class _Mixed(MixedPrecision):
+    """Autocast alone decides what is calculated in few bits. Lightning would round all that a network is given before,
+    in which frames of 12 bits and colour matrices lose what they have."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.amp.GradScaler | None]:
     """Fabric on this process's device; under torchrun, one of its processes.
 
@@ -44,7 +52,7 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.amp.GradScal
         raise UserError("device is cuda, but torch finds no GPU here; set device to cpu or auto")
     kind = "cuda" if there and device != "cpu" else "cpu"
     scaler = torch.amp.GradScaler(kind) if precision == "fp16" else None
-    plugins: Any = [MixedPrecision(_PRECISIONS[precision], kind, scaler)] if precision in _PRECISIONS else None  # pyright: ignore[reportArgumentType]
+    plugins: Any = [_Mixed(_PRECISIONS[precision], kind, scaler)] if precision in _PRECISIONS else None  # pyright: ignore[reportArgumentType]
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     world, local = (int(os.environ[name]) if under_torchrun else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if kind == "cuda" and local > torch.cuda.device_count():

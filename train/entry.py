@@ -42,6 +42,14 @@ def export() -> int:
     return run()
 
 
+def invert() -> int:
+    """`isp-invert`."""
+    _begin()
+    from .invert_cli import main
+
+    return main()
+
+
 def train() -> int:
     """`isp-train`."""
     _begin()

@@ -16,7 +16,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import torch
@@ -28,16 +28,16 @@ from ..engines.files import write_whole
 from ..engines.torch_gpu import PROGRAM_INFO
 from .checkpoint import Checkpoint
 from .filter import picture_multiple
-from .models import NETWORKS, CoreModule, Form, PictureModule, form_of
+from .models import NETWORKS, BothISPs, CoreModule, Form, ForwardModule, PictureModule, form_of, make_module
 
 OPSET = 17
 PICTURE_INFO = f"{PICTURES}.json"
 """The extra file of a torch program that takes pictures, in place of `PROGRAM_INFO`."""
 
-Exported = CoreModule | PictureModule
+Exported = CoreModule | ForwardModule | PictureModule
 
-_EXPORTED: dict[Form, type[Exported]] = {"raw": CoreModule, "rgb": PictureModule}
-"""What there is a file for, by the form of the network."""
+_EXPORTED: tuple[Form, ...] = ("raw", "rgb")
+"""Forms that there is a file for."""
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
@@ -46,16 +46,17 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
     Raises:
         UserError: Another suffix, a network that only teaches others, or the file cannot be written.
     """
-    if (form := form_of(checkpoint.network)) not in _EXPORTED:
+    network = checkpoint.network.forth if isinstance(checkpoint.network, BothISPs) else checkpoint.network
+    if (form := form_of(network)) not in _EXPORTED:
         raise UserError(f"a network of the form {form} only helps to train others; export one of these")
     known = NETWORKS[checkpoint.model]
-    module = _EXPORTED[form](checkpoint.network, checkpoint.output).eval()
+    module = cast(Exported, make_module(network, checkpoint.output).eval())
     info = CoreInfo(
         model=checkpoint.model,
-        width=known.width,
+        width=checkpoint.options.get("width", known.width),
         output=checkpoint.output,
         multiple=known.multiple if form == "raw" else picture_multiple(checkpoint.model),
-        inputs=module.inputs if isinstance(module, CoreModule) else (),
+        inputs=() if isinstance(module, PictureModule) else module.inputs,
         run=checkpoint.run,
         data=checkpoint.data,
         licence=checkpoint.licence,
@@ -70,7 +71,9 @@ def _example(module: Exported, multiple: int) -> tuple[torch.Tensor, ...]:
     """What to trace with. No size is 1 anywhere in the network, for torch would take it for a constant."""
     if isinstance(module, PictureModule):
         return (torch.rand(2, 3, 2 * multiple, 3 * multiple),)
-    return torch.rand(2, 4, 2 * multiple, 3 * multiple), torch.ones(2, len(module.inputs))
+    # no size that is 1 after the halvings of any network
+    step = max(multiple, 64)
+    return torch.rand(2, 4, 2 * step, 3 * step), torch.ones(2, len(module.inputs))
 
 
 def _export_onnx(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:
@@ -81,6 +84,9 @@ def _export_onnx(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:
         # warns of constants that it does not fold, which `_fold` does
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        # its check of shapes, and its constants, are the same for all sizes
+        traced = torch.jit.TracerWarning  # pyright: ignore[reportPrivateImportUsage]
+        warnings.filterwarnings("ignore", category=traced, module=r".*\.demosaic")
         torch.onnx.export(
             module,
             _example(module, info.multiple),

@@ -16,7 +16,7 @@ from .devices import quicken_processor
 from .sources import SampleSet
 
 Batch = dict[str, Tensor]
-"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], `matrix` [B, 3, 3], `camera` [B, 2], float32; and
+"""`planes` [B, 4, h, w], `gains` [B, 3], `target` [B, 3, 2h, 2w], `matrix` [B, 3, 3], `camera` [B, 5], float32; and
 `mask` [B, 1, 2h, 2w] where a sample of the batch has one."""
 
 

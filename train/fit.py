@@ -27,7 +27,7 @@ from .devices import StopRequest, make_fabric, quickened, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
 from .metrics import psnr
-from .models import MODULES, Module, make_network
+from .models import BothISPs, Module, form_of, make_module, make_network
 from .objectives import Objective, make_objective, see
 from .report import Report, picture_row
 from .runs import RunFolder, code_version
@@ -209,10 +209,10 @@ def validate(job: Job) -> float:
     for index in range(job.fabric.global_rank, len(job.held_out), job.fabric.world_size):
         sample = {name: tensor[None].to(job.fabric.device) for name, tensor in job.held_out[index].items()}
         picture = see(job.mean.module, job.core.takes, sample, job.config.model.output)
-        scores.append(psnr(picture.cpu(), sample["target"].cpu()))
+        scores.append(psnr(picture.cpu(), sample[job.core.wants].cpu().clamp(0.0, 1.0)))
         if "input" in sample:
             given.append(psnr(sample["input"].cpu(), sample["target"].cpu()))
-        if job.report and job.report.shows_pictures and len(rows) < _PICTURES:
+        if job.report and job.report.shows_pictures and len(rows) < _PICTURES and job.core.wants == "target":
             rows.append(picture_row(sample, picture))
     sums = [sum(scores), sum(given), len(scores)]
     summed = torch.tensor(sums, dtype=torch.float64, device=job.fabric.device)
@@ -270,31 +270,49 @@ def _module(config: TrainConfig) -> Module:
     model = config.model
     torch.manual_seed(config.seed)
     try:
-        module = MODULES[model.form](make_network(model.name, **_options(model)), model.output)
+        module = make_module(make_network(model.name, **_options(model)), model.output)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     except TypeError as error:
         raise UserError(f"model.options: {model.name} does not take all of {', '.join(model.options)}") from error
     if model.weights:
-        begun = load_checkpoint(model.weights)
-        if (begun.model, _shape(begun.options)) != (model.name, _shape(_options(model))):
-            raise UserError(f"model.weights is a checkpoint of {begun.model} {begun.options}, not of {model.name}")
-        if begun.output != model.output:
-            raise UserError(f"model.weights is of a network that gives {begun.output}; set model.output to that")
-        module.network.load_state_dict(begun.network.state_dict())
+        module.network.load_state_dict(_begun(model, model.weights, "weights", {}).state_dict())
+    if isinstance(both := module.network, BothISPs):
+        for part, network in (("forward", both.forth), ("inverse", both.back)):
+            if part in model.parts:
+                begun = _begun(model, model.parts[part], f"parts.{part}", {"form": form_of(network)})
+                network.load_state_dict(begun.state_dict())
     return module.train()
+
+
+def _begun(model: ModelSettings, path: Path, setting: str, own: dict[str, Any]) -> nn.Module:
+    """The network in a checkpoint, which is like the one in the settings but for some options."""
+    begun, wanted = load_checkpoint(path), _shape(_without_raw(_options(model) | own))
+    if (begun.model, _shape(begun.options)) != (model.name, wanted):
+        raise UserError(
+            f"model.{setting} is a checkpoint of {begun.model} {begun.options}, not of {model.name} {wanted}"
+        )
+    if begun.output != model.output:
+        raise UserError(f"model.{setting} is of a network that gives {begun.output}; set model.output to that")
+    return begun.network
 
 
 def _options(model: ModelSettings) -> dict[str, Any]:
     """What `make_network` takes besides the name, without defaults."""
     noise = model.noise and model.noise.model_dump(mode="json", exclude_none=True)
     given = {"sup": model.sup, "form": model.form, "residual": model.residual, "noise": noise}
-    return {name: value for name, value in given.items() if value and value != "raw"} | model.options
+    return _without_raw({name: value for name, value in given.items() if value}) | model.options
+
+
+def _without_raw(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if (name, value) != ("form", "raw")}
 
 
 def _shape(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that weights must have in common: another camera has other gains, for which they may be trained on."""
-    return options | ({"noise": True} if "noise" in options else {})
+    """Options that weights must have in common: another camera has other gains, for which they may be trained on, and
+    what is dropped in training is no weight."""
+    shape = {name: value for name, value in options.items() if name not in ("dropped", "all_dropped")}
+    return shape | ({"noise": True} if "noise" in options else {})
 
 
 def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:

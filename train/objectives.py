@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..engines.errors import UserError
+from ..engines.inputs import CAMERA
 from .checkpoint import load_checkpoint
 from .config import DistillSettings, TrainConfig
 from .feed import Batch
 from .losses import make_loss
 from .losses.perceptual import DISTANCES
-from .models import CAMERA, MODULES, NETWORKS, Module, form_of, shown
+from .models import NETWORKS, Module, form_of, make_module, shown
 
 
 def _attention(a: Tensor, b: Tensor) -> Tensor:
@@ -40,10 +41,16 @@ FEATURE_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {**DISTANCES,
 
 
 def see(network: nn.Module, takes: tuple[str, ...], batch: Batch, output: str, *, leak: bool = False) -> Tensor:
-    """The pictures that a module of `models.MODULES`, or what wraps it, shows of a batch: float32 [B, 3, H, W]."""
+    """The pictures that a module of `models.make_module`, or what wraps it, shows of a batch: float32 [B, 3, H, W]; of
+    one that gives planes, these: float32 [B, 4, h, w]."""
+    given = _called(network, takes, batch)
+    return shown((given[-1] if isinstance(given, tuple) else given).float(), batch["matrix"], output, leak=leak)
+
+
+def _called(network: nn.Module, takes: tuple[str, ...], batch: Batch) -> Any:
     seen = [batch[name] for name in takes]
     seen[0] = seen[0].contiguous(memory_format=torch.channels_last)
-    return shown(network(*seen).float(), batch["matrix"], output, leak=leak)
+    return network(*seen)
 
 
 class Objective(nn.Module):
@@ -57,7 +64,7 @@ class Objective(nn.Module):
     def __init__(self, loss: nn.Module, core: Module) -> None:
         super().__init__()
         self.loss = loss
-        self._takes, self._output = core.takes, core.output
+        self._takes, self._wants, self._output = core.takes, core.wants, core.output
 
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is made small, with its graph, and its parts without, for the log.
@@ -66,10 +73,30 @@ class Objective(nn.Module):
             network: The module that is trained, as Fabric wraps it.
             batch: Of `feed`.
         """
-        return self.loss(self._see(network, batch), batch["target"], batch.get("mask"))
+        return self.loss(self._see(network, batch), batch[self._wants], batch.get("mask"))
 
     def _see(self, network: nn.Module, batch: Batch) -> Tensor:
         return see(network, self._takes, batch, self._output, leak=True)
+
+
+class Circle(Objective):
+    """The loss of a recipe between pictures and what comes of them over frames and back, and the distance of these
+    frames to the camera's: the joint fine-tuning of ParamISP (CVPR 2024).
+
+    Args:
+        loss, core: As of `Objective`; `core` is of the form "cycle".
+        frames: Weight of the mean absolute difference of the frames.
+    """
+
+    def __init__(self, loss: nn.Module, core: Module, frames: float) -> None:
+        super().__init__(loss, core)
+        self._frames = frames
+
+    def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        planes, picture = _called(network, self._takes, batch)
+        total, parts = self.loss(picture.float(), batch["target"], batch.get("mask"))
+        missed = (planes.float() - batch["planes"]).abs().mean()
+        return total + self._frames * missed, parts | {"frames": missed.detach()}
 
 
 class Distillation(Objective):
@@ -174,6 +201,8 @@ def make_objective(
         UserError: The loss cannot be made, or the teacher cannot be read or does not go with the student.
     """
     loss = make_loss(config.loss)
+    if config.model.form == "cycle":
+        return Circle(loss, core, config.frames_weight)
     if config.distill is None:
         return Objective(loss, core)
     crops = [source.crop for source in config.data.train if source.crop]
@@ -200,4 +229,4 @@ def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int])
                 f"distill.teacher: {checkpoint.model} takes crops in multiples of {multiple}, {2 * multiple} at least, "
                 f"and data.train has {crop}; change the crop"
             )
-    return MODULES[form](checkpoint.network, checkpoint.output)
+    return make_module(checkpoint.network, checkpoint.output)

@@ -3,7 +3,7 @@
 A new source is a class here, in the union `AnySource`. Samples are dicts of tensors: `planes` float32 [4, h, w] (R, Gr,
 Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G, B, green 1), `target`
 float32 [3, 2h, 2w] (sRGB in [0, 1]), `matrix` float32 [3, 3] (the camera's colours after white balance to linear sRGB)
-and `camera` float32 [2] (exposure in microseconds and gain in dB; what is not known is 0, as engines have it). Those
+and `camera` float32 [5] (the columns of `engines.inputs.CAMERA`; what is not known is 0, as engines have it). Those
 for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains. Some have a `mask`
 float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; beside them the others count everywhere.
 """
@@ -161,6 +161,55 @@ class PhotosSource(_PhotosSource):
         return Opened(samples, self.fingerprint(seed, manifest_hash(samples.files)), about)
 
 
+class CamerasSource(_PhotosSource):
+    """Photographs, or rendered scenes, made into frames of cameras whose own pictures follow from their parameters."""
+
+    source: Literal["cameras"]
+    """photographs as frames of cameras of which all is known, with the pictures these would have made: for paramisp"""
+    cameras: Annotated[list[Path], Field(min_length=1)]
+    """profiles of the cameras, such as configs/cameras/track.yaml; each frame is of one of them"""
+    folder: Path | None = None
+    """folder of photographs (JPEG, PNG), and the folders in it; null renders scenes, for which no data is needed"""
+    scenes: Annotated[int, Field(ge=1, le=10_000)] = 96
+    """without a folder: how many scenes differ; an epoch has repeats times as many samples"""
+
+    @model_validator(mode="after")
+    def _fitting_scenes(self) -> CamerasSource:
+        _check_scenes(self)
+        if self.options:
+            raise ValueError("options are of no use here: the profiles say all that is known of the cameras")
+        return self
+
+    def open(self, seed: int, *, held_out: bool) -> Opened:
+        """Ready to draw from; `held_out` for validation. Raises UserError: no photographs, or a profile is wrong."""
+        from .data.known_camera import KnownFrames, ScenePieces
+        from .data.pictures import PLAIN
+        from .data.profile import read_profile
+        from .data.splits import manifest_hash
+
+        profiles = [read_profile(path) for path in self.cameras]
+        if self.folder:
+            photos = self.photographs(self.folder, PLAIN, seed, held_out)
+            what, facts = f"{len(photos.files)} photographs of {self.folder.name}", [manifest_hash(photos.files)]
+        else:
+            photos = ScenePieces(self.scenes * self.repeats, self.crop or 0, scenes=self.scenes, seed=seed)
+            what, facts = "rendered scenes", []
+        samples = KnownFrames(photos, profiles, whole=self.crop is None, seed=seed)
+        facts += [repr(profile.model_dump(mode="json")) for profile in profiles]
+        about = f"{what}, as frames of {', '.join(profile.name for profile in profiles)}"
+        return Opened(samples, self.fingerprint(seed, *facts), about)
+
+
+def _check_scenes(source: CamerasSource | PicturesSource) -> None:
+    """Raises ValueError: there is no folder, and other settings ask for one."""
+    from .data.scenes import EDGE
+
+    if source.folder is None and (source.listed or source.hold_out):
+        raise ValueError("listed and hold_out choose among photographs; name their folder")
+    if source.folder is None and (source.crop is None or source.crop > EDGE):
+        raise ValueError(f"crop is {source.crop}, but a scene has no more than {EDGE} pixels; choose a smaller one")
+
+
 class PicturesSource(_PhotosSource):
     """Photographs, or rendered scenes, made into pictures that a camera took in noise or in little light."""
 
@@ -177,12 +226,7 @@ class PicturesSource(_PhotosSource):
 
     @model_validator(mode="after")
     def _fitting_scenes(self) -> PicturesSource:
-        from .data.scenes import EDGE
-
-        if self.folder is None and (self.listed or self.hold_out):
-            raise ValueError("listed and hold_out choose among photographs; name their folder")
-        if self.folder is None and (self.crop is None or self.crop > EDGE):
-            raise ValueError(f"crop is {self.crop}, but a scene has no more than {EDGE} pixels; choose a smaller one")
+        _check_scenes(self)
         return self
 
     def open(self, seed: int, *, held_out: bool) -> Opened:
@@ -242,10 +286,12 @@ class PairsSource(_FilesSource):
         return Opened(samples, self.fingerprint(seed, manifest_hash(files)), f"{len(files)} pairs of {self.data_set}")
 
 
-AnySource = Annotated[ScenesSource | PhotosSource | PicturesSource | PairsSource, Field(discriminator="source")]
+AnySource = Annotated[
+    ScenesSource | PhotosSource | CamerasSource | PicturesSource | PairsSource, Field(discriminator="source")
+]
 """An entry under `data`: `source` says which."""
 
-SOURCES = (ScenesSource, PhotosSource, PicturesSource, PairsSource)
+SOURCES = (ScenesSource, PhotosSource, CamerasSource, PicturesSource, PairsSource)
 """The members of the union."""
 
 

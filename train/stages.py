@@ -1,9 +1,9 @@
 """Recipes of several stages, each of which takes up what those before it left, as one run that can go on.
 
 A recipe with `stages` has the settings of each stage under its name, in order, and beside `stages` what holds for all
-that train. A stage trains, or has `align`: pairs that are brought to lie on each other, as by isp-align; or `pairs`:
-pairs that are made, to try a recipe on. Texts may name `$run`, the folder of the whole run, in which each stage has a
-folder of its own, and the recipe's `variables`:
+that train. A stage trains, or has `align`: pairs that are brought to lie on each other, as by isp-align; `pairs`: pairs
+that are made, to try a recipe on; or `invert`: raw frames of photographs, as by isp-invert. Texts may name `$run`, the
+folder of the whole run, in which each stage has a folder of its own, and the recipe's `variables`:
 
     run: {name: misisp}
     variables: {pairs: data/paired/rhid}
@@ -36,7 +36,10 @@ from .config import RunSettings, TrainConfig, described, differences, read_value
 from .config import describe_settings as describe_recipe
 from .data.made_pairs import RECORD as MADE
 from .data.made_pairs import MadePairs, make_pairs
-from .models import MODULES, form_of
+from .data.profile import read_profile
+from .invert import RECORD as INVERTED
+from .invert import InvertSettings, invert_photos
+from .models import form_of, make_module
 
 _LISTED_BY = "isp-train --settings"
 
@@ -53,6 +56,17 @@ class AlignStage(AlignSettings):
     """checkpoint of a mapper, which makes frames look like their pictures; null develops them and matches colours"""
 
 
+class InvertStage(InvertSettings):
+    """Settings of isp-invert, and of what it works on."""
+
+    photographs: Path
+    """folder of photographs (JPEG, PNG)"""
+    network: Path
+    """checkpoint of paramisp, of the form inverse or cycle"""
+    camera: Path
+    """profile of the camera, such as configs/cameras/track.yaml"""
+
+
 class _Other(Settings):
     run: RunSettings
 
@@ -65,7 +79,13 @@ class _Pairs(_Other):
     pairs: MadePairs
 
 
-_OTHERS: dict[str, type[Settings]] = {"align": _Align, "pairs": _Pairs}
+class _Invert(_Other):
+    invert: InvertStage
+
+
+OtherStage = AlignStage | MadePairs | InvertStage
+
+_OTHERS: dict[str, type[Settings]] = {"align": _Align, "pairs": _Pairs, "invert": _Invert}
 """What a stage may have that does not train, each with nothing beside it."""
 
 
@@ -94,7 +114,7 @@ class Stage:
     """
 
     name: str
-    config: TrainConfig | AlignStage | MadePairs
+    config: TrainConfig | OtherStage
     folder: Path
 
 
@@ -185,7 +205,7 @@ def _filled(values: Any, names: Names) -> Any:
         raise UserError(f"{values!r} has a $ that names nothing; write $$ for the sign itself") from error
 
 
-def other_stage(settings: AlignStage | MadePairs, folder: Path, *, resume: bool) -> int:
+def other_stage(settings: OtherStage, folder: Path, *, resume: bool) -> int:
     """Do what a stage asks for that does not train, unless it is done already. Of several processes the first one does
     it, and the others wait.
 
@@ -202,13 +222,15 @@ def other_stage(settings: AlignStage | MadePairs, folder: Path, *, resume: bool)
     """
     from .alignment.page import RECORD as ALIGNED
 
-    record = folder / (ALIGNED if isinstance(settings, AlignStage) else MADE)
+    record = folder / {AlignStage: ALIGNED, MadePairs: MADE, InvertStage: INVERTED}[type(settings)]
     if int(os.environ.get("RANK", 0)):
         while not record.exists():
             time.sleep(_LOOK_AGAIN_S)
         return 0
     if resume and record.exists():
         before, now = json.loads(record.read_text())["settings"], settings.model_dump(mode="json")
+        if isinstance(settings, InvertStage):  # the others are the record's own
+            now = {name: now[name] for name in InvertSettings.model_fields}
         if changed := differences(before, now):
             raise UserError(
                 f"{folder} was made with other settings ({'; '.join(changed)}); set run.name to another name"
@@ -216,6 +238,12 @@ def other_stage(settings: AlignStage | MadePairs, folder: Path, *, resume: bool)
         return 0
     if isinstance(settings, AlignStage):
         return _align(settings, folder)
+    if isinstance(settings, InvertStage):
+        photos, frames = invert_photos(
+            [settings.photographs], settings.network, read_profile(settings.camera), settings, folder
+        )
+        sys.stdout.write(f"{folder}: {frames} frames of {photos} photographs\n")
+        return 0
     sys.stdout.write(f"{folder}: {make_pairs(settings, folder)} pairs made\n")
     return 0
 
@@ -232,7 +260,7 @@ def load_mapper(path: Path) -> nn.Module:
     checkpoint = load_checkpoint(path)
     if form_of(checkpoint.network) != "mapper":
         raise UserError(f"mapper: {path} holds a {checkpoint.model}; give the checkpoint of a mapper")
-    return MODULES["mapper"](checkpoint.network, checkpoint.output).eval()
+    return make_module(checkpoint.network, checkpoint.output).eval()
 
 
 def describe_settings() -> list[str]:
@@ -241,4 +269,5 @@ def describe_settings() -> list[str]:
         *describe_recipe(),
         *described(AlignStage, prefix="stages.NAME.align."),
         *described(MadePairs, prefix="stages.NAME.pairs."),
+        *described(InvertStage, prefix="stages.NAME.invert."),
     ]

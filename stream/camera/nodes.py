@@ -106,12 +106,7 @@ class Features:
 
         Raises UserError that names the camera, the feature and what would be possible.
         """
-        node = self.node(name)
-        if node is None:
-            raise UserError(f"camera {self.serial} has no feature {name}{self._similar(name)}")
-        if self._mode(node) not in ("WO", "RW"):
-            state = {"RO": "can only be read", "NA": "is not available now"}.get(self._mode(node), "is not implemented")
-            raise UserError(f"camera {self.serial}: {name} cannot be set, it {state} (another feature may lock it)")
+        node = self._settable(name)
         if isinstance(node, self._genapi.ICommand):
             return self._execute(node, name)
         converted = self._convert(node, name, value)
@@ -124,6 +119,17 @@ class Features:
         except self._errors:  # write-only, or the setting made the camera go away
             return converted
 
+    @_alone
+    def check(self, name: str, value: Scalar | None) -> None:
+        """Whether `set` would send `value` to the camera now; None asks only whether the feature is there.
+
+        Raises UserError as `set` does.
+        """
+        if value is None:
+            self._there(name)
+        elif not isinstance(node := self._settable(name), self._genapi.ICommand):
+            self._convert(node, name, value)
+
     def set_if_there(self, name: str, value: Scalar) -> bool:
         """Sets a feature that not every camera has; whether it could be set."""
         if not self.writable(name):
@@ -133,6 +139,19 @@ class Features:
         except UserError:
             return False
         return True
+
+    def _there(self, name: str) -> Any:
+        node = self.node(name)
+        if node is None:
+            raise UserError(f"camera {self.serial} has no feature {name}{self._similar(name)}")
+        return node
+
+    def _settable(self, name: str) -> Any:
+        node = self._there(name)
+        if self._mode(node) not in ("WO", "RW"):
+            state = {"RO": "can only be read", "NA": "is not available now"}.get(self._mode(node), "is not implemented")
+            raise UserError(f"camera {self.serial}: {name} cannot be set, it {state} (another feature may lock it)")
+        return node
 
     def _execute(self, node: Any, name: str) -> bool:
         try:

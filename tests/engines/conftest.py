@@ -15,6 +15,7 @@ import pytest
 
 from ispeed.engines import RawFormat, pack
 from ispeed.engines.core import Core, CoreInfo, read_core, write_core
+from ispeed.engines.inputs import CCM
 
 
 class Slots:
@@ -116,3 +117,45 @@ def small_core(folder: Path, *, output: Literal["srgb", "linear"] = "srgb", mult
 def make_core(tmp_path: Path) -> Callable[..., SmallCore]:
     """Makes a `small_core` in the folder of the test; takes its keywords."""
     return functools.partial(small_core, tmp_path)
+
+
+def told_the_matrix(folder: Path, output: Literal["srgb", "linear"] = "srgb") -> SmallCore:
+    """Each 2x2 block shows its own R, mean G and B, seen through the colour matrix that the core is told."""
+    mix = np.array([[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], np.float32)  # R, Gr, Gb, B to R, G, B
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        coloured (float[B, 4, h, w] raw, float[B, 10] params) => (float[B, 3, H, W] rgb)
+        {
+            columns = Constant <value = int64[9] {1, 2, 3, 4, 5, 6, 7, 8, 9}> ()
+            shape = Constant <value = int64[5] {-1, 3, 3, 1, 1}> ()
+            one = Constant <value = int64[1] {1}> ()
+            two = Constant <value = int64[1] {2}> ()
+            nine = Gather <axis = 1> (params, columns)
+            matrix = Reshape (nine, shape)
+            blocks = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (raw, mix)
+            pixels = DepthToSpace <blocksize = 2, mode = "CRD"> (blocks)
+            columned = Unsqueeze (pixels, one)
+            products = Mul (columned, matrix)
+            rgb = ReduceSum <keepdims = 0> (products, two)
+        }
+    """
+    model = onnx.parser.parse_model(text)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    weights = np.zeros((12, 4, 3, 3), np.float32)  # of a size that isp-build quantises
+    weights[:, :, 1, 1] = np.repeat(mix, 4, axis=0)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "mix"))
+    path = folder / f"coloured-{output}.onnx"
+    write_core(path, model, CoreInfo("coloured", 12, output, 2, ("iso", *CCM)))
+
+    def run(planes: npt.NDArray[np.float64], params: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        colours = np.stack([planes[0], (planes[1] + planes[2]) / 2, planes[3]])
+        return np.tensordot(params[1:].reshape(3, 3), colours, 1).repeat(2, 1).repeat(2, 2)
+
+    return SmallCore(path, read_core(path), run)
+
+
+@pytest.fixture
+def make_matrix_core(tmp_path: Path) -> Callable[..., SmallCore]:
+    """Makes a core `told_the_matrix` in the folder of the test; takes its keywords."""
+    return functools.partial(told_the_matrix, tmp_path)

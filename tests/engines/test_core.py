@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import onnx
 import pytest
 
 from ispeed.engines import UserError
-from ispeed.engines.core import CoreInfo, read_core, weights_sha256, write_core
+from ispeed.engines.core import INPUTS, CoreInfo, read_core, weights_sha256, write_core
+from ispeed.engines.inputs import CCM
 
 INFO = CoreInfo("small", 12, "srgb", 4, ("wb_r", "wb_g", "wb_b"), run="7", data="none", licence="Apache-2.0")
 
@@ -30,6 +32,16 @@ def test_round_trip(make_core: Callable[..., Any], tmp_path: Path) -> None:
     assert core.model.graph == model.graph
     assert model.SerializeToString(deterministic=True) == before
     assert [file.name for file in tmp_path.iterdir() if file.suffix == ".part"] == []
+
+
+def test_the_run_time_inputs_that_a_core_may_name() -> None:
+    assert (
+        *("wb_r", "wb_g", "wb_b", "exposure_us", "gain_db", "iso", "f_number", "focal_length_mm"),
+        *("ccm_rr", "ccm_rg", "ccm_rb", "ccm_gr", "ccm_gg", "ccm_gb", "ccm_br", "ccm_bg", "ccm_bb"),
+    ) == INPUTS
+    for inputs in (INPUTS, INPUTS[:8], CCM):
+        info = replace(INFO, inputs=inputs)
+        assert CoreInfo.from_json(info.to_json()) == info
 
 
 def test_the_checksum_is_of_the_weights_alone(make_core: Callable[..., Any]) -> None:
@@ -88,7 +100,8 @@ def without_a_node(core: Any) -> bytes:
         (lambda core: restamped(core, **{"ispeed.info": "{}"}), "metadata of .* is damaged"),
         (lambda core: other_info(core, output="grey"), "output must be srgb or linear"),
         (lambda core: other_info(core, multiple=3), "multiple an even number"),
-        (lambda core: other_info(core, inputs=["iso"]), "run-time input iso is none that this version knows"),
+        (lambda core: other_info(core, inputs=["flash"]), "run-time input flash is none that this version knows"),
+        (lambda core: other_info(core, inputs=["iso", *CCM[:-1]]), "names some numbers but not ccm_bb"),
         (lambda core: other_info(core, inputs=[]), "its network does not match its metadata"),
         (lambda core: other_info(core, sha256="0" * 64), "its network does not match its metadata"),
         (heavier, "its network does not match its metadata"),

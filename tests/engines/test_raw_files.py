@@ -25,9 +25,10 @@ def say(path: Path, text: str) -> None:
 
 
 def test_nothing_is_known_that_is_not_told(path: Path):
-    camera = load_raw(str(path)).camera
-    assert (camera.shape, camera.dtype) == ((3, 2), np.float32)
-    assert np.isnan(camera).all()
+    frames = load_raw(str(path))
+    for told, columns in ((frames.camera, 2), (frames.optics, 3)):
+        assert (told.shape, told.dtype) == ((3, columns), np.float32)
+        assert np.isnan(told).all()
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,13 @@ def test_exposure_and_gain_of_each_frame(path: Path, text: str, query: str, want
     np.testing.assert_array_equal(load_raw(f"{path}{query}").camera, np.array(wanted, np.float32))
 
 
+def test_iso_f_number_and_focal_length_of_each_frame(path: Path):
+    say(path, "iso: [100, 200, 400]\nfocal_length_mm: 35\n")
+    np.testing.assert_array_equal(
+        load_raw(f"{path}?f_number=2.8").optics, np.array([[iso, 2.8, 35] for iso in (100, 200, 400)], np.float32)
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -51,6 +59,9 @@ def test_exposure_and_gain_of_each_frame(path: Path, text: str, query: str, want
         ("gain_db: .nan\n", "gain_db nan: it must be a number"),
         ("gain_db: yes\n", "gain_db True: it must be a number"),
         ("gain_db: []\n", "it must be a number"),
+        ("iso: 0\n", "iso 0: it must be above 0; leave it out where it is not known"),
+        ("f_number: [4, -4, 4]\n", "it must be above 0"),
+        ("focal_length_mm: .inf\n", "it must be a number"),
         ("exposure_us: [1, {}]\n", "it must be a number"),
         ("exposure_us: [1, 2]\n", "holds 3 frames, but 2 numbers of exposure_us were said: give one for all, or one"),
         ("black: 2024-13-45", "cannot be read: month must be in 1..12"),

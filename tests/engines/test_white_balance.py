@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ispeed.engines import PIXEL_FORMATS, RawFormat, UserError
+from ispeed.engines.inputs import CCM, iso_of
 from ispeed.engines.white_balance import (
     CoreInputs,
     GreyWorld,
@@ -153,6 +156,55 @@ def test_core_inputs_put_every_frame_of_a_batch_where_the_core_wants_it(rings):
     inputs.fill([1, 0], given, params, gains)
     assert params.tolist() == [[250, 3, 2, 0, 1], [0, 1, 1, 6, 1], [9] * 5]
     assert gains.tolist() == [[2, 1, 3], [1, 1, 1], [9] * 3]
+
+
+NOT_KNOWN = ("exposure_us", "iso", "f_number", "focal_length_mm")
+
+
+@given(st.lists(st.floats(width=32), min_size=5, max_size=5))
+def test_what_is_not_known_of_the_camera_is_0(values: list[float]):
+    inputs, row = CoreInputs(("gain_db", *NOT_KNOWN)), np.empty((1, 5), np.float32)
+    inputs.fill([0], np.array([values], np.float32), row, np.empty((1, 3), np.float32))
+    wanted = [value if np.isfinite(value) and (value > 0 or k == 0) else 0 for k, value in enumerate(values)]
+    assert row.tolist() == [wanted]
+
+
+def test_gain_in_decibels_becomes_iso():
+    assert iso_of(0, 100) == 100
+    assert iso_of(20, 250) == 2500
+    assert iso_of(-6, 200) == pytest.approx(100.24, abs=0.01)
+    assert all(math.isnan(iso_of(gain, 100)) for gain in (math.nan, math.inf, -math.inf, 1e6))
+
+
+def test_a_core_that_is_told_the_colour_matrix_gets_the_engines():
+    names = ("ccm_rg", "iso", "ccm_rr", "ccm_rb", "ccm_gr", "ccm_gg", "ccm_gb", "ccm_br", "ccm_bg", "ccm_bb")
+    matrix = [[1.5, -0.25, -0.125], [0, 2, -1], [0.5, -0.5, 1]]
+    for option, wanted in (
+        (matrix, [-0.25, 400, 1.5, -0.125, 0, 2, -1, 0.5, -0.5, 1]),
+        (None, [0, 400, 1, 0, 0, 1, 0, 0, 0, 1]),
+    ):
+        inputs, row = CoreInputs(names, colour_matrix=option), np.empty((2, 10), np.float32)
+        given_row = np.full((2, 10), 7, np.float32)  # the columns of the matrix are not the frame's to say
+        given_row[:, 1] = 400
+        inputs.fill([0, 1], given_row, row, np.empty((2, 3), np.float32))
+        assert row.tolist() == [wanted] * 2
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1, 1, 1]] * 3, "the colour matrix cannot be inverted, which this model has to do; give"),
+        (np.diag([1, 1, 1e-7]), "cannot be inverted"),
+        (np.zeros((3, 3)), "cannot be inverted"),
+        (np.eye(3) * 0.005, "cannot be inverted"),
+        ([[1, 0, 0], [0, np.nan, 0], [0, 0, 1]], "not usable; give nine finite numbers"),
+    ],
+)
+def test_a_colour_matrix_that_cannot_be_inverted_is_for_no_core_that_is_told_it(matrix, message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        CoreInputs(CCM, colour_matrix=matrix)
+    assert "\n" not in str(caught.value)
+    CoreInputs(("wb_r", "wb_g", "wb_b"), colour_matrix=matrix)  # which has no use for it
 
 
 def test_a_core_without_gains_takes_none():

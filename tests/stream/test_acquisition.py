@@ -113,6 +113,33 @@ def test_a_file_brings_size_format_and_levels_unless_they_are_given(acquire, tmp
     assert (geometry.width, geometry.height, geometry.black_level, geometry.white_level) == expected
 
 
+@pytest.mark.parametrize(
+    ("at", "parts"),
+    [
+        (["5:NoSuchFeature=1"], ["at 5 frames", "SIM0001", "NoSuchFeature"]),
+        (["5:ExposureTim=1"], ["did you mean ExposureTime?"]),
+        (["5:Width=64"], ["Width", "cannot be set", "only be read"]),  # as soon as it streams
+        (["5:ExposureTime=1e12"], ["ExposureTime", "1 to 1e+06 us"]),
+        (["5:ExposureAuto=Sometimes"], ["ExposureAuto", "Continuous"]),
+        (["5:DeviceTemperature=3"], ["DeviceTemperature", "cannot be set"]),
+        (["5:ExposureTime=200", "9:Gain=99"], ["at 9 frames", "Gain", "0 to 24 dB"]),
+        (["9:Gain=1", "5:PixelFormat=BayerRG8"], ["at 5 frames", "PixelFormat"]),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused_before_the_first_frame(acquire, at, parts):
+    with pytest.raises(UserError) as caught:
+        acquire(at=at)
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_that_can_be_made_leave_the_camera_as_it_was(acquire):
+    acquisition = acquire(width=64, at=["5:TriggerSoftware=true", "7:ExposureAuto=Continuous", "9:ExposureTime=1e12"])
+    assert acquisition.set("Width", 128) == 128  # not locked
+    assert acquisition.set("ExposureAuto", "Off") == "Off"
+
+
 SMALL = {"width": 64, "height": 48, "pixel_format": "BayerRG8", "fps": 300}
 
 

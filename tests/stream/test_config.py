@@ -3,6 +3,7 @@
 import pytest
 
 from ispeed.engines.errors import UserError
+from ispeed.stream.changes import Change, Schedule
 from ispeed.stream.cli import make_parser, parse
 from ispeed.stream.config import StreamConfig, make_config, read_yaml
 
@@ -17,7 +18,20 @@ def test_every_problem_is_reported_at_once():
 
 
 @pytest.mark.parametrize(
-    "values", [{"fps": float("nan")}, {"seconds": float("inf")}, {"width": 0}, {"slots": 1}, {"shm_name": "../x"}]
+    "values",
+    [
+        {"fps": float("nan")},
+        {"seconds": float("inf")},
+        {"width": 0},
+        {"slots": 1},
+        {"shm_name": "../x"},
+        *({"base_iso": value} for value in (0, -100, 1e7, float("nan"), "high")),
+        *({"f_number": value} for value in (0, 0.4, 129, float("nan"), float("inf"))),
+        *({"focal_length_mm": value} for value in (0, -50, 5001, float("nan"))),
+        *({"at": [text]} for text in ("", "500", "500:Gain", "x:Gain=1", "-1:Gain=1", "5:=1", "5:Gain=[1]")),
+        {"at": ["9" * 19 + ":Gain=1"]},
+        {"at": "500:Gain=1"},
+    ],
 )
 def test_values_that_cannot_be_are_refused(values):
     with pytest.raises(UserError, match=next(iter(values))):
@@ -30,6 +44,21 @@ def test_flags_go_before_the_file_and_features_are_merged(tmp_path):
     config, _ = parse(["--config", str(path), "--fps", "250", "--set", "LUTEnable=true", "--json"])
     assert (config.fps, config.pixel_format, config.json_lines) == (250.0, "BayerRG8", True)
     assert config.features == {"Gamma": 1.0, "LUTEnable": True}
+
+
+def test_changes_during_the_run_from_flags_and_file(tmp_path):
+    path = tmp_path / "cam.yaml"
+    path.write_text("at: ['500:ExposureTime=200', 600:Gain=6]\n")
+    config, _ = parse(["--config", str(path)])
+    assert config.at == ["500:ExposureTime=200", "600:Gain=6"]
+    config, _ = parse(["--config", str(path), "--at", "7:Gain=1.5", "--at", "5:GainAuto=Off"])
+    assert config.at == ["7:Gain=1.5", "5:GainAuto=Off"]
+    schedule = Schedule(config.at)
+    assert (schedule.next_after, schedule.due(4)) == (5, [])
+    assert schedule.due(6) == [Change(5, "GainAuto", False)]  # which nodes read as Off
+    assert (schedule.due(7), schedule.due(99)) == ([Change(7, "Gain", 1.5)], [])
+    with pytest.raises(UserError, match=r"at\.0: write FRAMES:NAME=VALUE, such as 500:ExposureTime=200 \(got '5'\)"):
+        parse(["--at", "5"])
 
 
 def test_a_feature_that_is_no_yaml_is_a_text():

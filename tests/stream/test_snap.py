@@ -62,7 +62,7 @@ def test_what_was_snapped_is_played_and_snapped_again_exactly(runtime_dir, folde
 
 def test_sixteen_consecutive_frames_and_their_meaning_unless_told(runtime_dir, folder):
     path = folder / "target.npy"
-    camera = ("--exposure-us", "250", "--gain-db", "6.5")
+    camera = ("--exposure-us", "250", "--gain-db", "20", "--base-iso", "50", "--f-number", "2.8")
     done = snap("--snap", str(path), "--json", "--pixel-format", "BayerRG12p", *camera, *SMALL)
     report = json.loads(done.stdout)
     assert done.stderr == ""
@@ -77,9 +77,13 @@ def test_sixteen_consecutive_frames_and_their_meaning_unless_told(runtime_dir, f
         "black": 64,
         "white": 4095,
         "exposure_us": 250,
-        "gain_db": 6.5,
+        "gain_db": 20,
+        "iso": 500,
+        "f_number": 2.8,
     }
-    assert load_raw(str(path)).camera.tolist() == [[250, 6.5]] * 16
+    frames = load_raw(str(path))
+    assert frames.camera.tolist() == [[250, 20]] * 16
+    np.testing.assert_array_equal(frames.optics, np.array([[500, 2.8, np.nan]] * 16, np.float32))
     assert {file.name for file in folder.iterdir()} == {"target.npy", "target.npy.yaml"}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ispeed.train.checkpoint import Checkpoint, save_checkpoint
 from ispeed.train.models import make_network
@@ -41,5 +43,21 @@ def make_told(tmp_path: Path) -> Callable[[str, dict[str, object]], Path]:
         path = tmp_path / f"{model}.pt"
         save_checkpoint(path, Checkpoint(network, model, {"noise": noise}, run="none", data="chance", licence="CC0"))
         return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lively() -> Callable[..., nn.Module]:
+    """Makes a small network of paramisp with larger weights where it begins with small ones, so that every input
+    shows; the same ones every time."""
+
+    def make(form: str = "raw", **options: Any) -> nn.Module:
+        torch.manual_seed(4)
+        network = make_network("paramisp", form=form, **{"width": 4, **options})
+        for name, weight in network.named_parameters():
+            if name.endswith(("tail.weight", "told.weight", "mix.2.weight")) or (".set." in name and weight.ndim > 1):
+                nn.init.xavier_uniform_(weight, 0.5)
+        return network
 
     return make

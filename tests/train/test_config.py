@@ -110,11 +110,27 @@ def test_changes_that_go_nowhere(recipe: Path, change: str, problem: str):
         ("data.train=[{source: pairs, data_set: rhid, root: x, listed: y, hold_out: 0.1}]", "both choose"),
         ("data.train.0.crop=72", "lwisp takes crops in multiples of 32, 64 at least, not 72"),
         ("data.train=[{source: scenes, crop: 64}, {source: scenes, crop: 96}]", "differ in crop"),
+        ("model.parts.forward=x.pt", "parts are of a network of the form cycle, not of raw; give weights instead"),
+        ("model.parts.middle=x.pt", "model.parts"),
+        ("frames_weight=-1", "frames_weight"),
+        ("data.train=[{source: cameras}]", "cameras"),
     ],
 )
 def test_values_that_cannot_be(recipe: Path, change: str, problem: str):
     with pytest.raises(UserError, match=problem):
         read_recipe(recipe, [change])
+
+
+@pytest.mark.parametrize("form", ["inverse", "cycle"])
+def test_what_is_only_of_some_forms(recipe: Path, form: str):
+    model = f"model={{name: paramisp, form: {form}}}"
+    assert read_recipe(recipe, [model, "data.train.0.crop=40"]).model.form == form
+    for change, problem in (
+        ("distill={teacher: x.pt}", f"a network of the form {form} has no teacher; leave distill out"),
+        ("data.train=[{source: pictures, task: denoise}]", f"of the form {form} takes sources of raw frames"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            read_recipe(recipe, [model, change])
 
 
 def test_what_may_change_when_a_run_goes_on(recipe: Path):

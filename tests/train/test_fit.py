@@ -19,11 +19,12 @@ import torch
 
 from ispeed.engines import UserError
 from ispeed.engines.core import read_core
-from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ispeed.train.cli import export
 from ispeed.train.cli import train as isp_train
 from ispeed.train.config import ScheduleSettings, TrainConfig
 from ispeed.train.fit import TrainingFault, learning_rate_share, train
+from ispeed.train.models import make_network
 
 COMMAND = [sys.executable, "-c", "from ispeed.train.entry import train; raise SystemExit(train())"]
 RECIPE = """
@@ -278,3 +279,86 @@ def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str]):
     assert "Zurich RAW to RGB" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         isp_train([])
+
+
+# ---- paramisp: parts of a circle, and weights of others ----------------------------------------------------
+
+STILL = (
+    "schedule={steps: 1, warmup: 0}",
+    "optim.lr=1e-300",
+    "ema.decay=0",
+    "data.batch=2",
+    "data.validation.0.count=1",
+)
+"""A run that leaves the weights as they were."""
+
+
+def model(form: str, **values: object) -> str:
+    return "model=" + json.dumps({"name": "paramisp", "form": form, "options": {"width": 2}, **values})
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[str, str]:
+    """Checkpoints of both directions, trained with other rates of dropping."""
+    torch.manual_seed(9)
+    files = {}
+    for part, options in (("forward", {"dropped": 0.5}), ("inverse", {"form": "inverse", "all_dropped": 0.0})):
+        options = {"width": 2, **options}
+        files[part] = str(tmp_path / f"{part}.pt")
+        save_checkpoint(Path(files[part]), Checkpoint(make_network("paramisp", **options), "paramisp", options))
+    return files
+
+
+def test_a_circle_starts_from_its_parts(recipe: Path, parts: dict[str, str]):
+    assert run(recipe, "both", model("cycle", parts=parts), *STILL) == 0
+    both = load_checkpoint(recipe.parent / "both/last.pt")
+    assert both.options == {"form": "cycle", "width": 2}
+    weights = both.network.state_dict()
+    for part, prefix in (("forward", "forth."), ("inverse", "back.")):
+        for name, values in load_checkpoint(Path(parts[part])).network.state_dict().items():
+            assert torch.equal(weights.pop(prefix + name), values)
+    assert not weights
+    assert any("frames" in line for line in metrics(recipe, "both"))
+    assert run(recipe, "one", model("cycle", parts={"inverse": parts["inverse"]}), *STILL) == 0
+    assert differing(state(recipe, "one")["weights"], state(recipe, "both")["weights"])
+
+
+@pytest.mark.parametrize("form", ["raw", "inverse"])
+def test_weights_of_other_rates_of_dropping_are_trained_on(recipe: Path, parts: dict[str, str], form: str):
+    begun = parts["forward" if form == "raw" else "inverse"]
+    assert run(recipe, "later", model(form, weights=begun), *STILL) == 0
+    one, other = (load_checkpoint(Path(path)).network.state_dict() for path in (begun, recipe.parent / "later/last.pt"))
+    assert differing(one, other) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "values", "problem"),
+    [
+        ("cycle", {"parts": {"forward": "inverse"}}, "model.parts.forward is a checkpoint of paramisp {'width': 2, 'f"),
+        ("cycle", {"parts": {"inverse": "forward"}}, "model.parts.inverse is a checkpoint of paramisp {'width': 2, 'd"),
+        ("cycle", {"parts": {"forward": "forward"}, "options": {"width": 4}}, "not of paramisp {'width': 4}"),
+        ("cycle", {"parts": {"forward": "nowhere"}}, "cannot read the checkpoint nowhere"),
+        ("cycle", {"weights": "forward"}, "model.weights is a checkpoint of paramisp"),
+        ("inverse", {"weights": "forward"}, "not of paramisp {'form': 'inverse', 'width': 2}"),
+        ("raw", {"weights": "forward", "options": {"width": 2, "ranges": "high_speed"}}, "model.weights is"),
+        ("raw", {"options": {"depth": 3}}, "model.options: paramisp does not take all of depth"),
+        ("raw", {"options": {"width": 3}}, "model: width is 3"),
+        ("raw", {"output": "linear"}, "model: ParamISP makes pictures: output must be srgb"),
+    ],
+)
+def test_what_a_model_cannot_start_from(
+    recipe: Path,
+    parts: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    values: dict[str, Any],
+    problem: str,
+):
+    if "parts" in values:
+        values = {**values, "parts": {name: parts.get(file, file) for name, file in values["parts"].items()}}
+    if "weights" in values:
+        values = {**values, "weights": parts[values["weights"]]}
+    assert run(recipe, "wrong", model(form, **values), *STILL) == 2
+    said = capsys.readouterr().err
+    assert problem in said
+    assert said.count("\n") == 1

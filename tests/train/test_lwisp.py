@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ispeed.train.models import MODULES, VARIANTS, CoreModule, Form, form_of, make_lwisp, shown
+from ispeed.train.models import VARIANTS, CleanModule, CoreModule, Form, form_of, make_lwisp, shown
 from ispeed.train.models.core import PictureModule
 from ispeed.train.models.lwisp import LWISP, Conv, Down, FineGrainedAttention
 
@@ -268,7 +268,7 @@ def test_a_teacher_copies_nothing_past_its_lower_layers(name: str):
 @pytest.mark.parametrize("output", ["srgb", "linear"])
 def test_a_teacher_gives_what_its_student_gives(output: Any):
     """With a network that gives back what it sees: the picture, or the camera's colours of it."""
-    module = MODULES["clean"](nn.Identity(), output)
+    module = CleanModule(nn.Identity(), output)
     picture = 0.2 + 0.6 * torch.rand(2, 3, 8, 8)
     matrix = torch.tensor([[1.4, -0.3, -0.1], [-0.2, 1.3, -0.1], [0.0, -0.4, 1.4]]).expand(2, 3, 3)
     grey = picture.mean(1, keepdim=True)

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from ispeed.engines import UserError
 from ispeed.train.checkpoint import load_checkpoint
 from ispeed.train.cli import train as isp_train
-from ispeed.train.config import DistillSettings
+from ispeed.train.config import DistillSettings, TrainConfig
 from ispeed.train.losses import make_loss
-from ispeed.train.models import MODULES, CoreModule, Module, form_of, make_lwisp, shown
-from ispeed.train.objectives import FEATURE_DISTANCES, Distillation, Objective, see
+from ispeed.train.models import CoreModule, Module, make_lwisp, make_module, shown
+from ispeed.train.objectives import FEATURE_DISTANCES, Circle, Distillation, Objective, make_objective, see
 
 SAME = ["c1", "c2", "c3"]
 
@@ -40,7 +41,7 @@ run: {log_every: 2, checkpoint_every: 3}
 def module(name: str = "lwisp-xs", form: Any = "raw", seed: int = 1) -> Module:
     torch.manual_seed(seed)
     network = make_lwisp(name, form=form)
-    return MODULES[form_of(network)](network, "linear")
+    return make_module(network, "linear")
 
 
 @pytest.fixture
@@ -181,6 +182,50 @@ class TestModules:
             assert len(layers) > 5
             for layer in layers:
                 assert features(core, batch, layer).shape == features(teacher, batch, layer).shape, (name, layer)
+
+
+class TestCircle:
+    @pytest.fixture
+    def core(self, lively: Callable[..., Any]) -> Any:
+        return make_module(lively("cycle", dropped=0.0, all_dropped=0.0))
+
+    @pytest.fixture
+    def small(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        camera = torch.tensor([[2000.0, 6.0, 800.0, 4.0, 50.0], [0.0, 0.0, 400.0, 0.0, 12.0]])
+        cut = {"planes": batch["planes"][..., :6, :8], "target": batch["target"][..., :12, :16]}
+        return {**batch, **cut, "camera": camera}
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_both_differences_by_hand(self, core: Any, small: dict[str, Tensor], training: bool):
+        objective = Circle(make_loss({"l1": {"weight": 2.0, "border": 2}}), core.train(training), 0.7)
+        torch.manual_seed(8)
+        total, parts = objective(core, small)
+        torch.manual_seed(8)  # the order in memory is that of what is drawn in training
+        seen = [small[name] for name in core.takes]
+        planes, picture = core(seen[0].contiguous(memory_format=torch.channels_last), *seen[1:])
+        l1 = (picture - small["target"])[..., 2:-2, 2:-2].abs().mean().item()
+        frames = (planes - small["planes"]).abs().mean().item()
+        assert {name: value.item() for name, value in parts.items()} == pytest.approx({"l1": l1, "frames": frames})
+        assert total.item() == pytest.approx(2 * l1 + 0.7 * frames, rel=1e-5)
+        assert not any(value.requires_grad for value in parts.values())
+
+    def test_frames_teach_the_way_back_alone(self, core: Any, small: dict[str, Tensor]):
+        def slopes(weight: float) -> dict[str, list[Tensor]]:
+            core.zero_grad()
+            torch.manual_seed(8)
+            Circle(make_loss({"l1": 1.0}), core.train(), weight)(core, small)[0].backward()
+            return {name: [p.grad.clone() for p in getattr(core, name).parameters()] for name in ("back", "forth")}
+
+        without, much = slopes(0.0), slopes(5.0)
+        assert all(torch.equal(*pair) for pair in zip(without["forth"], much["forth"], strict=True))
+        assert any(not torch.equal(*pair) for pair in zip(without["back"], much["back"], strict=True))
+
+    def test_it_is_the_one_of_recipes_of_a_cycle(self, core: Any):
+        values = yaml.safe_load(RECIPE) | {"model": {"name": "paramisp", "form": "cycle"}, "frames_weight": 0.25}
+        circle = make_objective(TrainConfig.model_validate(values), core)
+        assert isinstance(circle, Circle)
+        values["model"]["form"] = "inverse"
+        assert type(make_objective(TrainConfig.model_validate(values), core)) is Objective
 
 
 def _linear(picture: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Runs:
 
     def __init__(self, folder: Path, workers: Executor) -> None:
         self.folder = folder
+        (folder / "configs").symlink_to(CONFIGS.parent)  # as in the project's folder, where recipes are run
         self._said = {name: workers.submit(self._train, name) for name in sorted(QUICK, key=_teacher_of)}
 
     def of(self, name: str) -> str:

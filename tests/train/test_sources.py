@@ -223,6 +223,65 @@ def test_an_unknown_option_of_pictures_is_named():
         open_sources([pictures(options={"haze": 1})], 1, held_out=False)
 
 
+# ---- cameras of which all is known -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "made.yaml"
+    path.write_text("name: made")
+    return path
+
+
+def cameras(*profiles: Path, **values: Any) -> Any:
+    return source(**{"source": "cameras", "cameras": list(profiles), "crop": 16, **values})
+
+
+def test_known_cameras_need_no_data(profile: Path):
+    other = profile.with_name("other.yaml")
+    other.write_text("name: other\nread_noise: 40")
+    both = open_sources([cameras(profile, other, scenes=1, repeats=4)], 1, held_out=False)
+    assert both.about == "rendered scenes, as frames of made, other"
+    assert len(both.samples) == 4
+    sample = both.samples[0]
+    assert sample.keys() == {"planes", "gains", "target", "matrix", "camera"}
+    assert (sample["planes"].shape, sample["target"].shape) == ((4, 8, 8), (3, 16, 16))
+    assert (sample["camera"][[0, 2, 3, 4]] > 0).all()
+    other.write_text("name: other\nread_noise: 41")
+    changed = open_sources([cameras(profile, other, scenes=1, repeats=4)], 1, held_out=False)
+    assert changed.manifest != both.manifest, "what a profile says counts, not its name"
+
+
+def test_photographs_as_frames_of_known_cameras(profile: Path, folder: Path):
+    half = cameras(profile, folder=folder / "rgb", hold_out=0.34, repeats=2, downscale=1)
+    trained, held_out = (open_sources([half], 1, held_out=held) for held in (False, True))
+    assert (len(trained.samples), len(held_out.samples)) == (8, 4)
+    assert trained.about == "4 photographs of rgb, as frames of made"
+    assert same(trained.samples[3], open_sources([half], 1, held_out=False).samples[3])
+    whole = open_sources([cameras(profile, folder=folder / "rgb", crop=None, downscale=1)], 1, held_out=True)
+    assert whole.samples[0]["target"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"cameras": []}, "at least 1 item"),
+        ({"options": {"noise": 1}}, "options are of no use here"),
+        ({"crop": None}, "a scene has no more than 352 pixels"),
+        ({"hold_out": 0.5}, "name their folder"),
+    ],
+)
+def test_known_cameras_that_cannot_be(profile: Path, values: dict[str, Any], problem: str):
+    with pytest.raises(pydantic.ValidationError, match=problem):
+        cameras(profile, **values)
+
+
+def test_a_wrong_profile_is_named(profile: Path):
+    profile.write_text("name: made\niso: [0, 1]")
+    with pytest.raises(UserError, match=r"made\.yaml: iso\.0: input should be greater than 0"):
+        open_sources([cameras(profile)], 1, held_out=False)
+
+
 def test_the_manifest_tells_changed_files(folder: Path):
     def manifest(**values: Any) -> str:
         return open_sources([pairs(folder, **values)], 1, held_out=False).manifest

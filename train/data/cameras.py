@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -56,3 +58,21 @@ def draw_matrices(colours: str, count: int, generator: torch.Generator) -> Tenso
     waits = torch.empty(count, len(cameras), dtype=torch.float64).exponential_(generator=generator)
     shares = waits / waits.sum(1, keepdim=True)
     return (shares @ cameras.flatten(1)).reshape(count, 3, 3).float()
+
+
+def srgb_from_camera(camera_from_xyz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A camera's colours after white balance to linear sRGB.
+
+    Args:
+        camera_from_xyz: float64 [3, 3], as raw converters list them.
+
+    Returns:
+        float64 [3, 3], rows that sum to 1; NaN where it cannot be inverted.
+    """
+    camera = camera_from_xyz @ np.array(_XYZ_FROM_SRGB)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        balanced = camera / camera.sum(1, keepdims=True)
+    try:
+        return np.linalg.inv(balanced)
+    except np.linalg.LinAlgError:
+        return np.full((3, 3), np.nan)

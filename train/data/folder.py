@@ -4,12 +4,13 @@
     ROOT/rgb/NAME.png | .jpg
     ROOT/mask/NAME.png     grey, 8 bits: how much each place of the picture counts, 255 for all of it; may be missing
     ROOT/pairs.json        {"NAME": {"group": SCENE, "gains": [R, G, B], "exposure_us": E, "gain_db": G}, ...}:
-                           what else is known of each; all of it may be missing
+                           what else is known of each, iso, f_number and focal_length_mm too; "matrix" is the camera's
+                           colours after white balance to linear sRGB, nine numbers; all of it may be missing
 
 `engines.raw_files` says how `.raw`, `.bin`, `.png` and `.npy` tell their format: `NAME.raw.yaml` beside each file, or
 one line for all of them, as in `format=BayerRG12&width=1280&height=1024&black=64`. A DNG knows its own (package rawpy).
-Exposure and gain may stand there too; what pairs.json says comes first.
-Masks and pairs.json are what `isp-align` writes.
+What is known of the camera may stand there too; what pairs.json says comes first.
+Masks and pairs.json are what `isp-align` writes; pairs.json with all that is known, `isp-invert`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ import PIL.Image
 import yaml
 
 from ...engines.bayer import RawFormat
+from ...engines.colour import invertible_matrix
 from ...engines.errors import UserError, reason
+from ...engines.inputs import CAMERA
 from ...engines.white_balance import checked_gains
 from ..files import write_whole
 from .dng import SUFFIXES as DNG
@@ -39,6 +42,7 @@ from .raw_pair import (
     PNG,
     Layout,
     Mask,
+    Matrix,
     PairFiles,
     Picture,
     RawPair,
@@ -126,7 +130,7 @@ class PairFolder:
             mask=_read_mask(mask, samples) if mask in files.extra else None,
             apart=self.apart,
         )
-        return replace(pair, exposure_us=note.get("exposure_us"), gain_db=note.get("gain_db"))
+        return replace(pair, matrix=self._matrix(note, files), **{name: note.get(name) for name in CAMERA})
 
     @property
     def _base(self) -> Path:
@@ -154,6 +158,14 @@ class PairFolder:
             )
         return {stem: (path,) for stem, path in masks.items()}
 
+    def _matrix(self, note: Mapping[str, Any], files: PairFiles) -> Matrix | None:
+        if "matrix" not in note:
+            return None
+        try:
+            return invertible_matrix(note["matrix"])
+        except UserError as error:
+            raise UserError(f"the matrix of {files.name} in {self._base / NOTES}: {error}") from error
+
     def _notes(self) -> tuple[dict[str, dict[str, Any]], tuple[Path, ...]]:
         """What else is known of the pairs, and the file that tells."""
         path = self._base / NOTES
@@ -174,7 +186,7 @@ def _read_notes(path: Path, changed: int) -> dict[str, dict[str, Any]]:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
-    kinds = {"group": str, "gains": list, "exposure_us": (int, float), "gain_db": (int, float)}
+    kinds: dict[str, Any] = {"group": str, "gains": list, "matrix": list, **dict.fromkeys(CAMERA, (int, float))}
     if not isinstance(notes, dict) or not all(
         isinstance(note, dict) and all(isinstance(value, kinds.get(key, ())) for key, value in note.items())
         for note in notes.values()
@@ -216,9 +228,13 @@ def write_frame(path: Path, samples: Samples, fmt: RawFormat) -> None:
         write_whole(path.with_name(name), content, "the frame")
 
 
-def encode_frame(name: str, samples: Samples, fmt: RawFormat) -> dict[str, bytes]:
-    """The files of a frame: a grey PNG of that name, and its sidecar. See `write_frame`."""
-    keys = {"format": fmt.pixel_format.rstrip("p"), "black": int(fmt.black_level), "white": int(fmt.white_level)}
+def encode_frame(
+    name: str, samples: Samples, fmt: RawFormat, camera: Mapping[str, float] | None = None
+) -> dict[str, bytes]:
+    """The files of a frame: a grey PNG of that name, and its sidecar, which tells what is known of the `camera`, by the
+    names of `engines.inputs.CAMERA`. See `write_frame`."""
+    keys: dict[str, Any] = {"format": fmt.pixel_format.rstrip("p")}
+    keys |= {"black": int(fmt.black_level), "white": int(fmt.white_level), **(camera or {})}
     return {
         name: encode_png(samples.astype(np.uint8) if fmt.depth == 8 else samples),
         f"{name}.yaml": yaml.safe_dump(keys).encode(),

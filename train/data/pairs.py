@@ -54,7 +54,7 @@ class RawPairs(DrawnSamples[PairFiles]):
         augment: bool = True,
         repeats: int = 1,
         white_balance: str | tuple[float, float, float] = "camera",
-        camera: tuple[float, float] = (0.0, 0.0),
+        camera: Sequence[float] = (),
         multiple: int = 2,
         seed: int = 0,
         cache_bytes: int = 1 << 30,
@@ -69,7 +69,8 @@ class RawPairs(DrawnSamples[PairFiles]):
             repeats: Pieces of each frame and epoch.
             white_balance: "camera" for what the data set tells and else the grey world of the whole frame,
                 "grey_world", or gains of red, green and blue for all.
-            camera: Exposure in microseconds and gain in dB, where the data set does not tell; 0 is not known.
+            camera: What is known of the camera where the data set does not tell, for all columns of
+                `engines.inputs.CAMERA` or the first ones; 0 is not known.
             multiple: Whole frames are cut so that width and height are divisible by it; even.
             seed: Of everything drawn.
             cache_bytes: Decoded frames are kept up to so many bytes, shared out among the workers of a loader; 0
@@ -96,8 +97,9 @@ class RawPairs(DrawnSamples[PairFiles]):
             planes: float32 [4, h, w], R, Gr, Gb, B, black 0, white 1, not white balanced.
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
-            matrix: float32 [3, 3], the identity: data sets do not tell the camera's colours.
-            camera: float32 [2], exposure in microseconds and gain in dB; what is not known is 0.
+            matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB; the identity where the data
+                set does not tell them.
+            camera: float32 [5], the columns of `engines.inputs.CAMERA`; what is not known is 0.
             mask: float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; only where the data set has
                 masks.
 
@@ -111,7 +113,7 @@ class RawPairs(DrawnSamples[PairFiles]):
             "planes": torch.from_numpy(_planes(window.of(pair.samples), pair.raw_format)),
             "gains": torch.from_numpy(gains.copy()),
             "target": torch.from_numpy(np.ascontiguousarray(window.of(pair.target).transpose(2, 0, 1))).float() / 255,
-            "matrix": torch.eye(3),
+            "matrix": torch.eye(3) if pair.matrix is None else torch.from_numpy(pair.matrix.copy()),
             "camera": torch.tensor(pair.camera(self._camera)),
         }
         if pair.mask is not None:

@@ -147,7 +147,7 @@ class Photos(DrawnSamples[PhotoFile]):
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, 2h, 2w], sRGB in [0, 1].
             matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB.
-            camera: float32 [2], exposure in microseconds, not known and therefore 0, and gain in dB.
+            camera: float32 [5], the columns of `engines.inputs.CAMERA`; of these the gain alone is known.
 
         Raises:
             IndexError: There is no such sample.
@@ -165,13 +165,21 @@ class Photos(DrawnSamples[PhotoFile]):
         Raises:
             As `__getitem__`.
         """
+        photo, generator = self.photo(index)
+        return unprocess(photo[None], self._unprocessing, generator, cfa=cfa)
+
+    def photo(self, index: int) -> tuple[Tensor, torch.Generator]:
+        """The photograph, or piece of one, that a sample is made of, uint8 [3, H, W], and chance for the rest of it.
+
+        Raises:
+            As `__getitem__`.
+        """
         picture = self._read(self._checked(index) % len(self._files))
         epoch = 0 if self._crop is None else int(self._epoch)
         seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator().manual_seed(seed)
         piece = self._whole(picture, index) if self._crop is None else self._piece(picture, index, generator)
-        photo = torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1)))
-        return unprocess(photo[None], self._unprocessing, generator, cfa=cfa)
+        return torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1))), generator
 
     def _read(self, index: int) -> Picture:
         kept = self._cache.get(index)

@@ -19,12 +19,14 @@ import PIL.Image
 
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
+from ...engines.inputs import CAMERA
 from ...engines.raw_files import load_raw
 
 Samples = npt.NDArray[np.uint16]
 Picture = npt.NDArray[np.uint8]
 Gains = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.float32]
 
 PNG, JPEG = (".png",), (".jpg", ".jpeg")
 
@@ -42,6 +44,9 @@ class RawPair:
         mask: uint8 [H, W], how much each place of the target counts, 255 for all of it; None where each counts.
         exposure_us: The exposure that the data set tells, in microseconds; None where it tells none.
         gain_db: The camera's gain that the data set tells, in dB; None where it tells none.
+        iso, f_number, focal_length_mm: Sensitivity, f-number and focal length in millimetres, likewise.
+        matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB, that the data set tells; None
+            where it tells none.
     """
 
     name: str
@@ -52,17 +57,31 @@ class RawPair:
     mask: Mask | None = None
     exposure_us: float | None = None
     gain_db: float | None = None
+    iso: float | None = None
+    f_number: float | None = None
+    focal_length_mm: float | None = None
+    matrix: Matrix | None = None
 
     @property
     def bytes(self) -> int:
         """What it takes in memory."""
         return self.samples.nbytes + self.target.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
-    def camera(self, otherwise: tuple[float, float]) -> tuple[float, float]:
-        """Exposure in microseconds and gain in dB; those given where the data set tells none."""
-        exposure_us = otherwise[0] if self.exposure_us is None else self.exposure_us
-        gain_db = otherwise[1] if self.gain_db is None else self.gain_db
-        return float(exposure_us), float(gain_db)
+    def camera(self, otherwise: Sequence[float] = ()) -> tuple[float, ...]:
+        """What is known of the camera; those given where the data set tells none. See `camera_row`."""
+        return camera_row({name: getattr(self, name) for name in CAMERA}, otherwise)
+
+
+def camera_row(told: Mapping[str, float | None], otherwise: Sequence[float] = ()) -> tuple[float, ...]:
+    """What is known of the camera, the columns of `engines.inputs.CAMERA`; what is not known is 0.
+
+    Args:
+        told: By the names of the columns; None is not told.
+        otherwise: What holds where nothing is told, for all columns or the first ones.
+    """
+    given = dict(zip(CAMERA, otherwise, strict=False))
+    known = {**dict.fromkeys(CAMERA, 0.0), **given, **{key: value for key, value in told.items() if value is not None}}
+    return tuple(float(known[name]) for name in CAMERA)
 
 
 @dataclass(frozen=True)
@@ -177,12 +196,12 @@ def _no_strays(folder: Path, files: Mapping[str, Path], other: Path, partners: M
 
 
 def read_frame(path: Path, **keys: Any) -> tuple[Samples, RawFormat, dict[str, float]]:
-    """The one frame of a file: samples uint16 [H, W], their format, and those of exposure_us and gain_db that it tells.
+    """The one frame of a file: samples uint16 [H, W], their format, and what it tells of `engines.inputs.CAMERA`.
 
     Args:
         path: See `engines.raw_files`.
         keys: What is known of its samples (format, black, white, width, height) and of the camera (exposure_us,
-            gain_db); what is not here, a sidecar must tell.
+            gain_db, iso, f_number, focal_length_mm); what is needed and not here, a sidecar must tell.
 
     Raises:
         UserError: The file is damaged, not what was said, or holds several frames.
@@ -193,7 +212,7 @@ def read_frame(path: Path, **keys: Any) -> tuple[Samples, RawFormat, dict[str, f
     if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
         name = frames.raw_format.pixel_format
         raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")
-    told = dict(zip(("exposure_us", "gain_db"), frames.camera[0].tolist(), strict=True))
+    told = dict(zip(CAMERA, (*frames.camera[0].tolist(), *frames.optics[0].tolist()), strict=True))
     known = {name: value for name, value in told.items() if not math.isnan(value)}
     return frames.samples[0].astype(np.uint16), frames.raw_format, known
 

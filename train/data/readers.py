@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ...engines.errors import UserError
-from . import folder, rhid, sidd, ultraisp, zrr
+from . import camera_pairs, folder, rhid, sidd, ultraisp, zrr
 from .raw_pair import PairReader
 
 
@@ -25,6 +25,7 @@ _DATA_SETS = {
     "rhid": _DataSet(rhid.Rhid, rhid.how_to_get),
     "sidd": _DataSet(sidd.Sidd, sidd.how_to_get),
     "folder": _DataSet(folder.PairFolder, folder.how_to_get),
+    "exif": _DataSet(camera_pairs.CameraPairs, camera_pairs.how_to_get),
 }
 
 

@@ -45,7 +45,7 @@ class Scenes(SeededSamples):
             gains: float32 [3], of R, G, B, green 1.
             target: float32 [3, crop, crop], sRGB in [0, 1].
             matrix: float32 [3, 3], the camera's colours after white balance to linear sRGB.
-            camera: float32 [2], exposure in microseconds, not known and therefore 0, and gain in dB.
+            camera: float32 [5], the columns of `engines.inputs.CAMERA`; of these the gain alone is known.
 
         Raises:
             IndexError: There is no such sample.
@@ -59,7 +59,7 @@ class Scenes(SeededSamples):
             "gains": torch.from_numpy(frame.gains),
             "target": torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)) / 255,
             "matrix": torch.from_numpy(COLOUR_MATRIX.copy()),
-            "camera": torch.tensor([0.0, frame.gain_db]),
+            "camera": torch.tensor([0.0, frame.gain_db, 0.0, 0.0, 0.0]),
         }
 
     def _piece(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:

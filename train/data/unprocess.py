@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...engines.errors import UserError
+from ...engines.inputs import CAMERA
 from ..curves import TONES, light_of_codes
 from .cameras import COLOURS, draw_matrices
 from .cfa import mosaic, planes, red_part
@@ -152,7 +153,7 @@ class Frames(NamedTuple):
         gains: float32 [B, 3], white balance of red, green and blue, green 1.
         target: float32 [B, 3, H, W], sRGB in [0, 1], the picture to reach.
         matrices: float32 [B, 3, 3], camera after white balance to linear sRGB: an engine's colour matrix.
-        camera: float32 [B, 2], exposure in microseconds, not known and therefore 0, and gain in dB.
+        camera: float32 [B, 5], the columns of `engines.inputs.CAMERA`; of these the gain alone is known.
     """
 
     mosaic: Tensor
@@ -170,7 +171,7 @@ class Frames(NamedTuple):
             gains: float32 [B, 3].
             target: float32 [B, 3, 2h, 2w].
             matrix: float32 [B, 3, 3].
-            camera: float32 [B, 2].
+            camera: float32 [B, 5].
         """
         return {
             "planes": planes(self.mosaic, self.cfa),
@@ -230,7 +231,8 @@ def expose(
     frame = add_noise(samples, drawn.sensor, cfa, noise_generator)
     matrices = torch.linalg.inv(drawn.camera_from_srgb.double()).to(light)
     gains = gain_db(drawn.sensor.shot, settings.full_well)
-    camera = torch.stack([torch.zeros_like(gains), gains], 1)
+    camera = torch.zeros(len(gains), len(CAMERA))
+    camera[:, CAMERA.index("gain_db")] = gains
     return Frames(frame, cfa, drawn.gains.to(light), target, matrices, camera.to(light))
 
 

@@ -3,6 +3,7 @@
     classic, lwisp, FILE.onnx, FILE.plan, FILE.pt2    as isp-stream --engine takes them
     FILE.pt                                           a checkpoint of isp-train, exported to a core
     cv2-ea                                            OpenCV's edge-aware demosaic
+    canonical                                         what ParamISP is built on, without learning (`steered`)
     X+nlm:H,HCOLOR                                    any of these, then OpenCV's non-local means
     X+filter:FILE.pt                                  any of these, then a network that isp-train fitted to pictures
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from ...engines.engine import Engine, Precision
 from ...engines.errors import UserError
+from ...engines.inputs import takes_matrix
 from ...engines.opening import open_engine
 from ...engines.plan import read_plan_info
 from ...engines.quality import params
@@ -32,6 +34,7 @@ from .frames import Frame, Matrix, Picture
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
+    from .inverse import Inverter
 
 CLASSIC, EDGE_AWARE = "classic", "cv2-ea"
 NLM, FILTER = "+nlm:", "+filter:"
@@ -109,9 +112,25 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
         return Denoised(make_developer(base, precision), cv2, *given)
     if spec == EDGE_AWARE:
         return EdgeAware()
+    if spec == "canonical":
+        from .steered import CanonicalDeveloper
+
+        return CanonicalDeveloper()
     if Path(spec).suffix.lower() == ".pt":
-        return CheckpointDeveloper(spec, precision)
+        return _of_checkpoint(spec, precision)
     return EngineDeveloper(spec, spec, precision)
+
+
+def _of_checkpoint(spec: str, precision: EnginePrecision) -> Developer:
+    from ..checkpoint import load_checkpoint
+    from ..models import form_of
+
+    checkpoint = load_checkpoint(Path(spec))
+    if form_of(checkpoint.network) == "inverse":
+        from .steered import InverseDeveloper
+
+        return InverseDeveloper(spec, checkpoint)
+    return CheckpointDeveloper(spec, precision, checkpoint)
 
 
 class EngineDeveloper:
@@ -177,19 +196,26 @@ class EngineDeveloper:
 
 
 class CheckpointDeveloper(EngineDeveloper):
-    """A checkpoint, exported to a core that an engine develops with. See `Developer`."""
+    """A checkpoint, exported to a core that an engine develops with. See `Developer`.
 
-    def __init__(self, spec: str, precision: EnginePrecision) -> None:
-        """Raises UserError: the file is no checkpoint, or is of no network that develops raw frames."""
-        from ..checkpoint import load_checkpoint
+    Attributes:
+        inverter: See `inverse.Inverter`; None for a network that goes one way.
+    """
+
+    def __init__(self, spec: str, precision: EnginePrecision, checkpoint: Checkpoint) -> None:
+        """Raises UserError: the checkpoint is of no network that develops raw frames."""
         from ..export import export_checkpoint
         from ..models import form_of
 
-        checkpoint = load_checkpoint(Path(spec))
         if (form := form_of(checkpoint.network)) == "rgb":
             raise UserError(f"{spec} is a network for pictures; put it behind an engine: {CLASSIC}{FILTER}{spec}")
-        if form != "raw":
+        if form not in ("raw", "cycle"):
             raise UserError(f"{spec} is a network of the form {form}, which develops nothing; give one of the form raw")
+        self.inverter: Inverter | None = None
+        if form == "cycle":
+            from .inverse import Networks
+
+            self.inverter = Networks(checkpoint)
         self._folder = tempfile.TemporaryDirectory(prefix="ispeed-")
         path = Path(self._folder.name) / f"{Path(spec).stem}.onnx"
         try:
@@ -333,18 +359,21 @@ def _strengths(spec: str, text: str) -> tuple[float, float]:
 
 
 def _takes_matrix(spec: str) -> bool:
-    """Whether an engine applies the camera's matrix: not one that has it inside, nor one that has learned colours."""
+    """Whether an engine applies the camera's matrix, or its network is told it: not one that has it inside, nor one
+    that has learned colours."""
     suffix = Path(spec).suffix.lower()
     if suffix in PLANS:
         return False
     if spec in names() or suffix == ".onnx":
         from ...engines.core import read_core
 
-        return read_core(zoo_path(spec) if spec in names() else Path(spec)).info.output == "linear"
+        info = read_core(zoo_path(spec) if spec in names() else Path(spec)).info
+        return info.output == "linear" or takes_matrix(info.inputs)
     if suffix == ".pt2" and Path(spec).is_file():
         from ...engines.torch_gpu import load_program
 
-        return load_program(Path(spec))[1].output == "linear"
+        info = load_program(Path(spec))[1]
+        return info.output == "linear" or takes_matrix(info.inputs)
     return True
 
 

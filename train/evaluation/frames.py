@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...engines.bayer import RawFormat, pack
 from ...engines.errors import UserError
+from ...engines.inputs import CAMERA
 from ...engines.reference import srgb_curve
 from ...engines.slots import Slots
 from ...engines.white_balance import WhiteBalancer, checked_gains
@@ -45,8 +46,10 @@ class Frame:
         reference: What its picture should be; None where nobody knows.
         scene: Equal for frames that differ in noise alone; "" where that is not known.
         corners: float64 [24, 4, 2], patches of a chart, (x, y) in pixels; None without one.
-        camera: Exposure in microseconds and gain in dB with which it was taken; what is not known is 0, as in samples
-            of training.
+        camera: What is known of the camera that took it, the columns of `engines.inputs.CAMERA`; what is not known is
+            0, as in samples of training.
+        matrix: Camera RGB after white balance to linear sRGB, float32 [3, 3]; None is that of the set.
+        samples: float32 [4, H/2, W/2], R, Gr, Gb, B of the frame, black 0, white 1; only of sets for inverse networks.
     """
 
     name: str
@@ -56,7 +59,9 @@ class Frame:
     reference: Picture | None = None
     scene: str = ""
     corners: npt.NDArray[np.float64] | None = None
-    camera: tuple[float, float] = (0.0, 0.0)
+    camera: tuple[float, ...] = (0.0,) * len(CAMERA)
+    matrix: Matrix | None = None
+    samples: Tensor | None = None
 
 
 class FrameSet(Protocol):
@@ -133,20 +138,24 @@ def taken(
         cfa, name, scene: Of the frame.
     """
     frames = expose(photo, drawn, settings, noise, cfa=cfa)
-    height, width = frames.mosaic.shape[1:]
-    fmt = RawFormat(width, height, f"Bayer{frames.cfa[:2]}16", BLACK_LEVEL)
-    codes = np.rint(BLACK_LEVEL + frames.mosaic[0].double().numpy() * (fmt.white_level - BLACK_LEVEL))
-    samples = codes.clip(0, fmt.white_level).astype(np.uint16)
-    exposure_us, gain_db = frames.camera[0].tolist()
+    raw, fmt = in_16_bits(frames.mosaic[0], frames.cfa)
     return Frame(
         name,
-        pack(samples, fmt),
+        raw,
         fmt,
         frames.gains[0].numpy(),
         to_picture(frames.target),
         scene,
-        camera=(exposure_us, gain_db),
+        camera=tuple(frames.camera[0].tolist()),
     )
+
+
+def in_16_bits(mosaic: Tensor, cfa: str) -> tuple[Bytes, RawFormat]:
+    """A mosaic [H, W], black 0 and white 1, as the bytes of a frame with noise below its black level."""
+    height, width = mosaic.shape
+    fmt = RawFormat(width, height, f"Bayer{cfa[:2]}16", BLACK_LEVEL)
+    codes = np.rint(BLACK_LEVEL + mosaic.double().numpy() * (fmt.white_level - BLACK_LEVEL))
+    return pack(codes.clip(0, fmt.white_level).astype(np.uint16), fmt), fmt
 
 
 def matrix_of(drawn: Drawn) -> Matrix:

@@ -9,8 +9,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ...engines.bayer import pack
+from ...engines.inputs import CAMERA
 from ..data.cfa import PHASES
+from ..data.known_camera import draw_shot, take
 from ..data.photos import find_photos, read_photo
+from ..data.profile import read_profile
 from ..data.raw_pair import RawPair
 from ..data.readers import open_data_set
 from ..data.splits import hold_out, read_split
@@ -23,14 +26,16 @@ from .frames import (
     Picture,
     engine_gains,
     generator,
+    in_16_bits,
     matrix_of,
     middle,
     rendered,
     taken,
+    to_picture,
     to_tensor,
     usable_gains,
 )
-from .settings import AnySet, ChartSet, EdgeSet, FlickerSet, PairsSet, PhotosSet, ScenesSet
+from .settings import AnySet, CamerasSet, ChartSet, EdgeSet, FlickerSet, PairsSet, PhotosSet, ScenesSet
 from .targets import ChartFrames, EdgeFrames, FlickerFrames
 
 T = TypeVar("T")
@@ -50,6 +55,8 @@ def open_set(settings: AnySet, seed: int) -> FrameSet:
         return EdgeFrames(settings, seed)
     if isinstance(settings, FlickerSet):
         return FlickerFrames(settings, seed)
+    if isinstance(settings, CamerasSet):
+        return KnownCameraFrames(settings, seed)
     return PairFrames(settings) if isinstance(settings, PairsSet) else PictureFrames(settings, seed)
 
 
@@ -104,6 +111,33 @@ def evenly(things: Sequence[T], limit: int | None) -> list[T]:
     return [things[int((k + 0.5) * len(things) / limit)] for k in range(limit)]
 
 
+class KnownCameraFrames:
+    """Photographs as frames of a camera of which all is known, each with the picture that this camera would have made.
+    See `FrameSet`."""
+
+    def __init__(self, settings: CamerasSet, seed: int) -> None:
+        """Nothing is decoded yet. Raises UserError: no photographs, or the profile is wrong."""
+        self._settings, self._seed = settings, seed
+        self._profile = read_profile(settings.camera)
+        self.phases = ("RGGB",)  # in which pictures and planes are of one size for networks in either direction
+        self.matrix = np.array(self._profile.colour_matrix, np.float32)
+        photos = find_photos(settings.folder)
+        self._photos = evenly(read_split(settings.listed, photos) if settings.listed else photos, settings.limit)
+
+    def frames(self, phase: str, most: int | None = None) -> Iterator[Frame]:
+        """See `FrameSet.frames`. Raises UserError: a photograph is damaged, or smaller than a frame."""
+        settings, profile = self._settings, self._profile
+        for number, photo in enumerate(self._photos[:most]):
+            picture = middle(read_photo(photo.path, settings.downscale), settings.crop, str(photo.path))
+            shot = draw_shot(profile, generator(self._seed, _DRAWN, number))
+            sample = take(to_tensor(picture)[0], profile, shot, generator(self._seed, _NOISE, number), phase)
+            raw, fmt = in_16_bits(sample["mosaic"], phase)
+            camera = (0.0,) * len(CAMERA) if settings.untold else tuple(sample["camera"].tolist())
+            reference = to_picture(sample["target"][None])
+            gains = sample["gains"].numpy()
+            yield Frame(photo.name, raw, fmt, gains, reference, camera=camera, samples=sample["planes"])
+
+
 class PairFrames:
     """Raw frames as they were taken, with their pictures. See `FrameSet`."""
 
@@ -128,7 +162,9 @@ class PairFrames:
             pair = self._reader.load(files)
             raw = pack(pair.samples, pair.raw_format)
             told = pair.camera((self._settings.exposure_us, self._settings.gain_db))
-            yield Frame(pair.name, raw, pair.raw_format, self._gains_of(pair, raw), pair.target, camera=told)
+            matrix = pair.matrix if self.matrix is None else None
+            gains = self._gains_of(pair, raw)
+            yield Frame(pair.name, raw, pair.raw_format, gains, pair.target, camera=told, matrix=matrix)
 
     def _gains_of(self, pair: RawPair, raw: Bytes) -> Gains:
         if self._gains is not None:

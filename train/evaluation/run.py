@@ -109,6 +109,8 @@ class Evaluation:
 
     def _of_phase(self, result: SetResult, frames: FrameSet, phase: str) -> list[Row]:
         settings, rows = result.settings, {}
+        if settings.kind == "inverse":
+            return self._backwards(result, frames, phase)
         meters: dict[str, Meter] = {}
         still = settings.kind == "flicker"
         most = (QUICK_STILL if still else QUICK) if self._quick else None
@@ -128,10 +130,29 @@ class Evaluation:
             row.measures, row.notes = meters[label].result(), meters[label].notes
         return list(rows.values())
 
+    def _backwards(self, result: SetResult, frames: FrameSet, phase: str) -> list[Row]:
+        from .inverse import measured_back
+
+        rows = {}
+        for developer in self._developers:
+            if getattr(developer, "inverter", None) is None:
+                result.skipped.append(f"skipped {developer.label}: it makes pictures of frames alone")
+                self._tell(result.skipped[-1])
+            else:
+                rows[developer] = Row(developer.label, phase, {})
+        for frame in frames.frames(phase, QUICK if self._quick else None):
+            matrix = frames.matrix if frame.matrix is None else frame.matrix
+            for developer, row in rows.items():
+                found = measured_back(developer.inverter, frame, matrix)
+                row.frames.append({"name": frame.name, **found})
+        for row in rows.values():
+            row.measures = means([{k: v for k, v in each.items() if k != "name"} for each in row.frames])
+        return list(rows.values())
+
     def _pictures(self, frame: Frame, frames: FrameSet, result: SetResult) -> Iterator[tuple[str, Picture]]:
         for developer in self._developers:
             try:
-                developer.prepare(frame, frames.matrix)
+                developer.prepare(frame, frames.matrix if frame.matrix is None else frame.matrix)
             except Skipped as reason:
                 line = f"skipped {developer.label}: {reason}"
                 if line not in result.skipped:

@@ -114,6 +114,24 @@ class ScenesSet(_Pieces):
     """how many scenes; null takes 100"""
 
 
+class CamerasSet(_Listed):
+    """Photographs as frames of a camera of which all is known."""
+
+    kind: Literal["cameras", "inverse"]
+    """photographs as frames of a camera of which all is known, with the pictures that it would have made: cameras
+    scores pictures of the frames, inverse scores frames of the pictures, and frames over pictures back to frames"""
+    camera: Path
+    """profile of the camera, such as configs/cameras/track.yaml"""
+    folder: Path
+    """folder of photographs (JPEG, PNG), and the folders in it"""
+    crop: Annotated[int, Field(ge=96, multiple_of=4)] = 480
+    """edge of the frames in pixels, from the middle of the pictures"""
+    downscale: Annotated[float, Field(ge=1)] | None = None
+    """how much smaller photographs are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
+    untold: bool = False
+    """models are not told exposure, sensitivity, aperture and focal length"""
+
+
 class PairsSet(_Listed, _Taken):
     """Raw frames with the pictures that they should give."""
 
@@ -211,13 +229,15 @@ class FlickerSet(_Still):
     """how many of its frames the page shows"""
 
 
-AnySet = Annotated[PhotosSet | ScenesSet | PairsSet | ChartSet | EdgeSet | FlickerSet, Field(discriminator="kind")]
+AnySet = Annotated[
+    PhotosSet | ScenesSet | CamerasSet | PairsSet | ChartSet | EdgeSet | FlickerSet, Field(discriminator="kind")
+]
 """An entry under `sets`: `kind` says which."""
 
 Tuned = Annotated[PhotosSet | ScenesSet, Field(discriminator="kind")]
 """What a baseline may be tuned on."""
 
-KINDS = (PhotosSet, ScenesSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
+KINDS = (PhotosSet, ScenesSet, CamerasSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
 """The members of the union."""
 
 

@@ -32,6 +32,8 @@ COLUMNS = {
     "ssim": Column("SSIM", 4, "how alike the structure of picture and reference is; 1 is best"),
     "ms_ssim": Column("MS-SSIM", 4, "the same on several scales; 1 is best"),
     "lpips": Column("LPIPS", 4, "distance to the reference as a network sees it; 0 is best"),
+    "raw_psnr": Column("raw PSNR dB", 2, "how close frames made of the camera's pictures are to its own"),
+    "cycle_psnr": Column("cycle PSNR dB", 2, "the same of frames that were made a picture of 8 bits and then a frame"),
     "counted": Column("counted", 3, "part of the picture whose reference can be relied on, and which is scored"),
     "noise_luma": Column("noise Y'", 2, f"noise of brightness {_FLAT}"),
     "noise_chroma": Column("noise CbCr", 2, f"noise of colour {_FLAT}"),

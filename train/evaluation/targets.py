@@ -13,7 +13,7 @@ from ...engines.errors import UserError
 from ...engines.reference import srgb_curve
 from ..curves import srgb_from_linear
 from ..data.photos import read_photo
-from ..data.raw_pair import read_frame
+from ..data.raw_pair import camera_row, read_frame
 from ..data.unprocess import draw
 from ..metrics.chart import patch_light, read_charts
 from ..metrics.edge import slanted_edge
@@ -59,10 +59,7 @@ class ChartFrames:
             if fmt.cfa == "MONO":
                 raise UserError(f"{folder / name} holds {fmt.pixel_format}, which has no colours; give Bayer frames")
             raw = pack(samples, fmt)
-            camera = (
-                told.get("exposure_us", settings.exposure_us),
-                told.get("gain_db", settings.gain_db),
-            )
+            camera = camera_row(told, (settings.exposure_us, settings.gain_db))
             yield Frame(name, raw, fmt, self._gains(name, raw, fmt, corners), corners=corners, camera=camera)
 
     def _gains(self, name: str, raw: Bytes, fmt: RawFormat, corners: npt.NDArray[np.float64]) -> Gains:

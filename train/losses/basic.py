@@ -62,12 +62,26 @@ def equal_outside(shown: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
 
 
 class L1(nn.Module):
-    """Mean absolute difference."""
+    """Mean absolute difference.
+
+    Args:
+        border: Pixels on each side that do not count.
+
+    Raises:
+        ValueError: `border` is no whole number, 0 or more.
+    """
+
+    def __init__(self, border: int = 0) -> None:
+        super().__init__()
+        if isinstance(border, bool) or not isinstance(border, int) or border < 0:
+            raise ValueError(f"border is {border!r}: it is a whole number of pixels, 0 or more")
+        self.border = border
 
     def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
-        """Of [B, C, H, W], any size; a scalar."""
-        a, b = checked(shown, wanted)
-        return (a - b).abs().mean()
+        """Of [B, C, H, W], larger than both borders; a scalar."""
+        a, b = checked(shown, wanted, least=2 * self.border + 1)
+        inside = slice(self.border, -self.border or None)
+        return (a - b)[..., inside, inside].abs().mean()
 
 
 class MSE(nn.Module):

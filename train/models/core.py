@@ -7,14 +7,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ...engines.inputs import CAMERA
 from ..curves import linear_from_srgb, srgb_from_linear
 from .noise_level import NoiseInput, NoiseLevel
 
 INPUTS = ("wb_r", "wb_g", "wb_b")
 """Columns of `params` that every core has; those of the noise level follow."""
-
-CAMERA = ("exposure_us", "gain_db")
-"""Columns of the `camera` of a sample."""
 
 Output = Literal["srgb", "linear"]
 """What a core gives: display values, or light in the camera's colours, of which the engine's tail makes them."""
@@ -38,6 +36,9 @@ class CoreModule(nn.Module):
     takes: tuple[str, ...] = ("planes", "gains")
     """What of a sample its arguments are."""
 
+    wants = "target"
+    """What of a sample it gives, or what that is shown as."""
+
     inputs: tuple[str, ...] = INPUTS
     """Columns of `params`."""
 
@@ -48,6 +49,7 @@ class CoreModule(nn.Module):
         self.noise = None if level is None else NoiseInput(level)
         if level is not None:
             self.takes, self.inputs = (*self.takes, "camera"), (*INPUTS, *level.inputs)
+            self._columns = [CAMERA.index(name) for name in level.inputs]
 
     def forward(self, raw: Tensor, params: Tensor, camera: Tensor | None = None) -> Tensor:
         """Develop planes that are not white balanced.
@@ -58,7 +60,8 @@ class CoreModule(nn.Module):
             raw: float32 [B, 4, H/2, W/2], R, Gr, Gb, B, black 0, white 1.
             params: float32 [B, K], the columns `inputs`: gains of red, green and blue, and what the noise level is
                 made of.
-            camera: In training, float32 [B, 2], the columns `CAMERA`: `params` then are the gains alone.
+            camera: In training, float32 [B, 5], the columns of `engines.inputs.CAMERA`: `params` then are the gains
+                alone.
 
         Returns:
             float32 [B, 3, H, W] in [0, 1]: sRGB, or light in the camera's colours after white balance.
@@ -68,7 +71,7 @@ class CoreModule(nn.Module):
         if self.noise is None:
             given = self.network(planes)
         else:
-            told = params[:, len(INPUTS) :] if camera is None else camera[:, len(INPUTS) - len(self.inputs) :]
+            told = params[:, len(INPUTS) :] if camera is None else camera[:, self._columns]
             given = self.network(planes, self.noise(told))
         if self.output == "srgb":
             return given
@@ -80,6 +83,7 @@ class CleanModule(nn.Module):
     """A network of the form "clean" as an auto-encoder of what a core should give. Arguments as of `CoreModule`."""
 
     takes = ("target", "matrix")
+    wants = "target"
 
     def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
         super().__init__()
@@ -98,6 +102,7 @@ class PictureModule(nn.Module):
     """A network of the form "rgb": pictures to better ones. `output` must be "srgb"."""
 
     takes = ("input",)
+    wants = "target"
 
     def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
         super().__init__()

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .forms import Form
+from ..forms import Form
 from .noise_level import with_plane
 
 SLOPE = 0.2

@@ -183,6 +183,7 @@ class MapperModule(nn.Module):
     """
 
     takes = ("planes", "gains", "target")
+    wants = "target"
 
     def __init__(self, network: nn.Module, output: Output = "srgb") -> None:
         super().__init__()

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from torch import nn
 
-from .core import CleanModule, CoreModule, PictureModule
-from .forms import FORMS, Form
+from ..forms import FORMS, Form
+from .core import CleanModule, CoreModule, Output, PictureModule
 from .liteisp import LITE_VARIANTS, make_liteisp
 from .liteisp import MULTIPLE as LITE_MULTIPLE
 from .lwisp import VARIANTS, make_lwisp
 from .misisp import FIRST_CHANNELS, Mapper, MapperModule
 from .noise_level import make_noise_level
+from .param_modules import CycleModule, ForwardModule, InverseModule
+from .paramisp import Direction, make_paramisp
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,30 @@ NETWORKS: dict[str, Network] = {
     **{name: _lwisp(name) for name in VARIANTS},
     **{name: _liteisp(name) for name in LITE_VARIANTS},
     "mapper": Network(Mapper, FIRST_CHANNELS, 2, ("mapper",)),
+    "paramisp": Network(make_paramisp, 64, 4, ("raw", "inverse", "cycle")),
 }
 """By name."""
 
-Module = CoreModule | CleanModule | PictureModule | MapperModule
-"""A network as training calls it: with `takes` of a sample, `network` and `output`."""
+Module = CoreModule | CleanModule | PictureModule | MapperModule | ForwardModule | InverseModule | CycleModule
+"""A network as training calls it: with what it `takes` of a sample and what of it it `wants` to give, `network` and
+`output`. One that gives several gives last what it wants."""
 
-MODULES: dict[Form, type[Module]] = {
+_MODULES: dict[Form, type[Module]] = {
     "raw": CoreModule,
     "clean": CleanModule,
     "rgb": PictureModule,
     "mapper": MapperModule,
+    "inverse": InverseModule,
+    "cycle": CycleModule,
 }
 """By the form of the network."""
+
+
+def make_module(network: nn.Module, output: Output = "srgb") -> Module:
+    """A network of `make_network` as training and export call it. Raises ValueError: it has no such output."""
+    if isinstance(network, Direction) and network.form == "raw":
+        return ForwardModule(network, output)
+    return _MODULES[form_of(network)](network, output)
 
 
 def form_of(network: nn.Module) -> Form:

@@ -186,6 +186,25 @@ def test_a_core_that_is_told_the_gain_is_measured_at_that_of_the_frames(
     assert abs(figures[0] - figures[1]) > 0.1
 
 
+def test_a_core_that_is_told_iso_and_colour_matrix(
+    run: Run, make_matrix_core: Callable[..., Any], frames_file: Path
+) -> None:
+    pytest.importorskip("openvino")
+    core, matrix = make_matrix_core().path, ["0.5", "0", "0", "0", "1", "0", "0", "0", "0.7"]
+    words = ["--backend", "openvino", "--precision", "int8", "--frames", frames_file, "--max-drop", "9", "--json"]
+    code, out, err = run(core, *words, "--colour-matrix", *matrix)
+    assert code == 0, err
+    assert "note: coloured is told the iso of frames, which nothing says of these, and 0 is taken; give --iso" in err
+    # the built file is measured with the same matrix as the float32 core, and a matrix that is left out would show
+    assert json.loads(out)["score"]["to_fp32_db"] > 30
+    code, out, err = run(core, *words, "--iso", "400")
+    assert code == 0, err
+    assert "coloured is told" not in err
+    code, _, err = run(core, *words, "--colour-matrix", *["1"] * 9)
+    assert code == 2
+    assert "the colour matrix cannot be inverted" in err
+
+
 def test_the_camera_tells_the_gain_of_its_frames(run: Run, told_core_file: Path, runtime_dir: Path) -> None:
     pytest.importorskip("openvino")
     words = ["--backend", "openvino", "--precision", "int8", "--max-drop", "9", "--size", "64x48"]
@@ -253,7 +272,8 @@ def test_a_damaged_core_is_one_sentence(damage: str, run: Run, core_file: Path) 
 
 
 @pytest.mark.parametrize(
-    "flag", [["--size", "640"], ["--batch", "0"], ["--compute-capability", "ada"], ["--gain-db", "inf"], []]
+    "flag",
+    [["--size", "640"], ["--batch", "0"], ["--compute-capability", "ada"], ["--gain-db", "inf"], ["--iso", "0"], []],
 )
 def test_words_that_the_parser_refuses(flag: list[str], run: Run, core_file: Path) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -13,6 +13,7 @@ from ispeed.engines.core import Core, read_core
 from ispeed.engines.errors import UserError
 from ispeed.engines.gate import BelowGate, Gate
 from ispeed.engines.half import rounded_to_half
+from ispeed.engines.inputs import CCM
 from ispeed.engines.opening import open_engine
 from ispeed.engines.quality import Judge, Score, develop_all, grey_world, load_material, params, psnr, repacked
 from ispeed.engines.reference import classic_reference
@@ -40,6 +41,14 @@ def test_gains_go_where_the_core_wants_them() -> None:
     assert params(("gain_db", "wb_b", "wb_r"), gains, camera).tolist() == [[6, 3, 2]]
     assert params(("exposure_us", "wb_g", "gain_db"), gains, camera).tolist() == [[250, 1, 6]]
     assert params(("exposure_us", "gain_db"), gains, np.full(2, np.nan, np.float32)).tolist() == [[0, 0]]
+    assert params(("iso", "gain_db"), gains, camera).tolist() == [[0, 6]], "of two columns the rest is not known"
+    camera = np.array([250, 6, np.nan, 4, 50], np.float32)
+    assert params(("iso", "focal_length_mm", "f_number"), gains, camera).tolist() == [[0, 50, 4]]
+    matrix = np.array([[2, 0, 0.5], [0, 1, 0], [0.25, 0, 1]])
+    assert params(("wb_r", *CCM), gains, camera, matrix).tolist() == [[2, *matrix.ravel().tolist()]]
+    assert params(CCM, gains, camera).tolist() == [np.eye(3).ravel().tolist()]
+    with pytest.raises(UserError, match="cannot be inverted"):
+        params(CCM, gains, camera, np.ones((3, 3)))
 
 
 def test_frames_come_with_the_exposure_and_gain_that_they_tell(frames_file: Path, tmp_path: Path) -> None:
@@ -48,14 +57,17 @@ def test_frames_come_with_the_exposure_and_gain_that_they_tell(frames_file: Path
     query = "format=BayerRG12&black=64&exposure_us=80&gain_db=12"
     material = load_material([str(frames_file), f"{other}?{query}"])
     assert np.isnan(material.camera[:6]).all()
-    assert material.camera[6:].tolist() == [[80, 12]] * 2
+    assert np.array_equal(material.camera[6:], [[80, 12, np.nan, np.nan, np.nan]] * 2, equal_nan=True)
+    assert material.untold(("iso", "focal_length_mm", "ccm_rr")) == ("iso", "focal_length_mm")
     assert material.untold(("wb_r", "exposure_us", "gain_db")) == ("exposure_us", "gain_db")
     assert material.untold(("wb_r",)) == ()
     calibration, held_out = material.halves()
-    assert [part.camera[-1].tolist() for part in (calibration, held_out)] == [[80, 12]] * 2
+    assert [part.camera[-1, :2].tolist() for part in (calibration, held_out)] == [[80, 12]] * 2
     given = load_material([str(frames_file), f"{other}?{query}"], camera=(None, 6.0))
     assert given.camera[:, 1].tolist() == [6] * 8
     assert given.untold(("exposure_us", "gain_db")) == ("exposure_us",)
+    full = load_material([f"{other}?{query}&iso=800"], camera=(None, None, None, 4.0, 50.0))
+    assert full.camera.tolist() == [[80, 12, 800, 4, 50]] * 2
 
 
 def test_a_core_that_is_told_the_gain_is_judged_with_it(told_core_file: Path, frames_file: Path) -> None:

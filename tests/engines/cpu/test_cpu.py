@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ispeed.engines import RawFormat, UserError
+from ispeed.engines import RawFormat, UserError, pack
 from ispeed.engines.core import read_core
 from ispeed.engines.cpu import CpuEngine
 from ispeed.engines.cpu_onnxruntime import OnnxRuntimeEngine
+from ispeed.engines.graph_reference import graft_reference
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
@@ -153,6 +154,29 @@ def test_inputs_are_found_by_name_and_nan_is_neutral(
     np.testing.assert_allclose(ticket.white_balance, [[1.6, 1, 0.7]], rtol=1e-6)
     expected = small.reference(frames[0], FORMAT, (seen, 0.7, 0, 1.6, 1), inputs)
     assert small.off_by(picture(srgb, 0, FORMAT), expected) <= 1
+
+
+@BOTH
+@pytest.mark.parametrize("output", ["srgb", "linear"])
+@pytest.mark.parametrize("matrix", [MATRIX, None])
+def test_a_core_that_is_told_the_colour_matrix_applies_it_itself(
+    kind, make_matrix_core, closing, rings, small: SimpleNamespace, output, matrix
+):
+    made = make_matrix_core(output=output)
+    frames = small.frames(FORMAT, 1)
+    raw, srgb = rings(FORMAT, frames)
+    engine = closing(kind(made.path, colour_matrix=matrix))
+    engine.prepare(FORMAT, 1, raw, srgb)
+    engine.develop([0], [0], np.full((1, 10), np.nan, np.float32)).wait()
+    told = (0, *np.asarray(np.eye(3) if matrix is None else matrix).ravel())
+    # the reference leaves the tail's matrix out as well, so that one applied twice would show
+    expected = graft_reference(pack(frames[0], FORMAT), FORMAT, made.run, made.core.info, told, colour_matrix=matrix)
+    assert small.off_by(picture(srgb, 0, FORMAT), expected) <= 1
+    with pytest.raises(UserError, match="cannot be inverted"):
+        kind(made.path, colour_matrix=np.ones((3, 3)))
+    if output == "srgb":
+        with pytest.raises(UserError, match="coloured has learned its tone; leave the tone out"):
+            kind(made.path, tone="linear")
 
 
 @BOTH

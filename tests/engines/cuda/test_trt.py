@@ -21,7 +21,8 @@ from ispeed.engines import trt as module
 from ispeed.engines.core import CoreInfo
 from ispeed.engines.cuda import pycuda_device
 from ispeed.engines.cuda.driver import Gpu
-from ispeed.engines.plan import PlanInfo, Tensor, file_sha256, write_plan_info
+from ispeed.engines.inputs import CCM
+from ispeed.engines.plan import PlanInfo, Tensor, file_sha256, sidecar, write_plan_info
 from ispeed.engines.trt import LoadedPlan, TrtEngine
 
 FORMAT = RawFormat(8, 6, "BayerRG12")
@@ -121,6 +122,21 @@ def test_options_that_plans_do_not_take(plan: Path, here, options, says):
     here()
     with pytest.raises(UserError, match=says):
         open_engine(str(plan), **options)
+
+
+def test_a_plan_of_a_core_that_is_told_the_colour_matrix_takes_one(plan: Path, here):
+    here()
+    file = sidecar(plan)
+    values = json.loads(file.read_text())
+    values["core"]["inputs"] = ["exposure_us", *CCM]
+    file.write_text(json.dumps(values))
+    engine = open_engine(str(plan), colour_matrix=[[1.5, -0.25, -0.25], [0, 1, 0], [0, 0, 1]])
+    assert engine.info.inputs == ("exposure_us", *CCM)
+    engine.close()
+    with pytest.raises(UserError, match="colour matrix cannot be inverted"):
+        open_engine(str(plan), colour_matrix=np.ones((3, 3)))
+    with pytest.raises(UserError, match="takes no tone;"):
+        open_engine(str(plan), colour_matrix=np.eye(3), tone="linear")
 
 
 def test_a_plan_is_in_the_precision_that_it_was_built_in(plan: Path, here):

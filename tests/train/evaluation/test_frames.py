@@ -111,7 +111,7 @@ def test_frames_that_are_made_come_with_the_gain_of_their_noise(write_config, ki
     assert low <= frame.camera[1] <= high
     other = next(opened(write_config({**values, "options": {"full_well": FULL_WELL / 2}})).frames("RGGB"))
     assert other.camera[1] == pytest.approx(frame.camera[1] - 20 * np.log10(2), abs=1e-3)
-    assert next(opened(write_config({**values, "noise": "none"})).frames("RGGB")).camera == (0, 0)
+    assert next(opened(write_config({**values, "noise": "none"})).frames("RGGB")).camera == (0, 0, 0, 0, 0)
 
 
 def test_pairs_come_with_what_is_told_of_the_camera_and_else_what_is_set(write_config, tmp_path: Path):
@@ -119,12 +119,12 @@ def test_pairs_come_with_what_is_told_of_the_camera_and_else_what_is_set(write_c
         write_frame(tmp_path / f"raw/{name}.png", np.full((32, 32), 500, np.uint16), RawFormat(32, 32, "BayerRG12"))
         write_picture(tmp_path / f"rgb/{name}.png", np.zeros((32, 32, 3), np.uint8))
     with (tmp_path / "raw/b.png.yaml").open("a") as sidecar:
-        sidecar.write("gain_db: 6.5\n")
+        sidecar.write("gain_db: 6.5\niso: 200\n")
     values = {"name": "a", "kind": "pairs", "data_set": "folder", "root": str(tmp_path)}
     cameras = [frame.camera for frame in opened(write_config(values)).frames("")]
-    assert cameras == [(0, 0), (0, 6.5)]
+    assert cameras == [(0, 0, 0, 0, 0), (0, 6.5, 200, 0, 0)]
     cameras = [frame.camera for frame in opened(write_config({**values, "gain_db": 12, "exposure_us": 80})).frames("")]
-    assert cameras == [(80, 12), (80, 6.5)]
+    assert cameras == [(80, 12, 0, 0, 0), (80, 6.5, 200, 0, 0)]
 
 
 def test_a_chart_is_balanced_by_its_greys(write_config, tmp_path):
@@ -156,7 +156,7 @@ def test_a_chart_is_balanced_by_its_greys(write_config, tmp_path):
     np.testing.assert_allclose(frame.gains, [1 / 0.8, 1, 2], rtol=0.03)
     given = next(opened(write_config({**values, "white_balance": [1.5, 1, 2], "gain_db": 3.5})).frames(""))
     np.testing.assert_array_equal(given.gains, np.array([1.5, 1, 2], np.float32))
-    assert (frame.camera, given.camera) == ((0, 0), (0, 3.5))
+    assert (frame.camera, given.camera) == ((0, 0, 0, 0, 0), (0, 3.5, 0, 0, 0))
 
 
 def test_a_still_scene_differs_in_noise_alone(write_config):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,10 +71,14 @@ def test_the_camera_is_told_beside_a_frame_or_for_all(folder: Path, samples: np.
         write_png(folder / f"rgb/{name}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
         (folder / f"raw/{name}.npy.yaml").write_text("format: BayerGB12\n")
     (folder / "raw/b.npy.yaml").write_text("format: BayerGB12\nexposure_us: 80.5\ngain_db: 6\n")
-    (folder / "raw/c.npy.yaml").write_text("format: BayerGB12\nexposure_us: 80.5\ngain_db: 6\n")
-    (folder / "pairs.json").write_text(json.dumps({"c": {"gain_db": 9.5}}))
+    (folder / "raw/c.npy.yaml").write_text("format: BayerGB12\nexposure_us: 80.5\niso: 200\nf_number: 4\n")
+    (folder / "pairs.json").write_text(json.dumps({"c": {"gain_db": 9.5, "iso": 400}}))
     data = RawPairs(PairFolder(folder), crop=16, camera=(10.0, 1.0))
-    assert [data[index]["camera"].tolist() for index in range(3)] == [[10, 1], [80.5, 6], [80.5, 9.5]]
+    assert [data[index]["camera"].tolist() for index in range(3)] == [
+        [10, 1, 0, 0, 0],
+        [80.5, 6, 0, 0, 0],
+        [80.5, 9.5, 400, 4, 0],
+    ]
     reader = PairFolder(folder, keys="gain_db=3")
     assert [reader.load(file).gain_db for file in reader.files()] == [3, 3, 9.5]
 
@@ -129,56 +132,10 @@ def test_what_is_wrong_with_a_folder(folder: Path, samples: np.ndarray[Any, Any]
 # ---- DNG ---------------------------------------------------------------------------------------------------
 
 
-def write_dng(path: Path, samples: np.ndarray[Any, Any], pattern: Sequence[int], neutral: Sequence[float]) -> None:
-    """An uncompressed DNG of 16 bits with levels 512 (one site 520) and 15000; colours are 0, 1, 2."""
-    height, width = samples.shape
-    byte, text, short, long, rational, signed = 1, 2, 3, 4, 5, 10
-    rationals = [part for value in neutral for part in (round(value * 10_000), 10_000)]
-    matrix = [part for value in np.eye(3).ravel() for part in (int(value), 1)]
-    tags = [
-        (254, long, "I", [0]),
-        (256, long, "I", [width]),
-        (257, long, "I", [height]),
-        (258, short, "H", [16]),
-        (259, short, "H", [1]),
-        (262, short, "H", [32803]),
-        (271, text, "s", b"ispeed\0"),
-        (272, text, "s", b"test\0"),
-        (273, long, "I", [0]),  # where the samples are; filled in below
-        (274, short, "H", [1]),
-        (277, short, "H", [1]),
-        (278, long, "I", [height]),
-        (279, long, "I", [samples.nbytes]),
-        (33421, short, "H", [2, 2]),
-        (33422, byte, "B", list(pattern)),
-        (50706, byte, "B", [1, 4, 0, 0]),
-        (50708, text, "s", b"ispeed test\0"),
-        (50713, short, "H", [2, 2]),
-        (50714, short, "H", [512, 512, 512, 520]),
-        (50717, long, "I", [15000]),
-        (50721, signed, "i", matrix),
-        (50728, rational, "I", rationals),
-        (50778, short, "H", [21]),
-    ]
-    start = 8 + 2 + 12 * len(tags) + 4
-    extra, entries = b"", b""
-    for tag, kind, code, values in tags:
-        data = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{code}", *values)
-        count = len(values) // (2 if kind in (rational, signed) else 1)
-        if tag == 273:
-            entries += struct.pack("<HHI", tag, kind, count) + b"STRP"
-        elif len(data) <= 4:
-            entries += struct.pack("<HHI", tag, kind, count) + data.ljust(4, b"\0")
-        else:
-            entries += struct.pack("<HHII", tag, kind, count, start + len(extra))
-            extra += data + b"\0" * (len(data) % 2)
-    entries = entries.replace(b"STRP", struct.pack("<I", start + len(extra)))
-    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0"
-    path.write_bytes(head + extra + samples.astype("<u2").tobytes())
-
-
 @pytest.mark.parametrize(("pattern", "cfa"), [((0, 1, 1, 2), "RG"), ((1, 2, 0, 1), "GB")])
-def test_dng(pattern: Sequence[int], cfa: str, folder: Path, samples: np.ndarray[Any, Any]):
+def test_dng(
+    pattern: Sequence[int], cfa: str, folder: Path, samples: np.ndarray[Any, Any], write_dng: Callable[..., None]
+):
     pytest.importorskip("rawpy")
     samples = np.maximum(samples * 3, 600).astype(np.uint16)
     write_dng(folder / "raw/a.dng", samples, pattern, (0.5, 1, 0.8))
@@ -191,7 +148,7 @@ def test_dng(pattern: Sequence[int], cfa: str, folder: Path, samples: np.ndarray
     np.testing.assert_allclose(pair.gains, [2, 1, 1.25], rtol=1e-3)
 
 
-def test_damaged_dng(folder: Path, samples: np.ndarray[Any, Any]):
+def test_damaged_dng(folder: Path, samples: np.ndarray[Any, Any], write_dng: Callable[..., None]):
     pytest.importorskip("rawpy")
     path = folder / "raw/a.dng"
     reader = PairFolder(folder)

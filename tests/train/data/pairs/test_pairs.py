@@ -77,7 +77,7 @@ def test_pieces_are_rggb_and_lie_on_their_picture(cfa: str, make: Callable[..., 
             "gains": ((3,), torch.float32),
             "target": ((3, 8, 8), torch.float32),
             "matrix": ((3, 3), torch.float32),
-            "camera": ((2,), torch.float32),
+            "camera": ((5,), torch.float32),
         }
         assert_on_its_picture(sample)
         place = _find(picture, np.rint(255 * sample["target"].numpy()).astype(np.uint8))

@@ -1,0 +1,146 @@
+"""What ParamISP's two directions are good for together, measured on cameras of which all is known.
+
+    python docs/examples/steered.py transfer --network runs/paramisp/both/last.pt
+        pictures of one camera as another one would have made them
+    python docs/examples/steered.py hdr --network runs/paramisp/inverse/last.pt
+        light from one picture: what a bracket of exposures would have to measure
+
+Both take photographs that no recipe trains on, and print how close they come to the truth beside what a plain way comes
+to. `-o FOLDER` keeps the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ispeed.engines.inputs import CAMERA
+from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.curves import linear_from_srgb
+from ispeed.train.data.folder import encode_png
+from ispeed.train.data.known_camera import Shot, draw_shot, looked, take
+from ispeed.train.data.photos import find_photos, read_photo
+from ispeed.train.data.profile import CameraProfile, read_profile
+from ispeed.train.evaluation.frames import generator, middle, to_picture, to_tensor
+from ispeed.train.models import BothISPs, InverseISP
+from ispeed.train.models.canonical import mixed, to_camera, unshown
+from ispeed.train.models.param_net import OPTICS
+
+LOWEST = 1e-3
+"""Of light, below which noise is all there is: logarithms begin there."""
+
+
+class Told(NamedTuple):
+    """What the networks are told of a shot."""
+
+    gains: Tensor
+    matrix: Tensor
+    optics: Tensor
+
+
+def told(profile: CameraProfile, shot: Shot) -> Told:
+    """Of a camera and how it was set."""
+    values = dict(zip(CAMERA, shot.camera(profile.base_iso).tolist(), strict=True))
+    optics = torch.tensor([[values[name] for name in OPTICS]])
+    return Told(torch.tensor([shot.gains]), torch.tensor([profile.colour_matrix]), optics)
+
+
+def db(error: Tensor) -> float:
+    """PSNR of differences of values in [0, 1]."""
+    return float(-10 * torch.log10(error.double().square().mean()))
+
+
+def light_of(network: InverseISP, picture: Tensor, camera: Told) -> Tensor:
+    """Linear sRGB of a picture, [1, 3, H, W], as the camera saw it."""
+    colours = network(picture, camera.gains, camera.matrix, camera.optics)
+    return mixed(camera.matrix, colours * camera.gains[:, :, None, None])
+
+
+def transfer(
+    network: BothISPs, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any
+) -> dict[str, float]:
+    """One photograph from the first camera to the second, both at settings of their own."""
+    shots = [draw_shot(camera, generator(1, number, k)) for k, camera in enumerate(cameras)]
+    shots[1] = shots[1]._replace(light=shots[0].light)
+    light = shots[0].light * linear_from_srgb(photo)
+    here, there = (looked(light, camera, shot)[None] for camera, shot in zip(cameras, shots, strict=True))
+    source, target = (told(camera, shot) for camera, shot in zip(cameras, shots, strict=True))
+    linear = light_of(network.back, here, source)
+    colours = to_camera(linear, target.gains, target.matrix).clamp(0.0, 1.0)
+    planes = torch.stack([colours[:, c, y::2, x::2] for c, y, x in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1))], 1)
+    given = network.forth(planes, *target).clamp(0.0, 1.0)
+    keep({"first": here, "second": there, "made": given})
+    return {"as it is": db(here - there), "ParamISP": db(given - there)}
+
+
+def hdr(network: InverseISP, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any) -> dict[str, float]:
+    """Light of one picture, compared by its logarithm, as eyes and tone mapping do."""
+    camera, shot = cameras[0], draw_shot(cameras[0], generator(1, number, 0))
+    sample = take(photo, camera, shot, None, "RGGB")
+    picture = (sample["target"][None] * 255).round() / 255
+    truth = (shot.light * linear_from_srgb(photo))[None]
+    found = {
+        "sRGB curve undone": linear_from_srgb(picture),
+        "canonical": unshown(picture),
+        "ParamISP": light_of(network, picture, told(camera, shot)),
+    }
+    keep({"picture": picture, **{name: logarithm(light) for name, light in found.items()}, "truth": logarithm(truth)})
+    return {name: db(logarithm(light) - logarithm(truth)) for name, light in found.items()}
+
+
+def logarithm(light: Tensor) -> Tensor:
+    """Of light from `LOWEST` to 1, as 0 to 1."""
+    return 1 - light.clamp(LOWEST, 1.0).log10() / np.log10(LOWEST)
+
+
+def main() -> int:
+    """Runs an example on all photographs and prints the means."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("example", choices=("transfer", "hdr"))
+    parser.add_argument("--network", type=Path, required=True, help="checkpoint of the form cycle (hdr: or inverse)")
+    parser.add_argument("--photos", type=Path, default=Path("data/photos/val"), help="folder of photographs")
+    parser.add_argument(
+        "--cameras", type=Path, nargs=2, default=[Path("configs/cameras/track.yaml"), Path("configs/cameras/lab.yaml")]
+    )
+    parser.add_argument("--crop", type=int, default=384, help="edge of the pictures in pixels")
+    parser.add_argument("-o", "--output", type=Path, help="folder for the pictures")
+    args = parser.parse_args()
+    network = load_checkpoint(args.network).network
+    both = isinstance(network, BothISPs)
+    if args.example == "transfer" and not both:
+        parser.error("transfer needs both directions: give a checkpoint of the form cycle")
+    cameras = [read_profile(path) for path in args.cameras]
+    run: Callable[..., dict[str, float]] = transfer if args.example == "transfer" else hdr
+    used: Any = network.back if both and args.example == "hdr" else network
+    rows = []
+    for number, file in enumerate(find_photos(args.photos)):
+        photo = to_tensor(middle(read_photo(file.path), args.crop, str(file.path)))[0]
+        with torch.inference_mode():
+            rows.append(run(used.eval(), photo, cameras, number, keeper(args.output, Path(file.name).stem)))
+    means = {name: round(float(np.mean([row[name] for row in rows])), 2) for name in rows[0]}
+    sys.stdout.write(json.dumps({"example": args.example, "pictures": len(rows), "psnr_db": means}) + "\n")
+    return 0
+
+
+def keeper(folder: Path | None, stem: str) -> Callable[[dict[str, Tensor]], None]:
+    """What writes pictures side by side, or nothing."""
+
+    def keep(pictures: dict[str, Tensor]) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            row = np.concatenate([to_picture(each.clamp(0.0, 1.0)) for each in pictures.values()], 1)
+            (folder / f"{stem}.png").write_bytes(encode_png(row))
+
+    return keep
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
