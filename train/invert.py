@@ -161,8 +161,9 @@ class Inverter:
         black = round(profile.black_level * profile.codes)
         room = profile.codes - black
         if self.settings.noise:
-            # rounded once, below: what the sensor rounds to has no black level
-            state = sensor_of(profile, shot)._replace(steps=torch.full((1,), torch.inf), pedestal=black / room)
+            state = sensor_of(profile, shot, chance)._replace(pedestal=black / room)
+            if profile.measured is None:  # rounded once, below: what the sensor rounds to has no black level
+                state = state._replace(steps=torch.full((1,), torch.inf))
             signal = add_noise(signal, state, profile.cfa, chance)
         codes = np.rint(black + signal[0].double().numpy() * room).clip(0, profile.codes).astype(np.uint16)
         # whole bytes hold no 14 bits: the white level tells them

@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from ..curves import linear_from_srgb, smoothstep, srgb_from_linear
 from .cfa import mosaic, planes, red_part
-from .noise import SensorState, add_noise
+from .noise import SENSORS, SensorState, add_noise, draw_sensor
 from .profile import CameraProfile, between
 from .sampling import SeededSamples
 from .scenes import Scenes
@@ -89,7 +89,7 @@ def take(
     matrix, gains = torch.tensor(profile.colour_matrix), torch.tensor(shot.gains)
     camera = torch.linalg.solve(matrix.double(), light.flatten(1).double()).float().view_as(light)
     signal = mosaic((camera / gains[:, None, None])[None], cfa).clamp(min=0.0)
-    frame = signal.clamp(max=1.0) if noise is None else add_noise(signal, sensor_of(profile, shot), cfa, noise)
+    frame = signal.clamp(max=1.0) if noise is None else add_noise(signal, sensor_of(profile, shot, noise), cfa, noise)
     picture = looked(light, profile, shot)
     return {
         "planes": planes(frame, cfa)[0],
@@ -131,8 +131,11 @@ def _falloff(profile: CameraProfile, shot: Shot, height: int, width: int) -> Ten
     return 1 - lost * ((y.square()[:, None] + x.square()[None]) / reach).clamp(max=1.0)
 
 
-def sensor_of(profile: CameraProfile, shot: Shot) -> SensorState:
-    """The noise and the conversion of one frame: gain makes electrons larger, exposure alone changes nothing."""
+def sensor_of(profile: CameraProfile, shot: Shot, chance: torch.Generator) -> SensorState:
+    """The noise and the conversion of one frame: gain makes electrons larger, exposure alone changes nothing. Of a
+    camera that was measured they are drawn as `noise` has them."""
+    if profile.measured:
+        return draw_sensor(SENSORS[profile.measured], 1, chance)
     electron = shot.iso / profile.base_iso / profile.full_well
     one = torch.ones(1)
     return SensorState(

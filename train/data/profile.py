@@ -65,6 +65,9 @@ class CameraProfile(Settings):
     """electrons at white at that ISO"""
     read_noise: Annotated[float, Field(ge=0)] = 5.0
     """electrons rms"""
+    measured: Literal["rhid", "camera"] | None = None
+    """noise of a camera that was measured, in place of what follows from full_well, read_noise and ISO: rhid (a
+    high-speed camera), camera (ordinary ones); null has none"""
     exposure_us: Ordered = (10.0, 10_000.0)
     """range of exposures in microseconds"""
     iso: Ordered = (100.0, 6400.0)

@@ -13,7 +13,8 @@ from torch import Tensor
 from ispeed.engines.inputs import CAMERA
 from ispeed.train.curves import linear_from_srgb, smoothstep, srgb_from_linear
 from ispeed.train.data.cfa import PHASES, planes, red_part
-from ispeed.train.data.known_camera import KnownFrames, ScenePieces, Shot, draw_shot, looked, take
+from ispeed.train.data.known_camera import KnownFrames, ScenePieces, Shot, draw_shot, looked, sensor_of, take
+from ispeed.train.data.noise import SENSORS, draw_sensor
 from ispeed.train.data.profile import CameraProfile, Look, between, read_profile
 from ispeed.train.models.canonical import to_linear
 
@@ -281,3 +282,11 @@ class TestFrames:
         one.set_epoch(0)
         assert same(one[4])
         assert not same(self.frames(seed=4)[4])
+
+
+def test_noise_of_a_camera_that_was_measured():
+    """It is that of its preset, whatever the ISO says."""
+    drawn = [sensor_of(camera(measured="rhid"), shot(iso=iso), chance(2)) for iso in (200.0, 6400.0)]
+    own = draw_sensor(SENSORS["rhid"], 1, chance(2))
+    assert all(torch.equal(a, b) for state in drawn for a, b in zip(state[:-1], own[:-1], strict=True))
+    assert all(state.pedestal == own.pedestal for state in drawn)
