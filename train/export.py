@@ -47,7 +47,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
         UserError: Another suffix, a network that only teaches others, or the file cannot be written.
     """
     network = checkpoint.network.forth if isinstance(checkpoint.network, BothISPs) else checkpoint.network
-    if (form := form_of(network)) not in _EXPORTED:
+    if (form := form_of(network)) == "inverse":
+        raise UserError("a network of the form inverse makes frames of pictures: give it to isp-invert as it is")
+    if form not in _EXPORTED:
         raise UserError(f"a network of the form {form} only helps to train others; export one of these")
     known = NETWORKS[checkpoint.model]
     module = cast(Exported, make_module(network, checkpoint.output).eval())

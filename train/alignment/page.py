@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
+from ...engines.inputs import CAMERA
 from .. import markup
 from ..data.folder import NOTES, encode_frame, encode_png
 from ..data.raw_pair import PairFiles
@@ -65,7 +66,9 @@ def finished(files: PairFiles, pair: AlignedPair) -> Finished:
     note: dict[str, Any] = {"group": files.group}
     if told.gains is not None:
         note["gains"] = [round(float(gain), 6) for gain in usable(told.gains)]
-    numbers = {"exposure_us": told.exposure_us, "gain_db": told.gain_db}
+    if told.matrix is not None:
+        note["matrix"] = told.matrix.flatten().tolist()
+    numbers = {name: getattr(told, name) for name in CAMERA}
     return Finished(found, note | {key: float(value) for key, value in numbers.items() if value is not None})
 
 
