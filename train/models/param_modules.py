@@ -44,6 +44,7 @@ class ForwardModule(nn.Module):
         self.network, self.output = network, output
         told = sorted(OPTICS, key=CAMERA.index) if cast(ForwardISP, network).told.optics else ()
         self.inputs: tuple[str, ...] = (*INPUTS, *told, *CCM)
+        self._columns = [self.inputs.index(name) for name in OPTICS if name in told]
 
     def forward(
         self, raw: Tensor, params: Tensor, matrix: Tensor | None = None, camera: Tensor | None = None
@@ -55,15 +56,14 @@ class ForwardModule(nn.Module):
             params: float32 [B, K], the columns `inputs`.
             matrix: In training, float32 [B, 3, 3], the camera's colours after white balance to linear sRGB: `params`
                 then are the gains alone.
-            camera: In training, float32 [B, 5], the columns of `core.CAMERA`.
+            camera: In training, float32 [B, 5], the columns of `engines.inputs.CAMERA`.
 
         Returns:
             float32 [B, 3, H, W], sRGB; in [0, 1] but in training.
         """
         gains = params[:, :3]
         if matrix is None or camera is None:
-            matrix = params[:, -len(CCM) :].view(-1, 3, 3)
-            optics = params[:, [self.inputs.index(name) for name in OPTICS]] if len(self.inputs) > 12 else gains[:, :0]
+            matrix, optics = params[:, -len(CCM) :].view(-1, 3, 3), params[:, self._columns]
         else:
             optics = camera[:, _OPTICS]
         if not self.training:
@@ -89,7 +89,7 @@ class InverseModule(nn.Module):
         Args:
             picture: float32 [B, 3, H, W], sRGB in [0, 1].
             gains: float32 [B, 3]; matrix: float32 [B, 3, 3].
-            camera: float32 [B, 5], the columns of `core.CAMERA`.
+            camera: float32 [B, 5], the columns of `engines.inputs.CAMERA`.
 
         Returns:
             float32 [B, 4, H/2, W/2]; in [0, 1] but in training.
