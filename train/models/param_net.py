@@ -82,6 +82,9 @@ class ParamNet(nn.Module):
         optics: Tell it exposure and the others, not white balance and matrix alone.
         dropped: Rate at which each parameter is taken for unknown in training; published: 0.2.
         all_dropped: Rate at which all of them are, besides.
+
+    Raises:
+        ValueError: A value out of range.
     """
 
     def __init__(
@@ -94,6 +97,10 @@ class ParamNet(nn.Module):
         all_dropped: float = 0.1,
     ) -> None:
         super().__init__()
+        if ranges not in SCALES:
+            raise ValueError(f"ranges is {ranges!r}: it is one of {', '.join(SCALES)}")
+        if not (0 <= dropped < 1 and 0 <= all_dropped < 1):
+            raise ValueError(f"dropped {dropped:g} and all_dropped {all_dropped:g} are rates, 0 or more and below 1")
         self.optics, self.scales, self.dropped, self.all_dropped = optics, SCALES[ranges], dropped, all_dropped
         self.embed = nn.ModuleList(nn.Linear(EQUALISED, width) for _ in OPTICS) if optics else nn.ModuleList()
         self.canonical = nn.Linear(24, width)

@@ -32,7 +32,7 @@ from torch.nn.functional import adaptive_max_pool2d, conv2d, elu, max_pool2d, pa
 
 from ..data.demosaic import demosaic
 from .canonical import inverse, to_camera, to_linear
-from .param_net import SCALES, ParamNet, Ranges, small_start
+from .param_net import ParamNet, small_start
 
 FEATURES = 96
 """Channels of what both networks see: `features`."""
@@ -235,8 +235,7 @@ class Direction(nn.Module):
 
     Args:
         width: Channels, even, 2 or more.
-        ranges: A key of `SCALES`.
-        optics, dropped, all_dropped: See `ParamNet`.
+        told: Options of `ParamNet`.
 
     Raises:
         ValueError: A value out of range.
@@ -244,23 +243,11 @@ class Direction(nn.Module):
 
     form: Literal["raw", "inverse"]
 
-    def __init__(
-        self,
-        width: int = 64,
-        ranges: Ranges = "published",
-        *,
-        optics: bool = True,
-        dropped: float = 0.2,
-        all_dropped: float = 0.1,
-    ) -> None:
+    def __init__(self, width: int = 64, **told: Any) -> None:
         super().__init__()
         if width < 2 or width % 2:
             raise ValueError(f"width is {width}: it is an even number of channels, 2 or more")
-        if ranges not in SCALES:
-            raise ValueError(f"ranges is {ranges!r}: it is one of {', '.join(SCALES)}")
-        if not (0 <= dropped < 1 and 0 <= all_dropped < 1):
-            raise ValueError(f"dropped {dropped:g} and all_dropped {all_dropped:g} are rates, 0 or more and below 1")
-        self.told = ParamNet(width, ranges, optics=optics, dropped=dropped, all_dropped=all_dropped)
+        self.told = ParamNet(width, **told)
         self.local, self.whole = LocalNet(width), GlobalNet(width)
 
     def vector(self, optics: Tensor, gains: Tensor, matrix: Tensor) -> Tensor:
@@ -274,8 +261,8 @@ class ForwardISP(Direction):
 
     form = "raw"
 
-    def __init__(self, *values: Any, **options: Any) -> None:
-        super().__init__(*values, **options)
+    def __init__(self, width: int = 64, **told: Any) -> None:
+        super().__init__(width, **told)
         demosaic(torch.zeros(1, 4, 2, 2))  # whose numbers are made once, but not while a graph is traced
         features(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
         mapped(torch.zeros(1, 3, 2, 2), torch.zeros(1, 39))
@@ -323,9 +310,9 @@ class BothISPs(nn.Module):
 
     form = "cycle"
 
-    def __init__(self, width: int = 64, ranges: Ranges = "published", **options: Any) -> None:
+    def __init__(self, width: int = 64, **told: Any) -> None:
         super().__init__()
-        self.back, self.forth = InverseISP(width, ranges, **options), ForwardISP(width, ranges, **options)
+        self.back, self.forth = InverseISP(width, **told), ForwardISP(width, **told)
 
 
 def make_paramisp(form: str = "raw", **options: Any) -> nn.Module:
