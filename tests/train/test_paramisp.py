@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -306,3 +308,16 @@ def test_attention_is_the_same_in_training_and_in_use(made: Make):
     optics, gains, matrix = told(2)
     used = network(seen, gains, matrix, optics)
     torch.testing.assert_close(network.train()(seen, gains, matrix, optics), used, atol=1e-6, rtol=1e-6)
+
+
+def test_what_was_looked_at_first_can_be_trained_then():
+    """In a process of its own, as a run begins: it is measured before the first step, in inference mode."""
+    code = (
+        "import torch; from ispeed.train.models import make_module, make_network\n"
+        "module = make_module(make_network('paramisp', form='inverse', width=2))\n"
+        "given = torch.rand(1, 3, 8, 8), torch.ones(1, 3), torch.eye(3)[None], torch.ones(1, 5)\n"
+        "with torch.inference_mode(): module.eval()(*given)\n"
+        "module.train()(*given).mean().backward()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

@@ -23,7 +23,6 @@ What differs from the release:
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -50,6 +49,19 @@ _SOFT = 1e-3
 """Added before a power is taken, so that dark colours have slopes that can be followed."""
 
 
+def _each_colour(values: list[float]) -> Tensor:
+    return torch.tensor(values).repeat_interleave(3)[None, :, None, None]
+
+
+_CENTRES = _each_colour([k / (bins - 1) for bins in BINS for k in range(bins)])
+_PER_BIN = _each_colour([float(bins - 1) for bins in BINS for _ in range(bins)])
+"""Of all bins, and one divided by their distance: [1, 84, 1, 1], each for three colours."""
+
+_COLOURS = torch.zeros(1, 3, 10).index_put((torch.tensor(0), torch.arange(3), torch.tensor([3, 6, 8])), torch.ones(3))
+_ONE = torch.eye(10)[9].reshape(1, 1, 10)
+"""Of the products in `mapped`: where the colours themselves are, and the 1."""
+
+
 def features(picture: Tensor, overexposed: Tensor) -> Tensor:
     """What both networks see: float [B, 3, H, W] and a mask of its shape to [B, 96, H, W]: the colours, their slopes
     across and down, soft histograms of 4, 8 and 16 bins, and the mask."""
@@ -58,24 +70,8 @@ def features(picture: Tensor, overexposed: Tensor) -> Tensor:
     slopes = conv2d(pad(picture, (1, 1, 1, 1), mode="replicate"), kernels, groups=3)
     # one chain of operations for all bins: runtimes fuse it, and choke on one for each
     many = picture.repeat(1, sum(BINS), 1, 1)
-    bins = torch.relu(1 - (many - _centres().to(many)).abs() * _per_bin().to(many))
+    bins = torch.relu(1 - (many - _CENTRES.to(many)).abs() * _PER_BIN.to(many))
     return torch.cat([picture, slopes, bins, overexposed], 1)
-
-
-@cache
-def _centres() -> Tensor:
-    """Of the bins, [1, 84, 1, 1]: each for three colours."""
-    return _each_colour([k / (bins - 1) for bins in BINS for k in range(bins)])
-
-
-@cache
-def _per_bin() -> Tensor:
-    """One divided by the distance of the bins, likewise."""
-    return _each_colour([float(bins - 1) for bins in BINS for _ in range(bins)])
-
-
-def _each_colour(values: list[float]) -> Tensor:
-    return torch.tensor(values).repeat_interleave(3)[None, :, None, None]
 
 
 def overexposure(picture: Tensor) -> Tensor:
@@ -181,26 +177,11 @@ def mapped(picture: Tensor, values: Tensor) -> Tensor:
     """
     log_gamma, start, log_width = values[:, 30:].reshape(-1, 3, 3).unbind(2)
     gamma, start, width = log_gamma.exp(), start.abs(), log_width.exp()
-    weights = values[:, :30].reshape(-1, 3, 10) + _added().to(values)
-    weights = weights * width[:, :, None] + _constant().to(values) * start[:, :, None]
+    weights = values[:, :30].reshape(-1, 3, 10) + _COLOURS.to(values)
+    weights = weights * width[:, :, None] + _ONE.to(values) * start[:, :, None]
     r, g, b = picture.unbind(1)
     products = torch.stack([r * r, r * g, r * b, r, g * g, g * b, g, b * b, b, torch.ones_like(r)], 1)
     return _stretched((weights @ products.flatten(2)).view_as(picture), gamma, start, width)
-
-
-@cache
-def _added() -> Tensor:
-    """Weights of the colours themselves, [1, 3, 10]."""
-    weights = torch.zeros(1, 3, 10)
-    for colour, place in enumerate((3, 6, 8)):
-        weights[0, colour, place] = 1.0
-    return weights
-
-
-@cache
-def _constant() -> Tensor:
-    """Where the weight of 1 is, [1, 1, 10]."""
-    return torch.eye(10)[9].reshape(1, 1, 10)
 
 
 def extended_gamma(x: Tensor, gamma: Tensor, start: Tensor, width: Tensor) -> Tensor:
@@ -264,8 +245,6 @@ class ForwardISP(Direction):
     def __init__(self, width: int = 64, **told: Any) -> None:
         super().__init__(width, **told)
         demosaic(torch.zeros(1, 4, 2, 2))  # whose numbers are made once, but not while a graph is traced
-        features(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
-        mapped(torch.zeros(1, 3, 2, 2), torch.zeros(1, 39))
 
     def forward(self, planes: Tensor, gains: Tensor, matrix: Tensor, optics: Tensor) -> Tensor:
         """Develop planes.
