@@ -1,12 +1,13 @@
 """What ParamISP's two directions are good for together, measured on cameras of which all is known.
 
-    python docs/examples/steered.py transfer --network runs/paramisp/both/last.pt
+    python docs/examples/steered.py transfer --network INVERSE.pt --forward FORWARD.pt
         pictures of one camera as another one would have made them
-    python docs/examples/steered.py hdr --network runs/paramisp/inverse/last.pt
+    python docs/examples/steered.py hdr --network INVERSE.pt
         light from one picture: what a bracket of exposures would have to measure
 
-Both take photographs that no recipe trains on, and print how close they come to the truth beside what a plain way comes
-to. `-o FOLDER` keeps the pictures.
+The networks are those of configs/train/paramisp.yaml, stages inverse and forward. Both examples take photographs that
+no recipe trains on, and print how close they come to the truth beside what a plain way comes to. `-o FOLDER` keeps the
+pictures.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from ispeed.train.data.photos import find_photos, read_photo
 from ispeed.train.data.profile import CameraProfile, read_profile
 from ispeed.train.evaluation.frames import generator, middle, to_picture, to_tensor
 from ispeed.train.models import BothISPs, InverseISP
-from ispeed.train.models.canonical import mixed, to_camera, unshown
+from ispeed.train.models.canonical import mixed, sampled, to_camera, unshown
 from ispeed.train.models.param_net import OPTICS
+from ispeed.train.models.paramisp import ForwardISP
 
 LOWEST = 1e-3
 """Of light, below which noise is all there is: logarithms begin there."""
@@ -44,6 +46,13 @@ class Told(NamedTuple):
     gains: Tensor
     matrix: Tensor
     optics: Tensor
+
+
+class Networks(NamedTuple):
+    """Pictures to light, and frames to pictures if there is one for that."""
+
+    back: InverseISP
+    forth: ForwardISP | None
 
 
 def told(profile: CameraProfile, shot: Shot) -> Told:
@@ -65,7 +74,7 @@ def light_of(network: InverseISP, picture: Tensor, camera: Told) -> Tensor:
 
 
 def transfer(
-    network: BothISPs, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any
+    networks: Networks, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any
 ) -> dict[str, float]:
     """One photograph from the first camera to the second, both at settings of their own."""
     shots = [draw_shot(camera, generator(1, number, k)) for k, camera in enumerate(cameras)]
@@ -73,15 +82,17 @@ def transfer(
     light = shots[0].light * linear_from_srgb(photo)
     here, there = (looked(light, camera, shot)[None] for camera, shot in zip(cameras, shots, strict=True))
     source, target = (told(camera, shot) for camera, shot in zip(cameras, shots, strict=True))
-    linear = light_of(network.back, here, source)
+    linear = light_of(networks.back, here, source)
     colours = to_camera(linear, target.gains, target.matrix).clamp(0.0, 1.0)
-    planes = torch.stack([colours[:, c, y::2, x::2] for c, y, x in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1))], 1)
-    given = network.forth(planes, *target).clamp(0.0, 1.0)
+    planes = sampled(colours)
+    if networks.forth is None:
+        raise SystemExit("transfer needs both directions: name a forward network by --forward")
+    given = networks.forth(planes, *target).clamp(0.0, 1.0)
     keep({"first": here, "second": there, "made": given})
     return {"as it is": db(here - there), "ParamISP": db(given - there)}
 
 
-def hdr(network: InverseISP, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any) -> dict[str, float]:
+def hdr(networks: Networks, photo: Tensor, cameras: list[CameraProfile], number: int, keep: Any) -> dict[str, float]:
     """Light of one picture, compared by its logarithm, as eyes and tone mapping do."""
     camera, shot = cameras[0], draw_shot(cameras[0], generator(1, number, 0))
     sample = take(photo, camera, shot, None, "RGGB")
@@ -90,7 +101,7 @@ def hdr(network: InverseISP, photo: Tensor, cameras: list[CameraProfile], number
     found = {
         "sRGB curve undone": linear_from_srgb(picture),
         "canonical": unshown(picture),
-        "ParamISP": light_of(network, picture, told(camera, shot)),
+        "ParamISP": light_of(networks.back, picture, told(camera, shot)),
     }
     keep({"picture": picture, **{name: logarithm(light) for name, light in found.items()}, "truth": logarithm(truth)})
     return {name: db(logarithm(light) - logarithm(truth)) for name, light in found.items()}
@@ -105,7 +116,8 @@ def main() -> int:
     """Runs an example on all photographs and prints the means."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("example", choices=("transfer", "hdr"))
-    parser.add_argument("--network", type=Path, required=True, help="checkpoint of the form cycle (hdr: or inverse)")
+    parser.add_argument("--network", type=Path, required=True, help="checkpoint of the form inverse or cycle")
+    parser.add_argument("--forward", type=Path, help="checkpoint of the form raw, for transfer")
     parser.add_argument("--photos", type=Path, default=Path("data/photos/val"), help="folder of photographs")
     parser.add_argument(
         "--cameras", type=Path, nargs=2, default=[Path("configs/cameras/track.yaml"), Path("configs/cameras/lab.yaml")]
@@ -113,18 +125,17 @@ def main() -> int:
     parser.add_argument("--crop", type=int, default=384, help="edge of the pictures in pixels")
     parser.add_argument("-o", "--output", type=Path, help="folder for the pictures")
     args = parser.parse_args()
-    network = load_checkpoint(args.network).network
-    both = isinstance(network, BothISPs)
-    if args.example == "transfer" and not both:
-        parser.error("transfer needs both directions: give a checkpoint of the form cycle")
+    network = load_checkpoint(args.network).network.eval()
+    networks = Networks(network.back, network.forth) if isinstance(network, BothISPs) else Networks(network, None)
+    if args.forward:
+        networks = networks._replace(forth=load_checkpoint(args.forward).network.eval())
     cameras = [read_profile(path) for path in args.cameras]
     run: Callable[..., dict[str, float]] = transfer if args.example == "transfer" else hdr
-    used: Any = network.back if both and args.example == "hdr" else network
     rows = []
     for number, file in enumerate(find_photos(args.photos)):
         photo = to_tensor(middle(read_photo(file.path), args.crop, str(file.path)))[0]
         with torch.inference_mode():
-            rows.append(run(used.eval(), photo, cameras, number, keeper(args.output, Path(file.name).stem)))
+            rows.append(run(networks, photo, cameras, number, keeper(args.output, Path(file.name).stem)))
     means = {name: round(float(np.mean([row[name] for row in rows])), 2) for name in rows[0]}
     sys.stdout.write(json.dumps({"example": args.example, "pictures": len(rows), "psnr_db": means}) + "\n")
     return 0
