@@ -301,7 +301,7 @@ def test_samples_are_what_training_takes(noise: str):
         "gains": (2, 3),
         "target": (2, 3, 34, 34),
         "matrix": (2, 3, 3),
-        "camera": (2, 2),
+        "camera": (2, 5),
     }
     assert {values.dtype for values in samples.values()} == {torch.float32}
     assert samples["planes"].max() <= 1

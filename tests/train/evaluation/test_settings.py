@@ -20,8 +20,8 @@ def test_those_that_ship_are_read(path: Path):
     assert all(each.name for each in config.sets)
 
 
-def test_five_ship():
-    assert [path.stem for path in CONFIGS] == ["charts", "misisp", "photos", "quick", "rhid"]
+def test_what_ships():
+    assert [path.stem for path in CONFIGS] == ["charts", "deblur", "misisp", "paramisp", "photos", "quick", "rhid"]
 
 
 def test_settings_are_changed_by_name(write_config):
