@@ -31,6 +31,7 @@ import PIL.ExifTags
 import PIL.Image
 
 from ...engines.errors import UserError, reason
+from .profile import EXPOSURES_US, F_NUMBERS, FOCAL_LENGTHS_MM, ISOS
 
 
 class Told(NamedTuple):
@@ -75,10 +76,10 @@ WRITES_LIST = "exiftool -json -n -r . > exif.json"
 """The command line for a list of all files."""
 
 QUANTITIES = {
-    "exposure_us": _Quantity(("ExposureTime",), 1e-9, 3600.0, " s", scale=1e6),
-    "iso": _Quantity(("ISO", "PhotographicSensitivity", "ISOSpeedRatings"), 1.0, 1e7),
-    "f_number": _Quantity(("FNumber",), 0.5, 128.0, lens=True),
-    "focal_length_mm": _Quantity(("FocalLength",), 0.5, 5000.0, " mm", lens=True),
+    "exposure_us": _Quantity(("ExposureTime",), EXPOSURES_US[0] / 1e6, EXPOSURES_US[1] / 1e6, " s", scale=1e6),
+    "iso": _Quantity(("ISO", "PhotographicSensitivity", "ISOSpeedRatings"), *ISOS),
+    "f_number": _Quantity(("FNumber",), *F_NUMBERS, lens=True),
+    "focal_length_mm": _Quantity(("FocalLength",), *FOCAL_LENGTHS_MM, " mm", lens=True),
 }
 """What is read, by the attribute of `Exif`."""
 

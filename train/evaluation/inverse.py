@@ -18,10 +18,9 @@ from ..checkpoint import Checkpoint
 from ..metrics.pictures import psnr
 from ..models import BothISPs, ForwardModule, InverseISP, InverseModule
 from ..models.canonical import sampled, shown, to_camera, to_linear, unshown
+from ..models.param_modules import CYCLE_STEPS, PICTURE_STEPS
 from .frames import Frame, Matrix, to_tensor
 from .meters import Measures
-
-PICTURE_STEPS, FRAME_STEPS = 2**8 - 1, 2**14 - 1
 
 
 class Told(NamedTuple):
@@ -90,5 +89,5 @@ def measured_back(inverter: Inverter, frame: Frame, matrix: Matrix | None) -> Me
     picture = inverter.picture(wanted, told)
     if picture is not None:
         again = inverter.planes((picture * PICTURE_STEPS).round() / PICTURE_STEPS, told)
-        row["cycle_psnr"] = psnr((again * FRAME_STEPS).round() / FRAME_STEPS, wanted)
+        row["cycle_psnr"] = psnr((again * CYCLE_STEPS).round() / CYCLE_STEPS, wanted)
     return row
