@@ -23,11 +23,11 @@ from ispeed.train.models.paramisp import (
     FEATURES,
     BothISPs,
     Direction,
+    Features,
     ForwardISP,
     InverseISP,
+    Mapped,
     extended_gamma,
-    features,
-    mapped,
     overexposure,
 )
 
@@ -74,7 +74,7 @@ def slowly(picture: Array, mask: Array) -> Array:
 def test_features_against_one_place_after_the_other():
     picture = 1.6 * torch.rand(2, 3, 5, 7, dtype=torch.float64) - 0.3
     mask = torch.rand(2, 3, 5, 7, dtype=torch.float64)
-    given = features(picture, mask)
+    given = Features()(picture, mask)
     assert given.shape == (2, FEATURES, 5, 7)
     for each, one, over in zip(given, picture, mask, strict=True):
         np.testing.assert_allclose(each.numpy(), slowly(one.numpy(), over.numpy()), atol=2e-6, rtol=0)
@@ -84,12 +84,12 @@ def test_bins_of_a_histogram_sum_to_one_inside_of_the_limits():
     values = torch.linspace(0, 1, 60, dtype=torch.float64).view(1, 3, 4, 5)
     first = 9
     for bins in BINS:
-        of_bins = features(values, values)[:, first : first + 3 * bins].unflatten(1, (bins, 3))
+        of_bins = Features()(values, values)[:, first : first + 3 * bins].unflatten(1, (bins, 3))
         torch.testing.assert_close(of_bins.sum(1), torch.ones_like(values), atol=2e-6, rtol=0)
         assert ((of_bins > 0).sum(1) <= 2).all()
         first += 3 * bins
     assert first + 3 == FEATURES
-    beyond = features(values + 1.5, values)[:, 9 : FEATURES - 3]
+    beyond = Features()(values + 1.5, values)[:, 9 : FEATURES - 3]
     assert not beyond.any()
 
 
@@ -160,7 +160,7 @@ def test_a_stage_by_hand():
     chance = np.random.default_rng(4)
     picture, values = chance.uniform(0.2, 0.9, (2, 3, 4, 5)), chance.uniform(-0.05, 0.15, (2, 39))
     values[:, 31::3] = -0.4  # the start, of which only the size counts
-    given = mapped(torch.tensor(picture), torch.tensor(values)).numpy()
+    given = Mapped()(torch.tensor(picture), torch.tensor(values)).numpy()
     for frame, y, x in np.ndindex(2, 4, 5):
         v, colours = [*picture[frame, :, y, x], 1.0], []
         products = [v[i] * v[j] for i in range(4) for j in range(i, 4)]
@@ -170,7 +170,7 @@ def test_a_stage_by_hand():
             colours.append(published_curve(added, math.exp(log_gamma), abs(start), math.exp(log_width)))
         np.testing.assert_allclose(given[frame, :, y, x], colours, atol=2e-3)
     still = np.zeros((2, 39))
-    np.testing.assert_allclose(mapped(torch.tensor(picture), torch.tensor(still)).numpy(), picture, atol=1e-9)
+    np.testing.assert_allclose(Mapped()(torch.tensor(picture), torch.tensor(still)).numpy(), picture, atol=1e-9)
 
 
 # ---- the networks ------------------------------------------------------------------------------------------

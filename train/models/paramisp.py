@@ -34,7 +34,7 @@ from .canonical import inverse, to_camera, to_linear
 from .param_net import ParamNet, small_start
 
 FEATURES = 96
-"""Channels of what both networks see: `features`."""
+"""Channels of what both networks see."""
 
 BINS = (4, 8, 16)
 """Of the soft histograms."""
@@ -49,29 +49,37 @@ _SOFT = 1e-3
 """Added before a power is taken, so that dark colours have slopes that can be followed."""
 
 
+class Features(nn.Module):
+    """What both networks see: the colours, their slopes across and down, soft histograms of `BINS`, and a mask."""
+
+    kernels: Tensor
+    centres: Tensor
+    per_bin: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+        centres = [k / (bins - 1) for bins in BINS for k in range(bins)]
+        per_bin = [float(bins - 1) for bins in BINS for _ in range(bins)]  # one divided by their distance
+        # buffers, so that they are where the network is
+        self.register_buffer("kernels", torch.stack([sobel, sobel.T])[:, None].repeat(3, 1, 1, 1), persistent=False)
+        self.register_buffer("centres", _each_colour(centres), persistent=False)
+        self.register_buffer("per_bin", _each_colour(per_bin), persistent=False)
+
+    def forward(self, picture: Tensor, overexposed: Tensor) -> Tensor:
+        """float [B, 3, H, W] and a mask of its shape to [B, 96, H, W]."""
+        padded = pad(picture, (1, 1, 1, 1), mode="replicate")
+        slopes = conv2d(padded, self.kernels.to(picture.dtype), groups=3)
+        # one chain of operations for all bins: runtimes fuse it, and choke on one for each
+        many = picture.repeat(1, sum(BINS), 1, 1)
+        centres, per_bin = self.centres.to(picture.dtype), self.per_bin.to(picture.dtype)
+        bins = torch.relu(1 - (many - centres).abs() * per_bin)
+        return torch.cat([picture, slopes, bins, overexposed], 1)
+
+
 def _each_colour(values: list[float]) -> Tensor:
+    """[1, 3 N, 1, 1] of N values, each for three colours."""
     return torch.tensor(values).repeat_interleave(3)[None, :, None, None]
-
-
-_CENTRES = _each_colour([k / (bins - 1) for bins in BINS for k in range(bins)])
-_PER_BIN = _each_colour([float(bins - 1) for bins in BINS for _ in range(bins)])
-"""Of all bins, and one divided by their distance: [1, 84, 1, 1], each for three colours."""
-
-_COLOURS = torch.zeros(1, 3, 10).index_put((torch.tensor(0), torch.arange(3), torch.tensor([3, 6, 8])), torch.ones(3))
-_ONE = torch.eye(10)[9].reshape(1, 1, 10)
-"""Of the products in `mapped`: where the colours themselves are, and the 1."""
-
-
-def features(picture: Tensor, overexposed: Tensor) -> Tensor:
-    """What both networks see: float [B, 3, H, W] and a mask of its shape to [B, 96, H, W]: the colours, their slopes
-    across and down, soft histograms of 4, 8 and 16 bins, and the mask."""
-    sobel = picture.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
-    kernels = torch.stack([sobel, sobel.T])[:, None].repeat(3, 1, 1, 1)
-    slopes = conv2d(pad(picture, (1, 1, 1, 1), mode="replicate"), kernels, groups=3)
-    # one chain of operations for all bins: runtimes fuse it, and choke on one for each
-    many = picture.repeat(1, sum(BINS), 1, 1)
-    bins = torch.relu(1 - (many - _CENTRES.to(many)).abs() * _PER_BIN.to(many))
-    return torch.cat([picture, slopes, bins, overexposed], 1)
 
 
 def overexposure(picture: Tensor) -> Tensor:
@@ -107,6 +115,7 @@ class LocalNet(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        self.features = Features()
         self.head, self.told = nn.Conv2d(FEATURES, width, 3), nn.Linear(width, width)
         self.blocks = nn.ModuleList(nn.Sequential(_Block(width), _Block(width)) for _ in range(5))
         self.down = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(2))
@@ -116,7 +125,7 @@ class LocalNet(nn.Module):
 
     def forward(self, picture: Tensor, overexposed: Tensor, vector: Tensor) -> Tensor:
         """float [B, 3, H, W], H and W multiples of 4, and ParamNet's vector, to a picture of the same shape."""
-        seen = pad(features(picture, overexposed), (1, 1, 1, 1), mode="replicate")
+        seen = pad(self.features(picture, overexposed), (1, 1, 1, 1), mode="replicate")
         x = self.head(seen) + self.told(vector)[:, :, None, None]
         first = self.blocks[0](x)
         second = self.blocks[1](self.down[0](first))
@@ -136,6 +145,7 @@ class GlobalNet(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         channels = (FEATURES, width, width)
+        self.features, self.mapped = Features(), Mapped()
         self.see = nn.ModuleList(nn.Conv2d(seen, width, 3, stride=2, padding=1) for seen in channels)
         self.told, self.stage = nn.Linear(width, width), nn.Linear(STAGES, width)
         self.mix = nn.Sequential(nn.Linear(width, width), nn.ELU(), nn.Linear(width, width), nn.ELU())
@@ -146,7 +156,7 @@ class GlobalNet(nn.Module):
 
     def forward(self, picture: Tensor, overexposed: Tensor, vector: Tensor) -> Tensor:
         """float [B, 3, H, W] and ParamNet's vector, to a picture of the same shape."""
-        x = features(picture, overexposed)
+        x = self.features(picture, overexposed)
         for k, layer in enumerate(self.see):
             x = elu(layer(x))
             if k:  # sizes may be odd: a margin that is never the largest. Of one pixel ceil_mode leaves OpenVINO none.
@@ -160,28 +170,42 @@ class GlobalNet(nn.Module):
         for k, layer in enumerate(self.set):
             stage = self.stage.weight[:, k] + self.stage.bias  # what it makes of the number of the stage, one-hot
             values = elu(layer(self.mix(seen + elu(stage))))
-            picture = mapped(picture, values)
+            picture = self.mapped(picture, values)
         return picture
 
 
-def mapped(picture: Tensor, values: Tensor) -> Tensor:
+class Mapped(nn.Module):
     """One stage of GlobalNet: what a polynomial gives is added, and a curve follows for each colour (`extended_gamma`).
 
     Width and start of the curve are worked into the polynomial, so that few numbers meet each pixel: OpenVINO makes one
     loop of all of it.
-
-    Args:
-        picture: [B, 3, H, W].
-        values: [B, 39]: three times the weights of the products of two of R, G, B and 1, and for each colour the
-            logarithm of gamma, the start, and the logarithm of the width.
     """
-    log_gamma, start, log_width = values[:, 30:].reshape(-1, 3, 3).unbind(2)
-    gamma, start, width = log_gamma.exp(), start.abs(), log_width.exp()
-    weights = values[:, :30].reshape(-1, 3, 10) + _COLOURS.to(values)
-    weights = weights * width[:, :, None] + _ONE.to(values) * start[:, :, None]
-    r, g, b = picture.unbind(1)
-    products = torch.stack([r * r, r * g, r * b, r, g * g, g * b, g, b * b, b, torch.ones_like(r)], 1)
-    return _stretched((weights @ products.flatten(2)).view_as(picture), gamma, start, width)
+
+    colours: Tensor
+    one: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        places = torch.zeros(1, 3, 10)  # of the products: where the colours themselves are, and the 1
+        places[0, [0, 1, 2], [3, 6, 8]] = 1.0
+        self.register_buffer("colours", places, persistent=False)
+        self.register_buffer("one", torch.eye(10)[9].reshape(1, 1, 10), persistent=False)
+
+    def forward(self, picture: Tensor, values: Tensor) -> Tensor:
+        """A picture [B, 3, H, W] to another.
+
+        Args:
+            picture: Any values.
+            values: [B, 39]: three times the weights of the products of two of R, G, B and 1, and for each colour the
+                logarithm of gamma, the start, and the logarithm of the width.
+        """
+        log_gamma, start, log_width = values[:, 30:].reshape(-1, 3, 3).unbind(2)
+        gamma, start, width = log_gamma.exp(), start.abs(), log_width.exp()
+        weights = values[:, :30].reshape(-1, 3, 10) + self.colours.to(values.dtype)
+        weights = weights * width[:, :, None] + self.one.to(values.dtype) * start[:, :, None]
+        r, g, b = picture.unbind(1)
+        products = torch.stack([r * r, r * g, r * b, r, g * g, g * b, g, b * b, b, torch.ones_like(r)], 1)
+        return _stretched((weights @ products.flatten(2)).view_as(picture), gamma, start, width)
 
 
 def extended_gamma(x: Tensor, gamma: Tensor, start: Tensor, width: Tensor) -> Tensor:
