@@ -19,7 +19,7 @@ from .checkpoint import load_checkpoint
 from .curves import linear_from_srgb
 from .models import Output, form_of
 from .models.lwisp import LWISP
-from .vgg import VGG19, checked_state, load_layers, read_values
+from .vgg import VGG19, VGG19_TAPS, checked_state, load_layers, load_vgg19, read_values
 
 DEPTHS = {"conv2_2": 2, "conv3_1": 4, "conv4_2": 8}
 """Names to how much smaller than the picture the features are, each way."""
@@ -132,6 +132,24 @@ def load_features(path: Path | str, depths: Sequence[str] = tuple(DEPTHS)) -> Fe
     network = VGG19(depths)
     load_layers(network, checked_state(values, path, WHERE_FROM), path, WHERE_FROM)
     return FeatureMaps(network, depths)
+
+
+def load_encoder(path: Path | str, taps: Sequence[str] | None = None) -> nn.Module:
+    """What gives a list of features of a picture, for `losses.Perceptual`: the network in a file.
+
+    Args:
+        path: As of `load_features`.
+        taps: Where features are taken: of VGG-19 see `vgg.VGG`, None takes the end of each block; of a checkpoint keys
+            of `DEPTHS`, None takes all.
+
+    Raises:
+        UserError: The file cannot be read, or holds another network.
+        ValueError: No such taps.
+    """
+    values = read_values(Path(path), "the network for features", WHERE_FROM)
+    if isinstance(values, dict) and isinstance(values.get("model"), str):
+        return load_features(path, tuple(DEPTHS) if taps is None else taps).encoder
+    return load_vgg19(path, VGG19_TAPS if taps is None else taps)
 
 
 def _clean_encoder(path: Path, depths: Sequence[str]) -> CleanEncoder:

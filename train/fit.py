@@ -28,7 +28,7 @@ from .ema import WeightMean
 from .feed import Batch, Feed
 from .metrics import psnr
 from .models import BothISPs, Module, form_of, make_module, make_network
-from .objectives import Objective, make_objective, see
+from .objectives import Objective, make_objective, see, wanted
 from .report import Report, picture_row
 from .runs import RunFolder, code_version
 from .sources import Opened, SampleSet, open_sources
@@ -209,11 +209,12 @@ def validate(job: Job) -> float:
     for index in range(job.fabric.global_rank, len(job.held_out), job.fabric.world_size):
         sample = {name: tensor[None].to(job.fabric.device) for name, tensor in job.held_out[index].items()}
         picture = see(job.mean.module, job.core.takes, sample, job.config.model.output)
-        scores.append(psnr(picture.cpu(), sample[job.core.wants].cpu().clamp(0.0, 1.0)))
+        target = wanted(job.core, sample)
+        scores.append(psnr(picture.cpu(), target.cpu().clamp(0.0, 1.0)))
         if "input" in sample:
             given.append(psnr(sample["input"].cpu(), sample["target"].cpu()))
         if job.report and job.report.shows_pictures and len(rows) < _PICTURES and job.core.wants == "target":
-            rows.append(picture_row(sample, picture))
+            rows.append(picture_row(sample, picture, target))
     sums = [sum(scores), sum(given), len(scores)]
     summed = torch.tensor(sums, dtype=torch.float64, device=job.fabric.device)
     total, total_given, count = sum_over_processes(job.fabric, summed).tolist()
@@ -309,9 +310,9 @@ def _without_raw(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that weights must have in common: another camera has other gains, for which they may be trained on, and
-    what is dropped in training is no weight."""
-    shape = {name: value for name, value in options.items() if name not in ("dropped", "all_dropped")}
+    """Options that weights must have in common: another camera has other gains, for which they may be trained on, what
+    is dropped in training is no weight, and networks of several levels have those of all."""
+    shape = {name: value for name, value in options.items() if name not in ("dropped", "all_dropped", "level")}
     return shape | ({"noise": True} if "noise" in options else {})
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, max_pool2d, normalize
 
 from ..engines.errors import UserError
 from ..engines.inputs import CAMERA
@@ -47,6 +48,21 @@ def see(network: nn.Module, takes: tuple[str, ...], batch: Batch, output: str, *
     return shown((given[-1] if isinstance(given, tuple) else given).float(), batch["matrix"], output, leak=leak)
 
 
+def wanted(core: Module, batch: Batch) -> Tensor:
+    """What of a batch a module is to give, in the size in which it gives it: a network of several levels (`scale`)
+    learns pictures that are smaller by bicubic interpolation, as published."""
+    picture, scale = batch[core.wants], scale_of(core)
+    if scale == 1:
+        return picture
+    smaller = interpolate(picture, scale_factor=1 / scale, mode="bicubic", antialias=True)
+    return smaller.clamp(0.0, 1.0)
+
+
+def scale_of(core: Module) -> int:
+    """How much smaller than the frame its picture is, each way."""
+    return getattr(core.network, "scale", 1)
+
+
 def _called(network: nn.Module, takes: tuple[str, ...], batch: Batch) -> Any:
     seen = [batch[name] for name in takes]
     seen[0] = seen[0].contiguous(memory_format=torch.channels_last)
@@ -64,7 +80,9 @@ class Objective(nn.Module):
     def __init__(self, loss: nn.Module, core: Module) -> None:
         super().__init__()
         self.loss = loss
-        self._takes, self._wants, self._output = core.takes, core.wants, core.output
+        self._takes, self._output = core.takes, core.output
+        # no parts of the objective: their weights are the network's
+        self._wanted, self._scale = partial(wanted, core), scale_of(core)
 
     def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is made small, with its graph, and its parts without, for the log.
@@ -73,7 +91,11 @@ class Objective(nn.Module):
             network: The module that is trained, as Fabric wraps it.
             batch: Of `feed`.
         """
-        return self.loss(self._see(network, batch), batch[self._wants], batch.get("mask"))
+        return self.loss(self._see(network, batch), self._wanted(batch), self._mask(batch))
+
+    def _mask(self, batch: Batch) -> Tensor | None:
+        mask = batch.get("mask")
+        return mask if mask is None or self._scale == 1 else -max_pool2d(-mask, self._scale)  # all of it counts
 
     def _see(self, network: nn.Module, batch: Batch) -> Tensor:
         return see(network, self._takes, batch, self._output, leak=True)
@@ -132,7 +154,7 @@ class Distillation(Objective):
         picture = self._see(network, batch)
         with torch.no_grad(), self._autocast():
             model = see(self.teacher, self.teacher.takes, batch, self.teacher.output)
-        total, parts = self.loss(picture, batch["target"], batch.get("mask"))
+        total, parts = self.loss(picture, self._wanted(batch), self._mask(batch))
         imitation = {"teacher_pictures": (self._settings.pictures, (picture - model).abs().mean())}
         if self._settings.layers:
             distances = [self._distance(own.float(), taught.float()) for own, taught in self._pairs()]
@@ -222,6 +244,12 @@ def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int])
             f"distill.teacher: {settings.teacher} holds a network of the form {form}, and this one is of the form "
             f"{own}; give one of the form clean or {own}"
         )
+    module = make_module(checkpoint.network, checkpoint.output)
+    if scale_of(module) != scale_of(core):
+        raise UserError(
+            f"distill.teacher: {settings.teacher} gives pictures {scale_of(module)} times smaller than its frames, and "
+            f"this network {scale_of(core)} times; take one of the same level"
+        )
     multiple = NETWORKS[checkpoint.model].multiple
     for crop in crops:
         if crop % multiple or crop < 2 * multiple:
@@ -229,4 +257,4 @@ def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int])
                 f"distill.teacher: {checkpoint.model} takes crops in multiples of {multiple}, {2 * multiple} at least, "
                 f"and data.train has {crop}; change the crop"
             )
-    return make_module(checkpoint.network, checkpoint.output)
+    return module

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..engines.errors import UserError
 from .config import TrainConfig
@@ -90,12 +91,12 @@ class Report:
         return bar
 
 
-def picture_row(sample: Batch, shown: Tensor) -> Tensor:
+def picture_row(sample: Batch, shown: Tensor, target: Tensor) -> Tensor:
     """What the network saw, what it made of it, and what was wanted, side by side: [3, H, 3 W] in [0, 1].
 
     Args:
-        sample: Planes [1, 4, h, w] and gains [1, 3], or input [1, 3, 2h, 2w]; and target [1, 3, 2h, 2w].
-        shown: The network's picture, [1, 3, 2h, 2w].
+        sample: Planes [1, 4, h, w] and gains [1, 3], or input [1, 3, 2h, 2w].
+        shown, target: The network's picture and what it should be, [1, 3, 2h, 2w], or both smaller.
     """
     if "input" in sample:
         seen = sample["input"][0]
@@ -103,4 +104,5 @@ def picture_row(sample: Batch, shown: Tensor) -> Tensor:
         r, gr, gb, b = sample["planes"][0]
         rough = torch.stack([r, (gr + gb) / 2, b]) * sample["gains"][0][:, None, None]
         seen = rough.clamp(0, 1).pow(1 / 2.2).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    return torch.cat([seen, shown[0], sample["target"][0]], 2).float().cpu()
+    seen = interpolate(seen[None], shown.shape[2:], mode="nearest")[0]
+    return torch.cat([seen, shown[0], target[0]], 2).float().cpu()

@@ -3,7 +3,8 @@
 A recipe with `stages` has the settings of each stage under its name, in order, and beside `stages` what holds for all
 that train. A stage trains, or has `align`: pairs that are brought to lie on each other, as by isp-align; `pairs`: pairs
 that are made, to try a recipe on; or `invert`: raw frames of photographs, as by isp-invert. Texts may name `$run`, the
-folder of the whole run, in which each stage has a folder of its own, and the recipe's `variables`:
+folder of the whole run, in which each stage has a folder of its own, and the recipe's `variables`, which may name
+`$run` themselves:
 
     run: {name: misisp}
     variables: {pairs: data/paired/rhid}
@@ -89,15 +90,17 @@ _OTHERS: dict[str, type[Settings]] = {"align": _Align, "pairs": _Pairs, "invert"
 """What a stage may have that does not train, each with nothing beside it."""
 
 
+Value = str | int | float | None
+Names = dict[str, Value]
+"""Values of a recipe's variables."""
+
+
 class _Whole(Settings):
     """What of a recipe with stages holds for the whole run."""
 
     run: RunSettings = RunSettings()
-    variables: dict[str, str | int | float | None] = Field({})
+    variables: dict[str, Value] = Field({})
 
-
-Names = dict[str, str | None]
-"""Values of a recipe's variables."""
 
 _AS_ONE = ("loss", "options")
 """Settings that are mappings by themselves, with names that the user chooses: a stage that has its own has no other."""
@@ -131,13 +134,14 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
     """
     values = read_values(path, changes)
     whole = make_settings(_Whole, {"run": values["run"], "variables": values.pop("variables", {})}, _LISTED_BY)
-    if unknown := whole.variables.keys() - (read_yaml(path).get("variables") or {}).keys():
+    declared = read_yaml(path).get("variables") or {}
+    if unknown := whole.variables.keys() - declared.keys():
         raise UserError(
             f"{path} has no variable {', '.join(sorted(unknown))}{_known(whole.variables.keys() - unknown)}"
         )
     folder = whole.run.folder / whole.run.name
-    names = {name: None if value is None else str(value) for name, value in whole.variables.items()}
-    names = _changed(names, variables, path) | {"run": str(folder)}
+    names = _changed({name: _like(value, declared[name]) for name, value in whole.variables.items()}, variables, path)
+    names = {name: _in_run(value, folder) for name, value in names.items()} | {"run": str(folder)}
     stages = values.pop("stages", None)
     if stages is None:
         config = make_settings(TrainConfig, _filled(values, names), _LISTED_BY)
@@ -170,8 +174,24 @@ def _changed(names: Names, changes: Sequence[str], path: Path) -> Names:
         name, equals, value = change.partition("=")
         if not equals or name not in names:
             raise UserError(f"{change!r} sets no variable of {path}{_known(names)}")
-        names = names | {name: value}
+        names = names | {name: _number(name, value) if isinstance(names[name], int | float) else value}
     return names
+
+
+def _like(value: Value, declared: Value) -> Value:
+    """`value`, but a text where one was declared: a folder may be called 2024."""
+    return str(value) if isinstance(declared, str) and value is not None else value
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise UserError(f"the variable {name} is a number, not {value!r}") from error
+
+
+def _in_run(value: Value, folder: Path) -> Value:
+    return Template(value).safe_substitute(run=folder) if isinstance(value, str) else value
 
 
 def _known(names: Iterable[str]) -> str:
@@ -188,15 +208,16 @@ def _over(shared: Any, own: Any) -> Any:
 
 
 def _filled(values: Any, names: Names) -> Any:
-    """Nested values with variables put into the texts; what is nothing but a variable may be null."""
+    """Nested values with variables put into the texts; what is nothing but a variable may be null, or a number."""
     if isinstance(values, dict):
         return {key: _filled(value, names) for key, value in values.items()}
     if isinstance(values, list):
         return [_filled(value, names) for value in values]
     if not isinstance(values, str):
         return values
-    if any(value is None and values in (f"${name}", f"${{{name}}}") for name, value in names.items()):
-        return None
+    for name, value in names.items():
+        if not isinstance(value, str) and values in (f"${name}", f"${{{name}}}"):
+            return value
     try:
         return Template(values).substitute(names)
     except KeyError as error:

@@ -11,7 +11,8 @@ from torch.nn.functional import conv2d, max_pool2d
 
 from ispeed.engines import UserError
 from ispeed.train.checkpoint import Checkpoint, save_checkpoint
-from ispeed.train.features import DEPTHS, CleanEncoder, FeatureMaps, load_features
+from ispeed.train.features import DEPTHS, CleanEncoder, FeatureMaps, load_encoder, load_features
+from ispeed.train.losses import make_loss
 from ispeed.train.models import make_lwisp
 from ispeed.train.models.core import CleanModule, Output
 
@@ -93,6 +94,20 @@ def test_only_what_is_asked_for(tmp_path: Path, vgg_file: Path):
         assert all(torch.equal(features, whole(shown)[name]) for name, features in found.items())
         assert sum(p.numel() for p in some.parameters()) < sum(p.numel() for p in whole.parameters())
         some(shown[:, :, :8, :8])
+
+
+def test_both_look_for_the_perceptual_loss(tmp_path: Path, vgg_file: Path):
+    """Of VGG-19 the taps are those of its own layers; of a checkpoint the depths."""
+    a, b = picture(1, 3, 32, 32), picture(1, 3, 32, 32, seed=2)
+    ours = write(tmp_path)[0]
+    for path, taps in (vgg_file, ["relu1_2", "conv3_1"]), (ours, ["conv2_2"]), (ours, None):
+        see = load_encoder(path, taps)
+        squared = torch.stack([(x - y).square().mean() for x, y in zip(see(a), see(b), strict=True)]).mean()
+        loss = make_loss({"perceptual": {"file": str(path), "taps": taps, "distance": "mse"}})
+        torch.testing.assert_close(loss(a, b)[0], squared)
+    assert len(load_encoder(ours)(a)) == len(DEPTHS)
+    with pytest.raises(ValueError, match="depths are"):
+        load_encoder(ours, ["relu1_2"])
 
 
 @pytest.mark.parametrize("output", ["srgb", "linear"])

@@ -78,6 +78,21 @@ def test_variables_stand_for_texts(tmp_path: Path):
     assert stage.config.data.train[0].folder == Path("/b c/train")  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_variables_may_be_numbers_and_name_the_run(tmp_path: Path):
+    second = SECOND | {"loss": {"mse": "$weight", "l1": 1.0}, "model": {"weights": "$first"}}
+    path = both(
+        tmp_path, variables={"weight": 10, "first": "$run/first/last.pt"}, stages={"first": FIRST, "second": second}
+    )
+    for changes, told, weight in (([], [], 10), (["variables.weight=0.5"], [], 0.5), ([], ["weight=2"], 2)):
+        config = read_stages(path, changes, told)[1].config
+        assert isinstance(config, TrainConfig)
+        assert config.loss == {"mse": weight, "l1": 1.0}
+        assert config.model.weights == Path("runs/both/first/last.pt")
+    with pytest.raises(UserError, match="the variable weight is a number, not 'much'"):
+        read_stages(path, variables=["weight=much"])
+    assert read_stages(path, ["variables.first=2024"])[1].config.model.weights == Path("2024")  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_a_variable_may_be_null(tmp_path: Path):
     second = SECOND | {"model": {"weights": "$core"}}
     path = both(tmp_path, variables={"core": None}, stages={"first": FIRST, "second": second})

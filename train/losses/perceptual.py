@@ -26,8 +26,12 @@ def _l1(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().mean()
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"unit": _unit, "l1": _l1}
-"""Of features: squared, after those of each place have been brought to length 1; or absolute."""
+def _mse(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().mean()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"unit": _unit, "l1": _l1, "mse": _mse}
+"""Of features: squared, after those of each place have been brought to length 1; absolute; or squared."""
 
 
 class Perceptual(nn.Module):
@@ -35,7 +39,8 @@ class Perceptual(nn.Module):
 
     Args:
         encoder: Pictures [B, C, H, W] to a list of features [B, F, h, w]; it may run in autocast.
-        distance: "unit", that of LW-ISP's published training (an unweighted LPIPS), or "l1".
+        distance: "unit", that of LW-ISP's published training (an unweighted LPIPS), "l1", or "mse", that of the HDR
+            network's.
         weights: Of the features; None counts each as 1.
 
     Raises:
@@ -45,7 +50,7 @@ class Perceptual(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        distance: Literal["unit", "l1"] = "unit",
+        distance: Literal["unit", "l1", "mse"] = "unit",
         weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()

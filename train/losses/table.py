@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...engines.errors import UserError
-from ..features import load_features
-from ..vgg import VGG19_TAPS, load_vgg19
+from ..features import load_encoder, load_features
 from .amplitude import DEPTHS, Amplitude
 from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
 from .colour import BlurredColour, ColourAngle
@@ -18,16 +17,18 @@ from .ms_ssim import MsSsim
 from .perceptual import Perceptual
 from .phase import MaskedL1
 
+_SEE = "a checkpoint of the form clean, or of the weights of VGG-19"
+
 
 def _perceptual(
     file: str | None = None,
-    taps: Sequence[str] = VGG19_TAPS,
+    taps: Sequence[str] | None = None,
     distance: str = "unit",
     weights: Sequence[float] | None = None,
     *,
     encoder: nn.Module | None = None,
 ) -> nn.Module:
-    sees = _network(file, encoder, lambda path: load_vgg19(path, taps), "the weights of VGG-19")
+    sees = _network(file, encoder, lambda path: load_encoder(path, taps), _SEE)
     return Perceptual(sees, distance, weights)  # pyright: ignore[reportArgumentType]
 
 
@@ -41,8 +42,7 @@ def _amplitude(
     *,
     encoder: nn.Module | None = None,
 ) -> nn.Module:
-    of = "a checkpoint of the form clean, or of the weights of VGG-19"
-    sees = _network(file, encoder, lambda path: load_features(path, depths), of)
+    sees = _network(file, encoder, lambda path: load_features(path, depths), _SEE)
     return Amplitude(sees, filters, size, seed, at_once)
 
 

@@ -63,7 +63,7 @@ def test_options_reach_the_loss():
         ({"perceptual": {"encoder": 3, "file": "x"}}, "unknown: encoder; it takes weight, file, taps"),
         ({"ms_ssim": {"scales": 9}}, "give 1 to 5"),
         ({"perceptual": 0.1}, "perceptual: file is missing"),
-        ({"perceptual": {"file": "none.pth"}}, "cannot read the weights of VGG-19 none.pth"),
+        ({"perceptual": {"file": "none.pth"}}, "cannot read the network for features none.pth"),
         ({"perceptual": {"file": 3}}, "perceptual: "),
         ({"l3": 1, "l1": -1}, r"l3: there is no such loss.*; l1: weight is -1"),
     ],
