@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
     _add_max(_command(commands, "max", "the highest rate held without loss"))
     _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
-    _add_train(_command(commands, "train", "does training wait for its samples?"))
+    _add_train(_command(commands, "train", "does training wait for its samples, or what does a loss cost?"))
     return parser
 
 
@@ -145,6 +145,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--steps", type=_count, default=60, help="steps of a run, the first sixth not measured (default %(default)s)"
     )
     parser.add_argument("--repeat", type=_count, default=3, help="rounds over all models (default %(default)s)")
+    parser.add_argument(
+        "--without",
+        default=None,
+        metavar="LOSS",
+        help="measure instead what one of the recipe's losses costs: the same steps on one batch with it and without "
+        "it, in turn; the target: it makes a step longer by less than 15 %%",
+    )
     _add_out(parser)
 
 
@@ -275,9 +282,13 @@ def _engines(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from .loss_cost import run_loss_cost
     from .training import run_train
 
-    return run_train(options.recipe, options.set, options.model, options.steps, options.repeat, options.out)
+    asked = (options.recipe, options.set, options.model, options.steps, options.repeat)
+    if options.without is not None:
+        return run_loss_cost(*asked, options.without, options.out)
+    return run_train(*asked, options.out)
 
 
 _COMMANDS = {

@@ -50,18 +50,11 @@ def run_train(
     Raises:
         UserError: The recipe, its data or the number of steps is not usable, or torch is not installed.
     """
-    if steps < PARTS:
-        raise UserError(f"--steps {steps} is too few to measure anything: give {PARTS} or more")
     machine = describe()
     print(f"machine    {in_words(machine)}")
     with tempfile.TemporaryDirectory(prefix="ispeed-") as name:
         folder = Path(name)
-        if recipe is None:
-            (folder / "scenes.yaml").write_text(RECIPE)
-        configs = {
-            model: _config(recipe or folder / "scenes.yaml", changes, model, steps, folder)
-            for model in models or MODELS
-        }
+        configs = make_configs(recipe, changes, models, steps, folder)
         batch, workers = (next(iter(configs.values()))["data"][name] for name in ("batch", "workers"))
         print(f"recipe     {recipe or 'rendered scenes'}, batches of {batch}, {workers} workers;", end="")
         print(f" {steps} steps, the first {steps // PARTS} not measured, {repeats} rounds", flush=True)
@@ -86,6 +79,45 @@ def run_train(
     write_report(report, out)
     print("target     " + ("reached" if not waiting else "MISSED: " + "; ".join(waiting)))
     return 1 if waiting else 0
+
+
+def make_configs(
+    recipe: Path | None, changes: Sequence[str], models: Sequence[str], steps: int, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """The recipe of each model, as JSON values, short, and with what its runs leave in the folder.
+
+    Raises:
+        UserError: As `run_train`.
+    """
+    if steps < PARTS:
+        raise UserError(f"--steps {steps} is too few to measure anything: give {PARTS} or more")
+    if recipe is None:
+        recipe = folder / "scenes.yaml"
+        recipe.write_text(RECIPE)
+    return {model: _config(recipe, changes, model, steps, folder) for model in models or MODELS}
+
+
+def train_once(config: dict[str, Any], name: str, folder: Path, *, one_batch: bool) -> dict[str, Any]:
+    """A run in a process of its own, named so; what `train_run.measure` returns. Raises UserError as the run does."""
+    job = folder / "job.json"
+    run = config["run"] | {"name": name}
+    job.write_text(json.dumps({"config": config | {"run": run}, "fixed": one_batch}))
+    with HelperProcess("train_run", str(job)) as process:
+        answer = process.read()
+        process.wait()
+    if "refused" in answer:
+        raise UserError(answer["refused"])
+    return answer
+
+
+def about_runs(first: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What of a report tells how runs were made: the answer of one of them and its recipe."""
+    return {
+        "device": first["device"],
+        "threads": first["threads"],
+        **{name: config["data"][name] for name in ("batch", "workers")},
+        "precision": config["precision"],
+    }
 
 
 def _config(recipe: Path, changes: Sequence[str], model: str, steps: int, folder: Path) -> dict[str, Any]:
@@ -129,15 +161,8 @@ class _Result:
     def measure(self, folder: Path, number: int) -> None:
         """A run of either kind."""
         for kind, runs in self.runs.items():
-            run = self._config["run"] | {"name": f"{self.model}-{kind}-{number}"}
-            job = folder / "job.json"
-            job.write_text(json.dumps({"config": self._config | {"run": run}, "fixed": kind == "alone"}))
-            with HelperProcess("train_run", str(job)) as process:
-                answer = process.read()
-                process.wait()
-            if "refused" in answer:
-                raise UserError(answer["refused"])
-            runs.append(answer)
+            name = f"{self.model}-{kind}-{number}"
+            runs.append(train_once(self._config, name, folder, one_batch=kind == "alone"))
 
     def rate(self, kind: str) -> float:
         """Median samples per second."""
@@ -152,13 +177,9 @@ class _Result:
         return statistics.median(part[key] for run in self.runs[kind] for part in run["parts"])
 
     def to_json(self) -> dict[str, Any]:
-        first = self.runs["fed"][0]
         return {
             "model": self.model,
-            "device": first["device"],
-            "threads": first["threads"],
-            **{name: self._config["data"][name] for name in ("batch", "workers")},
-            "precision": self._config["precision"],
+            **about_runs(self.runs["fed"][0], self._config),
             "samples_per_s": self.rate("fed"),
             "samples_per_s_alone": self.rate("alone"),
             "ratio": round(self.rate("fed") / self.rate("alone"), 4),

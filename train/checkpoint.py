@@ -31,6 +31,9 @@ _OF_NOISE = "noise."
 
 _WITH_SUP = [name for name, variant in VARIANTS.items() if not variant.half_resolution]
 
+_NOT_WHOLE = ("paramisp", "hdrisp")
+"""Networks of whose weights a core does not hold all under their names."""
+
 _TEXTS = ("model", "output", "run", "data", "licence")
 
 
@@ -126,8 +129,8 @@ def _from_core(path: Path) -> Checkpoint:
     blocks = sum(name.split(".")[0].startswith("u") and name.endswith(".0.1.weight") for name in weights)
     shuffles = sum(node.op_type == "DepthToSpace" for node in graph.node)
     options: dict[str, Any] = {"sup": True} if info.model in _WITH_SUP and shuffles > blocks else {}
-    if info.model == "paramisp":
-        raise UserError(f"{path} is a core of paramisp, which is trained on from its checkpoint; give that")
+    if info.model in _NOT_WHOLE:
+        raise UserError(f"{path} is a core of {info.model}, which is trained on from its checkpoint; give that")
     if info.inputs != INPUTS:
         options["noise"] = level_of(constants)
     network = _network(path, info.model, options, weights)

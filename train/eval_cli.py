@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluation.run import Tuning
     from .evaluation.settings import EvalConfig
     from .metrics.lpips import Lpips
+    from .metrics.no_reference import Found
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,8 +26,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isp-eval",
         description="Measures the pictures that engines make: PSNR, SSIM, MS-SSIM and LPIPS against references, noise "
-        "in flat areas, colours of charts, sharpness of a slanted edge, flicker of a still scene. The classic engine "
-        "is always among them.",
+        "in flat areas, TMQI and colour histograms of HDR scenes, NIMA, MUSIQ and LIQE without references, colours of "
+        "charts, sharpness of a slanted edge, flicker of a still scene. The classic engine is always among them.",
         epilog="Exit codes: 0 done, 2 bad input.",
         allow_abbrev=False,
     )
@@ -35,8 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="ENGINE",
         help="what isp-stream --engine takes (lwisp, FILE.onnx, FILE.plan, FILE.pt2), a checkpoint of isp-train "
-        "(FILE.pt), cv2-ea (OpenCV's edge-aware demosaic), any of these and non-local means, as in classic+nlm:5,10, "
-        "or any of these and a network for pictures, as in classic+filter:FILE.pt (default: the models that ship)",
+        "(FILE.pt), cv2-ea (OpenCV's edge-aware demosaic), classic-curve (the classic engine and the best curve for "
+        "each set), any of these and non-local means, as in classic+nlm:5,10, or any of these and a network for "
+        "pictures, as in classic+filter:FILE.pt (default: the models that ship)",
     )
     parser.add_argument("--on", type=Path, metavar="FILE", help="what is measured (.yaml), as in configs/eval")
     add_settings(parser, " of that file", "sets.0.limit=4")
@@ -57,6 +59,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="measure LPIPS with this network (alexnet, vgg16)")
     parser.add_argument("--lpips-linear", type=Path, metavar="FILE", help="the linear layers that belong to it")
+    parser.add_argument(
+        "--no-reference",
+        metavar="NAMES",
+        help="of nima, musiq and liqe, with commas between: measure how good pictures look by themselves, through the "
+        "package pyiqa, as far as it and its weights are here; nothing is fetched, and what is missing is told",
+    )
+    parser.add_argument(
+        "--iqa-weights",
+        type=Path,
+        metavar="FOLDER",
+        help="the weights of these, in FOLDER or FOLDER/pyiqa under pyiqa's names, CLIP's in FOLDER/clip (default: "
+        "torch's folder of weights)",
+    )
     return parser
 
 
@@ -68,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("say what is measured by --on, such as configs/eval/quick.yaml")
     if (args.lpips is None) != (args.lpips_linear is None):
         parser.error("give --lpips and --lpips-linear together, or neither")
+    if args.iqa_weights is not None and args.no_reference is None:
+        parser.error("--iqa-weights says where --no-reference finds its weights; name measures there")
     if args.output is None and (args.pictures or args.force):
         parser.error("--pictures and --force say what becomes of the folder of -o; name one")
     return run("isp-eval", lambda: _eval(args))
@@ -84,7 +101,7 @@ def _eval(args: argparse.Namespace) -> None:
     if args.settings:
         sys.stdout.write("\n".join(describe_settings()) + "\n")
         return
-    config, lpips = read_config(args.on, args.set), _lpips(args)
+    config, lpips, found = read_config(args.on, args.set), _lpips(args), _no_reference(args)
     # all of them first: what is missing of the last is told before the others are measured
     sets = [(settings, open_set(settings, config.seed)) for settings in config.sets]
     with contextlib.ExitStack() as stack:
@@ -96,12 +113,17 @@ def _eval(args: argparse.Namespace) -> None:
             tuning = tune_nlm(config.tune, config.seed, tell=_tell)
             sys.stdout.write(f"best of {len(tuning.grid)} strengths on {tuning.frames} frames: {tuning.name}\n")
         developers = stack.enter_context(_opened(args, tuning))
-        keep = {"keep": folder.keep} if folder and args.pictures else {}
-        evaluation = Evaluation(developers, config.seed, lpips=lpips, quick=args.quick, tell=_tell, **keep)
+        keep: Any = {"keep": folder.keep} if folder and args.pictures else {}
+        quality = found.measures if found else {}
+        evaluation = Evaluation(
+            developers, config.seed, lpips=lpips, quality=quality, quick=args.quick, tell=_tell, **keep
+        )
         results = [evaluation.measure(*each) for each in sets]
         show(results)
         if folder is not None:
-            _write(folder, args, config, developers, tuning, results)
+            _write(folder, args, config, developers, tuning, results, found)
+    missing = found.lines() if found else ["NIMA, MUSIQ and LIQE were not measured: they need --no-reference"]
+    sys.stdout.write("".join(f"{line}\n" for line in missing))
     if lpips is None:
         sys.stdout.write("LPIPS was not measured: it needs --lpips and --lpips-linear, files of weights\n")
     if folder is not None:
@@ -137,6 +159,14 @@ def _lpips(args: argparse.Namespace) -> Lpips | None:
     return load_lpips(args.lpips, args.lpips_linear)
 
 
+def _no_reference(args: argparse.Namespace) -> Found | None:
+    if args.no_reference is None:
+        return None
+    from .metrics.no_reference import load_no_reference
+
+    return load_no_reference([name.strip() for name in args.no_reference.split(",")], args.iqa_weights)
+
+
 def _write(
     folder: Folder,
     args: argparse.Namespace,
@@ -144,6 +174,7 @@ def _write(
     developers: Sequence[Developer],
     tuning: Tuning | None,
     results: Sequence[Any],
+    found: Found | None,
 ) -> None:
     from dataclasses import asdict
 
@@ -159,6 +190,7 @@ def _write(
         "quick": args.quick,
         "engine_precision": args.engine_precision,
         "lpips": None if args.lpips is None else [args.lpips.name, args.lpips_linear.name],
+        "no_reference": None if found is None else {"weights": found.files, "not_measured": found.missing},
         "engines": {developer.label: developer.facts() for developer in developers},
         "tuning": None if tuning is None else asdict(tuning),
         "sets": [to_json(result) for result in results],

@@ -29,6 +29,7 @@ from ..engines.torch_gpu import PROGRAM_INFO
 from .checkpoint import Checkpoint
 from .filter import picture_multiple
 from .models import NETWORKS, BothISPs, CoreModule, Form, ForwardModule, PictureModule, form_of, make_module
+from .models.hdrisp import HdrISP
 
 OPSET = 17
 PICTURE_INFO = f"{PICTURES}.json"
@@ -44,13 +45,19 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
     """Write a core (.onnx) or a torch program (.pt2), as the suffix of `path` says. Returns what it says of itself.
 
     Raises:
-        UserError: Another suffix, a network that only teaches others, or the file cannot be written.
+        UserError: Another suffix, a network that only teaches others or that stands at a coarse level, or the file
+            cannot be written.
     """
     network = checkpoint.network.forth if isinstance(checkpoint.network, BothISPs) else checkpoint.network
     if (form := form_of(network)) == "inverse":
         raise UserError("a network of the form inverse makes frames of pictures: give it to isp-invert as it is")
     if form not in _EXPORTED:
         raise UserError(f"a network of the form {form} only helps to train others; export one of these")
+    if isinstance(network, HdrISP) and network.level:
+        raise UserError(
+            f"a network at level {network.level} gives pictures of 1/{network.scale} of the size, for training alone; "
+            "train on to level 0 and export that"
+        )
     known = NETWORKS[checkpoint.model]
     module = cast(Exported, make_module(network, checkpoint.output).eval())
     info = CoreInfo(
@@ -86,6 +93,8 @@ def _export_onnx(module: Exported, path: Path, info: CoreInfo) -> CoreInfo:
         # warns of constants that it does not fold, which `_fold` does
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        # instance norm has no mean of training to take: it is meant to take that of what it sees
+        warnings.filterwarnings("ignore", "ONNX export mode .* operator 'instance_norm'", UserWarning)
         # its check of shapes, and its constants, are the same for all sizes
         traced = torch.jit.TracerWarning  # pyright: ignore[reportPrivateImportUsage]
         warnings.filterwarnings("ignore", category=traced, module=r".*\.demosaic")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,9 @@ from ispeed.train.stages import read_stages
 
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
+STOPPED = "hdrisp-quick"
+"""The one that is stopped in the middle of its levels, and goes on."""
+
 LIMIT_S = 500
 """Two minutes on an idle machine of two cores; this one may have other things to do."""
 
@@ -44,7 +48,23 @@ class Runs:
     def _train(self, name: str) -> str:
         if teacher := _teacher_of(name):  # which was begun before
             self.of(teacher)
-        return self.call("train", str(CONFIGS / f"{name}.yaml"))
+        recipe = str(CONFIGS / f"{name}.yaml")
+        if name != STOPPED:
+            return self.call("train", recipe)
+        self._stop_in(recipe, self.folder / "runs" / name / "level2")
+        return self.call("train", recipe, "--resume")
+
+    def _stop_in(self, recipe: str, stage: Path) -> None:
+        """Train until a stage is under way."""
+        command = [sys.executable, "-c", "from ispeed.train.entry import train; raise SystemExit(train())", recipe]
+        with subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            until = time.monotonic() + LIMIT_S
+            metrics = stage / "metrics.jsonl"
+            while run.poll() is None and not (metrics.exists() and '"loss"' in metrics.read_text()):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            run.terminate()
+        assert (stage / "last.pt").exists(), "a run that is stopped leaves a checkpoint"
 
 
 def _trained(name: str) -> list[tuple[TrainConfig, Path]]:
@@ -55,7 +75,7 @@ def _trained(name: str) -> list[tuple[TrainConfig, Path]]:
 
 def _teacher_of(name: str) -> str:
     distill = _trained(name)[0][0].distill
-    return distill.teacher.parent.name if distill else ""
+    return distill.teacher.parts[1] if distill else ""  # runs/NAME/...
 
 
 @pytest.fixture(scope="module")

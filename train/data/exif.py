@@ -113,6 +113,17 @@ def read_exif(raw: Path, picture: Path, notes: Sequence[Told] = ()) -> Exif:
     return Exif(**{name: _value(QUANTITIES[name], *told) for name, told in found.items()})
 
 
+def picture_exposure_us(picture: Path) -> float | None:
+    """The exposure that the EXIF of a picture alone tells, in microseconds; None where it tells none.
+
+    Raises:
+        UserError: A value that no camera has, or a damaged file.
+    """
+    wanted = QUANTITIES["exposure_us"]
+    found = _look_up(iter([Told(str(picture), _of_picture(picture))]), {"exposure_us": wanted.names})
+    return _value(wanted, *found["exposure_us"]) if found else None
+
+
 def read_model(raw: Path, picture: Path, notes: Sequence[Told] = ()) -> tuple[str, str]:
     """Maker and model of the camera, "" where not known. Arguments and errors are those of `read_exif`."""
     found = _look_up(_places(raw, picture, notes), {"model": ("Model",), "make": ("Make",)})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ...engines.errors import UserError
-from . import camera_pairs, folder, rhid, sidd, ultraisp, zrr
+from . import camera_pairs, folder, hdr_pairs, rhid, sidd, ultraisp, zrr
 from .raw_pair import PairReader
 
 
@@ -23,6 +23,7 @@ _DATA_SETS = {
     "zrr": _DataSet(zrr.Zrr, zrr.how_to_get),
     "ultraisp": _DataSet(ultraisp.UltraIsp, ultraisp.how_to_get),
     "rhid": _DataSet(rhid.Rhid, rhid.how_to_get),
+    "hdrisp": _DataSet(hdr_pairs.HdrPairs, hdr_pairs.how_to_get),
     "sidd": _DataSet(sidd.Sidd, sidd.how_to_get),
     "folder": _DataSet(folder.PairFolder, folder.how_to_get),
     "exif": _DataSet(camera_pairs.CameraPairs, camera_pairs.how_to_get),

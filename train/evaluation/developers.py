@@ -4,6 +4,7 @@
     FILE.pt                                           a checkpoint of isp-train, exported to a core
     cv2-ea                                            OpenCV's edge-aware demosaic
     canonical                                         what ParamISP is built on, without learning (`steered`)
+    classic-curve                                     classic, then the best curve for each set (`curve`)
     X+nlm:H,HCOLOR                                    any of these, then OpenCV's non-local means
     X+filter:FILE.pt                                  any of these, then a network that isp-train fitted to pictures
 
@@ -35,8 +36,9 @@ from .frames import Frame, Matrix, Picture
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from .inverse import Inverter
+    from .settings import AnySet
 
-CLASSIC, EDGE_AWARE = "classic", "cv2-ea"
+CLASSIC, EDGE_AWARE, CURVE = "classic", "cv2-ea", "-curve"
 NLM, FILTER = "+nlm:", "+filter:"
 PLANS = (".plan", ".engine")
 
@@ -112,6 +114,10 @@ def make_developer(spec: str, precision: EnginePrecision = "fp32") -> Developer:
         return Denoised(make_developer(base, precision), cv2, *given)
     if spec == EDGE_AWARE:
         return EdgeAware()
+    if spec == CLASSIC + CURVE:
+        from .curve import CurveDeveloper
+
+        return CurveDeveloper(make_developer(CLASSIC, precision))
     if spec == "canonical":
         from .steered import CanonicalDeveloper
 
@@ -275,11 +281,16 @@ class EdgeAware:
         """See `Developer.close`; there is nothing to free."""
 
 
-class _Behind:
+class BehindDeveloper:
     """Something behind what makes the picture. See `Developer`."""
 
     def __init__(self, base: Developer, mark: str) -> None:
         self.label, self._base = base.label + mark, base
+
+    def fit(self, settings: AnySet, seed: int, most: int | None = None) -> None:
+        """See `curve.CurveDeveloper.fit`, if one is among what it is behind."""
+        if isinstance(self._base, BehindDeveloper):
+            self._base.fit(settings, seed, most)
 
     def prepare(self, frame: Frame, matrix: Matrix | None) -> None:
         """See `Developer.prepare`."""
@@ -290,7 +301,7 @@ class _Behind:
         self._base.close()
 
 
-class Denoised(_Behind):
+class Denoised(BehindDeveloper):
     """Non-local means behind something else (Buades et al. 2005, as OpenCV has it for pictures). See `Developer`.
 
     Args:
@@ -316,7 +327,7 @@ class Denoised(_Behind):
         }
 
 
-class Filtered(_Behind):
+class Filtered(BehindDeveloper):
     """A network of the form "rgb" behind something else, through torch in fp32. See `Developer`.
 
     Args:

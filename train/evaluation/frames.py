@@ -50,6 +50,9 @@ class Frame:
             0, as in samples of training.
         matrix: Camera RGB after white balance to linear sRGB, float32 [3, 3]; None is that of the set.
         samples: float32 [4, H/2, W/2], R, Gr, Gb, B of the frame, black 0, white 1; only of sets for inverse networks.
+        radiance: float32 [H, W, 3], linear sRGB, all of the scene's light, of which the frame holds a part; only of HDR
+            scenes.
+        light: How bright the scene is, in stops from the middle of its set, where that changes.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Frame:
     camera: tuple[float, ...] = (0.0,) * len(CAMERA)
     matrix: Matrix | None = None
     samples: Tensor | None = None
+    radiance: npt.NDArray[np.float32] | None = None
+    light: float = 0.0
 
 
 class FrameSet(Protocol):
@@ -102,8 +107,12 @@ def usable_gains(gains: npt.ArrayLike) -> Gains:
 
 def rendered(edge: int, *seed: int) -> Picture:
     """A rendered scene that no training has seen, as a picture [edge, edge, 3]."""
-    scene = render_scene(np.random.default_rng([_RENDERED, *seed]), edge, edge)
-    return np.rint(srgb_curve(scene) * 255).astype(np.uint8)
+    return np.rint(srgb_curve(rendered_light(edge, *seed)) * 255).astype(np.uint8)
+
+
+def rendered_light(edge: int, *seed: int) -> npt.NDArray[np.float32]:
+    """Its linear light, [edge, edge, 3]."""
+    return render_scene(np.random.default_rng([_RENDERED, *seed]), edge, edge)
 
 
 def middle(picture: Picture, edge: int, where: str) -> Picture:

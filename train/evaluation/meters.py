@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from ..metrics.chart import chart_score
 from ..metrics.edge import mtf50
-from ..metrics.flicker import FlickerMeter
+from ..metrics.flicker import ChangingLightMeter, Flicker, FlickerMeter
 from ..metrics.lpips import Lpips
+from ..metrics.no_reference import Quality
 from ..metrics.noise import flat_blocks, flat_noise
 from ..protocols import PROTOCOLS, Aligned, measured
 from .frames import Frame, Picture
-from .settings import AnySet, ChartSet, EdgeSet, FlickerSet
+from .settings import AnySet, ChartSet, EdgeSet, FlickerSet, HdrSet
 
 Measures = dict[str, float | None]
 
@@ -40,13 +41,16 @@ class Meter(Protocol):
         ...
 
 
-def make_meter(settings: AnySet, lpips: Lpips | None = None) -> Meter:
-    """What measures pictures of such a set."""
+def make_meter(settings: AnySet, lpips: Lpips | None = None, quality: Mapping[str, Quality] | None = None) -> Meter:
+    """What measures pictures of such a set; `lpips` and `quality`, by name, are measured besides where pictures are
+    scored."""
     if isinstance(settings, EdgeSet):
         return _Edge()
     if isinstance(settings, FlickerSet):
-        return _Flicker()
-    return _Chart() if isinstance(settings, ChartSet) else _Scores(settings.protocol, lpips)
+        return _ChangingLight() if settings.light_stops else _Flicker()
+    if isinstance(settings, ChartSet):
+        return _Chart()
+    return (_HdrScores if isinstance(settings, HdrSet) else _Scores)(settings.protocol, lpips, quality or {})
 
 
 def means(rows: Sequence[Measures]) -> Measures:
@@ -86,9 +90,9 @@ class _Each:
 class _Scores(_Each):
     """How close pictures are to their references, and the noise that is left where those are flat."""
 
-    def __init__(self, protocol: str, lpips: Lpips | None) -> None:
+    def __init__(self, protocol: str, lpips: Lpips | None, quality: Mapping[str, Quality]) -> None:
         super().__init__()
-        self._align, self._lpips = PROTOCOLS[protocol], lpips
+        self._align, self._lpips, self._quality = PROTOCOLS[protocol], lpips, quality
 
     def _measured(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
         if frame.reference is None:
@@ -98,7 +102,19 @@ class _Scores(_Each):
         row: Measures = {"psnr": score.psnr, "ssim": score.ssim, "ms_ssim": score.ms_ssim, "lpips": score.lpips}
         if pair.counts is not None:
             row["counted"] = score.counted
-        return {name: value for name, value in row.items() if value is not None} | self._noise(frame, pair)
+        row = {name: value for name, value in row.items() if value is not None}
+        return row | self._noise(frame, pair) | self._looks(frame, picture)
+
+    def _looks(self, frame: Frame, picture: Picture) -> Measures:
+        """By itself, without a reference."""
+        row: Measures = {}
+        for name, quality in self._quality.items():
+            try:
+                row[name] = quality(picture)
+            except ValueError as error:
+                self.notes.append(f"{frame.name}: {error}")
+                row[name] = None
+        return row
 
     def _noise(self, frame: Frame, pair: Aligned) -> Measures:
         try:
@@ -107,6 +123,15 @@ class _Scores(_Each):
             self.notes.append(f"{frame.name}: {error}")
             return {"noise_luma": None, "noise_chroma": None}
         return {"noise_luma": left.luma, "noise_chroma": left.chroma}
+
+
+class _HdrScores(_Scores):
+    """These, and what tells how a scene's range is shown."""
+
+    def _measured(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
+        from .hdr import measured_hdr
+
+        return super()._measured(frame, picture, guide) | measured_hdr(frame, picture)
 
 
 class _Chart(_Each):
@@ -161,12 +186,29 @@ class _Flicker:
 
     def result(self) -> Measures:
         """See `Meter.result`."""
+        return _flickering(self._meter.result())
+
+
+class _ChangingLight:
+    """What changes among frames of equal light, and jumps from one light to the next."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._meter = ChangingLightMeter()
+
+    def add(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
+        """See `Meter.add`: one picture has nothing by itself."""
+        self._meter.add(picture, frame.light)
+        return {}
+
+    def result(self) -> Measures:
+        """See `Meter.result`."""
         flicker = self._meter.result()
-        return {
-            "flicker_colour": flicker.colour,
-            "flicker_edges": flicker.edges,
-            "flicker_pixels": flicker.pixels,
-        }
+        return _flickering(flicker) | {"flicker_jump": flicker.jump}
+
+
+def _flickering(flicker: Flicker) -> Measures:
+    return {"flicker_colour": flicker.colour, "flicker_edges": flicker.edges, "flicker_pixels": flicker.pixels}
 
 
 def spread(rows: Sequence[Measures], name: str) -> float | None:

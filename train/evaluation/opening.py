@@ -35,7 +35,7 @@ from .frames import (
     to_tensor,
     usable_gains,
 )
-from .settings import AnySet, CamerasSet, ChartSet, EdgeSet, FlickerSet, PairsSet, PhotosSet, ScenesSet
+from .settings import AnySet, CamerasSet, ChartSet, EdgeSet, FlickerSet, HdrSet, PairsSet, PhotosSet, ScenesSet
 from .targets import ChartFrames, EdgeFrames, FlickerFrames
 
 T = TypeVar("T")
@@ -55,12 +55,18 @@ def open_set(settings: AnySet, seed: int) -> FrameSet:
         return EdgeFrames(settings, seed)
     if isinstance(settings, FlickerSet):
         return FlickerFrames(settings, seed)
+    if isinstance(settings, HdrSet):
+        from .hdr import HdrSceneFrames
+
+        return HdrSceneFrames(settings, seed)
     if isinstance(settings, CamerasSet):
         return KnownCameraFrames(settings, seed)
     return PairFrames(settings) if isinstance(settings, PairsSet) else PictureFrames(settings, seed)
 
 
-class _Photo(NamedTuple):
+class PhotoOrScene(NamedTuple):
+    """What a frame is made of: a photograph, or a scene that is rendered, which has no path."""
+
     name: str
     path: Path | None
 
@@ -68,7 +74,7 @@ class _Photo(NamedTuple):
 class PictureFrames:
     """Photographs, or rendered scenes, as raw frames of 16 bits. See `FrameSet`."""
 
-    def __init__(self, settings: PhotosSet | ScenesSet, seed: int) -> None:
+    def __init__(self, settings: PhotosSet | ScenesSet | HdrSet, seed: int) -> None:
         """Nothing is decoded yet. Raises UserError: no photographs, or a list that names others."""
         self._settings, self._seed = settings, seed
         self.phases = PHASES if settings.cfa == "all" else (settings.cfa,)
@@ -88,19 +94,19 @@ class PictureFrames:
             picture = to_tensor(self._picture(number, photo))
             yield taken(picture, drawn, self._unprocessing, noise, phase, photo.name)
 
-    def _found(self) -> list[_Photo]:
+    def _found(self) -> list[PhotoOrScene]:
         settings = self._settings
-        if isinstance(settings, ScenesSet):
-            return [_Photo(f"scene {number}", None) for number in range(settings.limit or MOST_SCENES)]
+        if isinstance(settings, ScenesSet) or settings.folder is None:
+            return [PhotoOrScene(f"scene {number}", None) for number in range(settings.limit or MOST_SCENES)]
         photos = find_photos(settings.folder)
         chosen = read_split(settings.listed, photos) if settings.listed else photos
-        return [_Photo(photo.name, photo.path) for photo in chosen]
+        return [PhotoOrScene(photo.name, photo.path) for photo in chosen]
 
-    def _picture(self, number: int, photo: _Photo) -> Picture:
+    def _picture(self, number: int, photo: PhotoOrScene) -> Picture:
         edge = self._settings.crop
         if photo.path is None:
             return rendered(edge, self._seed, number)
-        downscale = self._settings.downscale if isinstance(self._settings, PhotosSet) else None
+        downscale = None if isinstance(self._settings, ScenesSet) else self._settings.downscale
         return middle(read_photo(photo.path, downscale), edge, str(photo.path))
 
 

@@ -128,6 +128,8 @@ def _head(report: dict[str, Any]) -> str:
     heads = [name for name in _FACTS if any(name in each for each in told.values())]
     rows = [[label, *(each.get(name, "") for name in heads)] for label, each in told.items()]
     parts = [markup.paragraph(where), markup.table(["engine", *heads], rows, "texts")]
+    absent = (report.get("no_reference") or {}).get("not_measured", {})
+    parts += [markup.paragraph(f"not measured: {name}: {why}", "note") for name, why in absent.items()]
     if report["quick"]:
         parts.append(
             markup.paragraph("Only the first frames of each set were taken (--quick): a look, no result.", "note")

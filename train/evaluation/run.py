@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..metrics.lpips import Lpips
+from ..metrics.no_reference import Quality
 from ..metrics.pictures import psnr
 from ..protocols import PROTOCOLS, opencv
 from .crops import Strip, strip_of
-from .developers import CLASSIC, NLM, Developer, EngineDeveloper, Skipped, denoised
+from .developers import CLASSIC, NLM, BehindDeveloper, Developer, EngineDeveloper, Skipped, denoised
 from .frames import Frame, FrameSet, Picture
 from .meters import Measures, Meter, make_meter, means, spread
 from .opening import open_set
-from .settings import AnySet, EdgeSet, PhotosSet, ScenesSet
+from .settings import AnySet, EdgeSet, FlickerSet, PhotosSet, ScenesSet
 
 QUICK, QUICK_STILL = 2, 10
 """Frames of a set, and of a still scene, where only a look is wanted."""
@@ -73,6 +74,7 @@ class Evaluation:
         developers: The classic engine first.
         seed: Of everything drawn.
         lpips: To be measured besides, where there are references.
+        quality: Measures without a reference, by name, to be taken besides where pictures are scored.
         quick: Take only the first frames of each set.
         tell: Takes a line about what is being done.
         keep: Takes every picture.
@@ -84,6 +86,7 @@ class Evaluation:
         seed: int,
         *,
         lpips: Lpips | None = None,
+        quality: Mapping[str, Quality] | None = None,
         quick: bool = False,
         tell: Tell = lambda line: None,
         keep: Keep = lambda *picture: None,
@@ -91,6 +94,7 @@ class Evaluation:
         if not developers or developers[0].label != CLASSIC:
             raise ValueError("the classic engine comes first: its pictures guide the others' and stand beside them")
         self._developers, self._seed, self._lpips = list(developers), seed, lpips
+        self._quality = quality
         self._quick, self._tell, self._keep = quick, tell, keep
 
     def measure(self, settings: AnySet, frames: FrameSet | None = None) -> SetResult:
@@ -99,6 +103,9 @@ class Evaluation:
         Raises:
             UserError: Data are missing, or a developer cannot take such frames.
         """
+        for developer in self._developers:
+            if isinstance(developer, BehindDeveloper):
+                developer.fit(settings, self._seed, self._most(settings))
         result, frames = SetResult(settings), frames or open_set(settings, self._seed)
         for phase in frames.phases:
             self._tell(" ".join(filter(None, (settings.name, phase))))
@@ -112,14 +119,12 @@ class Evaluation:
         if settings.kind == "inverse":
             return self._backwards(result, frames, phase)
         meters: dict[str, Meter] = {}
-        still = settings.kind == "flicker"
-        most = (QUICK_STILL if still else QUICK) if self._quick else None
-        for number, frame in enumerate(frames.frames(phase, most)):
+        for number, frame in enumerate(frames.frames(phase, self._most(settings))):
             pictures = dict(self._pictures(frame, frames, result))
             if isinstance(settings, EdgeSet) and frame.reference is not None:
                 pictures[REFERENCE] = frame.reference
             for label, picture in pictures.items():
-                meter = meters.setdefault(label, make_meter(settings, self._lpips))
+                meter = meters.setdefault(label, make_meter(settings, self._lpips, self._quality))
                 row = rows.setdefault(label, Row(label, phase, {}))
                 found = meter.add(frame, picture, pictures[CLASSIC])
                 row.frames.append({"name": frame.name, **found})
@@ -129,6 +134,14 @@ class Evaluation:
         for label, row in rows.items():
             row.measures, row.notes = meters[label].result(), meters[label].notes
         return list(rows.values())
+
+    def _most(self, settings: AnySet) -> int | None:
+        """Frames that are taken of a set; None is all of them."""
+        if not self._quick:
+            return None
+        if isinstance(settings, FlickerSet):
+            return settings.light_period if settings.light_stops else QUICK_STILL
+        return QUICK
 
     def _backwards(self, result: SetResult, frames: FrameSet, phase: str) -> list[Row]:
         from .inverse import measured_back
@@ -140,7 +153,7 @@ class Evaluation:
                 self._tell(result.skipped[-1])
             else:
                 rows[developer] = Row(developer.label, phase, {})
-        for frame in frames.frames(phase, QUICK if self._quick else None):
+        for frame in frames.frames(phase, self._most(result.settings)):
             matrix = frames.matrix if frame.matrix is None else frame.matrix
             for developer, row in rows.items():
                 found = measured_back(developer.inverter, frame, matrix)

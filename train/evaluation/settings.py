@@ -18,6 +18,7 @@ from ...engines.settings import Settings, make_settings, read_yaml
 from ..config import described, set_value
 
 if TYPE_CHECKING:
+    from ..data.hdr_frames import HdrSettings
     from ..data.unprocess import Unprocessing
 
 T = TypeVar("T")
@@ -112,6 +113,40 @@ class ScenesSet(_Pieces):
     """rendered scenes, made into raw frames as photographs are"""
     limit: Annotated[int, Field(ge=1)] | None = 8
     """how many scenes; null takes 100"""
+
+
+class HdrSet(_Pieces):
+    """Scenes with more range than one exposure holds."""
+
+    kind: Literal["hdr"]
+    """photographs or rendered scenes as HDR scenes, exposed so that some of their light is clipped; the reference is
+    what tone mapping makes of all of it, and the light itself is what TMQI compares pictures with"""
+    folder: Path | None = None
+    """folder of photographs (JPEG, PNG), and the folders in it; null renders scenes"""
+    downscale: Annotated[float, Field(ge=1)] | None = None
+    """how much smaller photographs are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
+    limit: Annotated[int, Field(ge=1)] | None = 8
+    """how many scenes, evenly from all photographs; null takes all, or 100 rendered ones"""
+    crop: Annotated[int, Field(ge=32, multiple_of=2)] = 384
+    """edge of the frames in pixels, from the middle of the pictures; TMQI needs 161 and up"""
+    operator: Literal["mertens", "reinhard", "drago", "local_laplacian", "none"] = "mertens"
+    """the tone mapping of the reference: mertens (exposure fusion), reinhard, drago, local_laplacian, or none (what is
+    above white is white)"""
+    tone: dict[str, Any] = Field({})
+    """what else is told of the tone mapping, such as stops and exposures of mertens"""
+    options: dict[str, Any] = Field({})
+    """what else is told of frames and scenes, such as bits (10), clipped, exposure_stops, extend, highlight_stops or
+    lamp_rate; one camera (simulated), without blur, unless said otherwise"""
+
+    def hdr(self) -> HdrSettings:
+        """How scenes become frames. Raises UserError: an unknown option, or a value out of range."""
+        from ..data.hdr_frames import make_hdr
+
+        return make_hdr(self.noise, self.operator, self.tone, **{**STEADY, **self.options})
+
+    def unprocessing(self) -> Unprocessing:
+        """The camera. Raises UserError: as `hdr`."""
+        return self.hdr().camera
 
 
 class CamerasSet(_Listed):
@@ -218,26 +253,41 @@ class FlickerSet(_Still):
     """A scene that stands still."""
 
     kind: Literal["flicker"]
-    """a still scene with noise that is drawn anew for each frame: how much pictures change from frame to frame"""
+    """a still scene with noise that is drawn anew for each frame: how much pictures change from frame to frame; where
+    its light changes, how much they differ among frames of equal light, and how far the mean colour jumps"""
     photo: Path | None = None
     """the photograph; null renders a scene"""
     crop: Annotated[int, Field(ge=32, multiple_of=2)] = 256
     """edge of the frames in pixels, from the middle of the picture"""
     frames: Annotated[int, Field(ge=2, le=10_000)] = 100
     """how many"""
+    light_stops: Annotated[float, Field(ge=0, le=12)] = 0.0
+    """how far the light goes up and down over the frames, in stops from the darkest to the brightest; 0 keeps it"""
+    light_period: Annotated[int, Field(ge=8, multiple_of=4)] = 48
+    """frames in which the light goes up, down and back once"""
     shown: Annotated[int, Field(ge=0)] = 1
     """how many of its frames the page shows"""
 
+    @model_validator(mode="after")
+    def _whole_cycle(self) -> FlickerSet:
+        if self.light_stops and self.frames < self.light_period:
+            raise ValueError(
+                f"{self.frames} frames are no whole cycle of the light, in which it comes back; give frames of "
+                f"light_period ({self.light_period}) or more"
+            )
+        return self
+
 
 AnySet = Annotated[
-    PhotosSet | ScenesSet | CamerasSet | PairsSet | ChartSet | EdgeSet | FlickerSet, Field(discriminator="kind")
+    PhotosSet | ScenesSet | HdrSet | CamerasSet | PairsSet | ChartSet | EdgeSet | FlickerSet,
+    Field(discriminator="kind"),
 ]
 """An entry under `sets`: `kind` says which."""
 
 Tuned = Annotated[PhotosSet | ScenesSet, Field(discriminator="kind")]
 """What a baseline may be tuned on."""
 
-KINDS = (PhotosSet, ScenesSet, CamerasSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
+KINDS = (PhotosSet, ScenesSet, HdrSet, CamerasSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
 """The members of the union."""
 
 

@@ -24,7 +24,11 @@ class Column(NamedTuple):
 
 
 _FLAT = "where the reference is flat: standard deviation in codes of 8 bits; less is better"
-_STILL = "from frame to frame of a still scene: standard deviation in codes of 8 bits; less is better"
+_STILL = (
+    "from frame to frame of a still scene, of equal light where the light changes: standard deviation in codes of 8 "
+    "bits; less is better"
+)
+_LOOKS = "how good the picture looks to a network that is shown no reference"
 
 COLUMNS = {
     "psnr": Column("PSNR dB", 2, "how close pictures are to their references; more is better"),
@@ -32,6 +36,17 @@ COLUMNS = {
     "ssim": Column("SSIM", 4, "how alike the structure of picture and reference is; 1 is best"),
     "ms_ssim": Column("MS-SSIM", 4, "the same on several scales; 1 is best"),
     "lpips": Column("LPIPS", 4, "distance to the reference as a network sees it; 0 is best"),
+    "tmqi": Column("TMQI", 4, "how well the picture shows the range of the scene's light, and how natural; 1 is best"),
+    "tmqi_fidelity": Column("TMQI S", 4, "the part of it that compares the structure of picture and light; 1 is best"),
+    "tmqi_naturalness": Column(
+        "TMQI N", 4, "the part of it that says how usual brightness and contrast are; 1 is best"
+    ),
+    "histogram": Column(
+        "histogram", 4, "distance of the colours to those of the reference, wherever they are (Hellinger); 0 is best"
+    ),
+    "nima": Column("NIMA", 3, f"{_LOOKS}: 1 to 10, more is better"),
+    "musiq": Column("MUSIQ", 2, f"{_LOOKS}: about 0 to 100, more is better"),
+    "liqe": Column("LIQE", 3, f"{_LOOKS}: 1 to 5, more is better"),
     "raw_psnr": Column("raw PSNR dB", 2, "how close frames made of the camera's pictures are to its own"),
     "cycle_psnr": Column("cycle PSNR dB", 2, "the same of frames that were made a picture of 8 bits and then a frame"),
     "counted": Column("counted", 3, "part of the picture whose reference can be relied on, and which is scored"),
@@ -54,6 +69,11 @@ COLUMNS = {
     "flicker_colour": Column("flicker of colour", 3, f"change of the mean colour {_STILL}"),
     "flicker_edges": Column("of edges", 2, f"change of the steps across edges {_STILL}"),
     "flicker_pixels": Column("of pixels", 2, f"change of all values {_STILL}"),
+    "flicker_jump": Column(
+        "jump",
+        2,
+        "the largest jump of the mean colour as the light changes smoothly, in codes of 8 bits; less is better",
+    ),
 }
 """Measures in the order of the table."""
 

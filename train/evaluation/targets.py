@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ...engines.bayer import RawFormat, pack, unpack
 from ...engines.errors import UserError
 from ...engines.reference import srgb_curve
-from ..curves import srgb_from_linear
+from ..curves import linear_from_srgb, srgb_from_linear
 from ..data.photos import read_photo
 from ..data.raw_pair import camera_row, read_frame
 from ..data.unprocess import draw
 from ..metrics.chart import patch_light, read_charts
 from ..metrics.edge import slanted_edge
+from ..metrics.flicker import changing_light
 from .frames import (
     Bytes,
     Frame,
@@ -127,7 +130,8 @@ class EdgeFrames:
 
 
 class FlickerFrames:
-    """A scene that stands still, with other noise in every frame. See `FrameSet`."""
+    """A scene that stands still, with other noise in every frame, and other light if that is asked for. See
+    `FrameSet`."""
 
     def __init__(self, settings: FlickerSet, seed: int) -> None:
         """Raises UserError: the photograph is missing, damaged, or too small."""
@@ -144,6 +148,17 @@ class FlickerFrames:
 
     def frames(self, phase: str, most: int | None = None) -> Iterator[Frame]:
         """See `FrameSet.frames`."""
-        for number in range(min(self._settings.frames, most or self._settings.frames)):
-            noise = generator(self._seed, number)
-            yield taken(self._photo, self._drawn, self._unprocessing, noise, phase, f"frame {number}", "still")
+        settings = self._settings
+        count = min(settings.frames, most or settings.frames)
+        lights = changing_light(count, settings.light_period, settings.light_stops)
+        for number, stops in enumerate(lights):
+            noise, scene = generator(self._seed, number), f"still {stops:+.3f}" if settings.light_stops else "still"
+            photo = self._lit(stops)
+            frame = taken(photo, self._drawn, self._unprocessing, noise, phase, f"frame {number}", scene)
+            yield replace(frame, light=stops)
+
+    def _lit(self, stops: float) -> Tensor:
+        """The picture in other light: white becomes grey in less of it, as exposures of photographs do not have it."""
+        if not stops:
+            return self._photo
+        return srgb_from_linear((linear_from_srgb(self._photo) * 2.0**stops).clamp(max=1.0))

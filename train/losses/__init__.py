@@ -4,6 +4,7 @@ from ..vgg import VGG19, load_vgg19
 from .amplitude import Amplitude, sliced_wasserstein
 from .basic import L1, MSE, Charbonnier, Gradient
 from .colour import BlurredColour, ColourAngle
+from .histogram import Histogram, hellinger, rgb_uv_histogram
 from .ms_ssim import MsSsim, ms_ssim
 from .perceptual import Perceptual
 from .phase import MaskedL1, PhaseMask, phase_similarity
@@ -19,14 +20,17 @@ __all__ = [
     "Charbonnier",
     "ColourAngle",
     "Gradient",
+    "Histogram",
     "MaskedL1",
     "MsSsim",
     "Perceptual",
     "PhaseMask",
     "WeightedLoss",
+    "hellinger",
     "load_vgg19",
     "make_loss",
     "ms_ssim",
     "phase_similarity",
+    "rgb_uv_histogram",
     "sliced_wasserstein",
 ]

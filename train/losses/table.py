@@ -13,6 +13,7 @@ from ..features import load_encoder, load_features
 from .amplitude import DEPTHS, Amplitude
 from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
 from .colour import BlurredColour, ColourAngle
+from .histogram import Histogram
 from .ms_ssim import MsSsim
 from .perceptual import Perceptual
 from .phase import MaskedL1
@@ -64,6 +65,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "perceptual": _perceptual,
     "colour": BlurredColour,
     "colour_angle": ColourAngle,
+    "histogram": Histogram,
     "phase": MaskedL1,
     "amplitude": _amplitude,
 }

@@ -4,25 +4,33 @@ from ..data.splits import HELD_OUT_SEED
 from .chart import PATCHES, ChartScore, chart_score, read_charts
 from .colour import ciede2000, lab_from_linear
 from .edge import mtf, mtf50, slanted_edge
-from .flicker import Flicker, FlickerMeter
+from .flicker import ChangingLightMeter, Flicker, FlickerMeter, changing_light
+from .histogram import histogram_distance, histograms_apart, mean_histogram
 from .lpips import Lpips, load_lpips
 from .noise import FlatNoise, flat_blocks, flat_noise
 from .pictures import ms_ssim, psnr, ssim, ssim_map
+from .tmqi import Tmqi, tmqi
 
 __all__ = [
     "HELD_OUT_SEED",
     "PATCHES",
+    "ChangingLightMeter",
     "ChartScore",
     "FlatNoise",
     "Flicker",
     "FlickerMeter",
     "Lpips",
+    "Tmqi",
+    "changing_light",
     "chart_score",
     "ciede2000",
     "flat_blocks",
     "flat_noise",
+    "histogram_distance",
+    "histograms_apart",
     "lab_from_linear",
     "load_lpips",
+    "mean_histogram",
     "ms_ssim",
     "mtf",
     "mtf50",
@@ -31,4 +39,5 @@ __all__ = [
     "slanted_edge",
     "ssim",
     "ssim_map",
+    "tmqi",
 ]

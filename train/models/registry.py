@@ -11,6 +11,9 @@ from torch import nn
 
 from ..forms import FORMS, Form
 from .core import CleanModule, CoreModule, Output, PictureModule
+from .hdrisp import MULTIPLE as HDR_MULTIPLE
+from .hdrisp import WIDTH as HDR_WIDTH
+from .hdrisp import make_hdrisp
 from .liteisp import LITE_VARIANTS, make_liteisp
 from .liteisp import MULTIPLE as LITE_MULTIPLE
 from .lwisp import VARIANTS, make_lwisp
@@ -55,6 +58,7 @@ NETWORKS: dict[str, Network] = {
     **{name: _liteisp(name) for name in LITE_VARIANTS},
     "mapper": Network(Mapper, FIRST_CHANNELS, 2, ("mapper",)),
     "paramisp": Network(make_paramisp, 64, 4, ("raw", "inverse", "cycle")),
+    "hdrisp": Network(make_hdrisp, HDR_WIDTH, HDR_MULTIPLE),
 }
 """By name."""
 

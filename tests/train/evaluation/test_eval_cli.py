@@ -180,7 +180,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(write_config, capsys, argum
     assert captured.err.startswith("isp-eval: error: ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--on", "x", "--lpips", "y"], ["--on", "x", "--force"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--on", "x", "--lpips", "y"], ["--on", "x", "--force"], ["--on", "x", "--iqa-weights", "y"]]
+)
 def test_options_that_do_not_go_together(arguments: list[str], capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -21,7 +21,8 @@ def test_those_that_ship_are_read(path: Path):
 
 
 def test_what_ships():
-    assert [path.stem for path in CONFIGS] == ["charts", "deblur", "misisp", "paramisp", "photos", "quick", "rhid"]
+    shipped = ["charts", "deblur", "hdr", "misisp", "paramisp", "photos", "quick", "rhid"]
+    assert [path.stem for path in CONFIGS] == shipped
 
 
 def test_settings_are_changed_by_name(write_config):
@@ -70,7 +71,7 @@ def test_names_tell_sets_apart(write_config):
 
 def test_every_setting_is_described():
     lines = "\n".join(describe_settings())
-    for kind in ("photos", "scenes", "pairs", "chart", "edge", "flicker"):
+    for kind in ("photos", "scenes", "hdr", "pairs", "chart", "edge", "flicker"):
         assert f"sets.N ({kind}) " in lines
     for name in {*EvalConfig.model_fields, *PhotosSet.model_fields}:
         assert f"{name}: " in lines

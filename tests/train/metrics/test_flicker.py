@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ispeed.train.metrics import Flicker, FlickerMeter
+from ispeed.train.metrics import ChangingLightMeter, Flicker, FlickerMeter, changing_light
 
 
 def measured(frames: list[np.ndarray]) -> Flicker:
@@ -72,3 +72,90 @@ def test_wrong_frames():
         meter.result()
     with pytest.raises(ValueError, match="give one size"):
         meter.add(still()[1:])
+
+
+# ---- changing light --------------------------------------------------------------------------------------------
+
+LIGHTS = changing_light(96, 48, 3.0)
+
+
+def measured_lit(frames: list[np.ndarray], lights: list[float] = LIGHTS) -> Flicker:
+    meter = ChangingLightMeter()
+    for frame, light in zip(frames, lights, strict=True):
+        meter.add(frame, light)
+    return meter.result()
+
+
+def lit(light: float) -> np.ndarray:
+    """The still scene as a camera with the curve of a display shows it."""
+    return np.clip(still(24, 40) ** 2.2 * 2.0 ** (light - 1), 0, 1) ** (1 / 2.2)
+
+
+def test_the_light_comes_back():
+    assert len(LIGHTS) == 96
+    assert max(LIGHTS) == -min(LIGHTS) == pytest.approx(1.5, rel=0.01)
+    assert all(LIGHTS.count(light) == 4 for light in LIGHTS), "twice in each of two cycles, exactly"
+    wave = 1.5 * np.sin(2 * np.pi * (np.arange(96) + 0.5) / 48)
+    assert pytest.approx(wave, abs=1e-12) == LIGHTS
+    assert changing_light(30, 8, 1.0)[:8] == changing_light(8, 8, 1.0)
+    for period in (4, 10, 9):
+        with pytest.raises(ValueError, match="give a multiple of 4"):
+            changing_light(20, period, 1.0)
+
+
+def test_a_picture_that_follows_the_light_does_not_flicker():
+    frames = [lit(light) for light in LIGHTS]
+    result = measured_lit(frames)
+    assert (result.colour, result.edges, result.pixels) == (0, 0, 0)
+    assert result.jump is not None
+    assert result.jump < 0.05, "of a smooth curve hardly any"
+    assert result.frames == 96
+    assert measured(frames).colour > 20, "as flicker of a still scene it would count"
+    assert measured(frames).jump is None
+
+
+def test_noise_is_measured_as_under_steady_light():
+    rng, sigma = np.random.default_rng(1), 5.0
+    lights = changing_light(192, 48, 3.0)
+    noise = [rng.normal(0, sigma / 255, (24, 40, 3)) for _ in lights]
+    result = measured_lit([lit(light) + n for light, n in zip(lights, noise, strict=True)], lights)
+    steady = measured([lit(0) + n for n in noise])
+    assert result.pixels == pytest.approx(steady.pixels, rel=0.02)
+    assert result.colour == pytest.approx(steady.colour, rel=0.25)
+    assert result.edges == pytest.approx(steady.edges, rel=0.1)
+
+
+def test_a_gain_that_pumps_flickers():
+    """By chance, every other frame, or late: brighter as the light rises than as it falls."""
+    rng, size = np.random.default_rng(2), 0.03
+    chance = [1 + size * rng.standard_normal() for _ in LIGHTS]
+    every_other = [1 + size * (-1) ** (k // 24 + k) for k in range(len(LIGHTS))]
+    late = [1 + size * np.sign(after - before) for before, after in zip(LIGHTS, [*LIGHTS[1:], LIGHTS[0]], strict=True)]
+    level = float(np.mean([lit(light).mean() for light in LIGHTS]))
+    for gains in (chance, every_other, late):
+        result = measured_lit([gain * lit(light) for gain, light in zip(gains, LIGHTS, strict=True)])
+        assert result.colour == pytest.approx(255 * size * level, rel=0.6)
+
+
+@pytest.mark.parametrize("height", [2.0, 10.0])
+def test_a_jump_at_some_brightness(height: float):
+    """It is the same every time, and so no difference among frames of equal light."""
+    smooth = measured_lit([lit(light) for light in LIGHTS])
+    result = measured_lit([lit(light) + (height / 255 if light > 0.4 else 0) for light in LIGHTS])
+    assert result.colour == 0
+    assert result.jump == pytest.approx(height, rel=0.3)
+    assert result.jump > 10 * (smooth.jump or 0)
+
+
+def test_codes_and_wrong_frames_of_changing_light():
+    meter = ChangingLightMeter()
+    meter.add(np.full((4, 4, 3), 100, np.uint8), 0.5)
+    with pytest.raises(ValueError, match="light that comes back"):
+        meter.result()
+    with pytest.raises(ValueError, match="give one size"):
+        meter.add(np.zeros((4, 5, 3)), 0.5)
+    with pytest.raises(ValueError, match="finite number"):
+        meter.add(np.zeros((4, 4, 3)), float("nan"))
+    meter.add(np.full((4, 4, 3), 102, np.uint8), 0.5)
+    assert meter.result().colour == pytest.approx(np.sqrt(2))
+    assert meter.result().jump == 0, "of one light"
