@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,17 @@ LEAST_DETERMINANT = 1e-6
 """Of a colour matrix that a core inverts, which counts smaller ones as this: those of a white of 1 have about 1."""
 
 
+def is_invertible(matrix: npt.NDArray[Any]) -> bool:
+    """Whether a matrix, float [3, 3], can be inverted as cores that are told it do."""
+    wide = matrix.astype(np.float64)
+    with np.errstate(over="ignore"):  # a determinant that large is no small one
+        return bool(
+            np.isfinite(wide).all()
+            and np.linalg.cond(wide) <= WORST_CONDITION
+            and abs(np.linalg.det(wide)) >= LEAST_DETERMINANT
+        )
+
+
 def invertible_matrix(colour_matrix: npt.ArrayLike | None) -> npt.NDArray[np.float32]:
     """A colour matrix for a core that is told it, or the identity for None: float32 [3, 3].
 
@@ -52,8 +64,7 @@ def invertible_matrix(colour_matrix: npt.ArrayLike | None) -> npt.NDArray[np.flo
         UserError: Not nine finite numbers, or a matrix that cannot be inverted, as such a core does.
     """
     matrix = checked_matrix(colour_matrix)
-    wide = matrix.astype(np.float64)
-    if not np.linalg.cond(wide) <= WORST_CONDITION or abs(np.linalg.det(wide)) < LEAST_DETERMINANT:
+    if not is_invertible(matrix):
         raise UserError(
             "the colour matrix cannot be inverted, which this model has to do; "
             "give the camera's own, from camera RGB to linear sRGB"

@@ -63,7 +63,7 @@ def read_change(text: str) -> Change:
     try:
         return Change(int(number), feature, read_scalar(value))
     except ValueError as error:
-        raise ValueError(f"{feature}: {error}") from error
+        raise ValueError(f"the value of {feature}: {error}") from error
 
 
 class Schedule:

@@ -31,7 +31,6 @@ from ..engines.bayer import RawFormat
 from ..engines.errors import UserError
 from ..engines.inputs import CAMERA, POSITIVE
 from ..engines.settings import Settings, make_settings
-from ..engines.white_balance import HIGHEST_GAIN, LOWEST_GAIN
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.cfa import mosaic
 from .data.folder import NOTES, encode_frame, encode_png
@@ -176,7 +175,7 @@ def make_inverter(checkpoint: Checkpoint, path: Path, profile: CameraProfile, se
     """What makes frames, of a checkpoint that was read from `path`.
 
     Raises:
-        UserError: The checkpoint is of another network, or the profile has white balance that no engine applies.
+        UserError: The checkpoint is of another network.
     """
     network = checkpoint.network
     network = network.back if isinstance(network, BothISPs) else network
@@ -184,11 +183,6 @@ def make_inverter(checkpoint: Checkpoint, path: Path, profile: CameraProfile, se
         raise UserError(
             f"{path} is of {checkpoint.model} in the form {network.form}, which makes no frames of pictures: give a "
             "checkpoint of paramisp in the form inverse or cycle"
-        )
-    if not all(LOWEST_GAIN <= low <= high <= HIGHEST_GAIN for low, high in profile.white_balance):
-        raise UserError(
-            f"the camera profile {profile.name} has a white_balance outside of {LOWEST_GAIN} to {HIGHEST_GAIN:g}, "
-            "which nobody could apply to its frames"
         )
     return Inverter(network.eval(), profile, settings)
 

@@ -223,12 +223,25 @@ def make_objective(
         UserError: The loss cannot be made, or the teacher cannot be read or does not go with the student.
     """
     loss = make_loss(config.loss)
+    crops = {source.crop for source in config.data.train if source.crop}
+    for crop in crops:
+        _check_sight(loss, core, crop)
     if config.model.form == "cycle":
         return Circle(loss, core, config.frames_weight)
     if config.distill is None:
         return Objective(loss, core)
-    crops = [source.crop for source in config.data.train if source.crop]
-    return Distillation(loss, core, _load_teacher(config.distill, core, crops), config.distill, autocast)
+    return Distillation(loss, core, _load_teacher(config.distill, core, sorted(crops)), config.distill, autocast)
+
+
+@torch.no_grad()
+def _check_sight(loss: nn.Module, core: Module, crop: int) -> None:
+    """Raises UserError: one of the losses cannot see what comes of such a crop."""
+    channels, edge = (4, crop // 2) if core.wants == "planes" else (3, crop // scale_of(core))
+    black = torch.zeros(1, channels, edge, edge)
+    try:
+        loss(black, black, torch.ones(1, 1, edge, edge))
+    except ValueError as error:
+        raise UserError(f"loss: what comes of crops of {crop} cannot be compared: {error}; change the crop") from error
 
 
 def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int]) -> Module:

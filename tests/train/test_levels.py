@@ -97,3 +97,9 @@ def test_a_teacher_is_of_the_same_level(tmp_path: Path):
         UserError, match=r"coarse\.pt gives pictures 2 times smaller than its frames, and this network 1"
     ):
         make_objective(config, make_module(make_network("lwisp-xs")))
+
+
+def test_crops_that_a_loss_cannot_see_are_told_before_the_first_step():
+    config = TrainConfig.model_validate(SHARED | {"loss": {"mse": 1.0, "ms_ssim": {"scales": 2}}})
+    with pytest.raises(UserError, match=r"loss: what comes of crops of 32 cannot be compared: .*; change the crop"):
+        make_objective(config, hdrisp(4))

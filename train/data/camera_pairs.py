@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...engines.bayer import RawFormat
-from ...engines.colour import WORST_CONDITION
+from ...engines.colour import is_invertible
 from ...engines.errors import UserError
 from .dng import CAMERA_SUFFIXES, CameraRaw, read_camera_raw
 from .exif import WRITES_LIST, Told, listed_exif, read_exif, read_model, sidecar_exif
@@ -141,7 +141,7 @@ def _checked_matrix(files: PairFiles, raw: CameraRaw) -> Matrix:
             f"{files.raw} has no colour matrix, and LibRaw knows none of its camera: convert it to DNG with a "
             "converter that knows the camera, or leave it out"
         )
-    if not (np.isfinite(matrix).all() and np.linalg.cond(matrix) <= WORST_CONDITION):
+    if not is_invertible(matrix):
         numbers = " ".join(f"{value:.4g}" for value in matrix.ravel())
         raise UserError(
             f"the colour matrix of {files.raw} cannot be inverted (camera to sRGB is {numbers}): correct its "

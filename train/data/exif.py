@@ -184,7 +184,7 @@ def _read_list(path: Path, changed: int) -> dict[str, list[tuple[PurePath, Mappi
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
@@ -276,6 +276,8 @@ def _value(quantity: _Quantity, told: Told, tag: str) -> float | None:
             value = _number(written)
     except ValueError:
         raise _absurd(quantity, told, tag, "which is no number") from None
+    except OverflowError:
+        raise _absurd(quantity, told, tag, "which is too large for a number") from None
     if value is None or (quantity.lens and value == 0):
         return None
     if not quantity.low <= value <= quantity.high:

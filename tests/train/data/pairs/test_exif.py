@@ -168,6 +168,7 @@ def test_a_list_as_exiftool_writes_it(tmp_path: Path, write_pair: Write):
         ),
         ("raw/a.json", "[{}, {}]", "a.json is not as it should be"),
         ("raw/a.json", "\0", "a.json cannot be read"),
+        ("raw/a.json", "[" * 100_000, "a.json cannot be read"),
     ],
 )
 def test_wrong_lists(tmp_path: Path, write_pair: Write, name: str, text: str, words: str):
@@ -240,6 +241,7 @@ def test_how_values_are_written(tags: dict[str, Any], expected: Exif):
         ("ISO", "inf", "ISO 'inf', which does not lie"),
         ("ISO", 0, "ISO 0, which does not lie"),
         ("ISO", {"speed": 3}, "ISO .*, which is no number"),
+        ("ISO", 10**400, "ISO 10*, which is too large for a number: correct it"),
         ("FNumber", 0.4, "FNumber 0.4, which does not lie from 0.5 to 128:"),
         ("FNumber", -2.8, "FNumber -2.8, which"),
         ("FNumber", "28/0", "FNumber '28/0', which does not lie"),
