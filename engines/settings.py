@@ -89,8 +89,11 @@ def _named(problem: Any, values: Any) -> Iterator[str]:
     place = values
     for number, part in enumerate(problem["loc"], 1):
         missing = problem["type"] == "missing" and number == len(problem["loc"])
-        if isinstance(place, dict) and part not in place and not missing and part in list(place.values()):
-            continue
+        if isinstance(place, dict) and part in list(place.values()) and not missing:
+            following = problem["loc"][number : number + 1]
+            leads_on = isinstance(_inner(place, part), dict) or not isinstance(next(iter(following), 0), str)
+            if part not in place or not leads_on:  # a member may be called as one of its own settings is
+                continue
         if isinstance(part, str) and not isinstance(place, dict) and place is not None:
             continue
         yield str(part)

@@ -27,6 +27,7 @@ class Square(Settings):
 class Circle(Settings):
     kind: Literal["circle"]
     radius: int
+    circle: list[int] = Field([])
 
 
 class Drawing(Settings):
@@ -42,6 +43,10 @@ class Drawing(Settings):
         ({"kind": "square", "edge": 3}, "shapes.0: edge must be even"),
         ({"kind": "square", "edge": 2, "radius": 1}, "unknown setting 'shapes.0.radius': it lists those that exist"),
         ({"kind": "circle", "radius": "square"}, "shapes.0.radius: input should be a valid integer"),
+        ({"kind": "circle", "radius": "x", "circle": [1]}, "shapes.0.radius: input should be a valid integer"),
+        ({"kind": "circle", "radius": 1, "circle": [1, "x"]}, "shapes.0.circle.1: input should be a valid integer"),
+        ({"kind": "circle", "radius": 1, "circle": 3}, "shapes.0.circle: input should be a valid list"),
+        ({"kind": "circle", "circle": [1]}, "shapes.0.radius: field required"),
         ({"kind": "line"}, "shapes.0: input tag 'line' found using 'kind' does not match any of the expected tags"),
         ({"kind": "square", "edge": 2, "colour": [1, "x"]}, "; shapes.0.colour.1: input should be a valid number"),
         (3, "shapes.0: input should be a valid dictionary"),

@@ -57,6 +57,8 @@ def test_changes_during_the_run_from_flags_and_file(tmp_path):
     assert (schedule.next_after, schedule.due(4)) == (5, [])
     assert schedule.due(6) == [Change(5, "GainAuto", False)]  # which nodes read as Off
     assert (schedule.due(7), schedule.due(99)) == ([Change(7, "Gain", 1.5)], [])
+    with pytest.raises(UserError, match=r"at\.0: the value of ExposureTime: '' is no number"):
+        parse(["--at", "5:ExposureTime="])
     with pytest.raises(UserError, match=r"at\.0: write FRAMES:NAME=VALUE, such as 500:ExposureTime=200 \(got '5'\)"):
         parse(["--at", "5"])
 
