@@ -249,9 +249,12 @@ def other_stage(settings: OtherStage, folder: Path, *, resume: bool) -> int:
             time.sleep(_LOOK_AGAIN_S)
         return 0
     if resume and record.exists():
-        before, now = json.loads(record.read_text())["settings"], settings.model_dump(mode="json")
-        if isinstance(settings, InvertStage):  # the others are the record's own
-            now = {name: now[name] for name in InvertSettings.model_fields}
+        kept, now = json.loads(record.read_text()), settings.model_dump(mode="json")
+        before = kept["settings"]
+        if isinstance(settings, InvertStage):
+            # the record has these apart, and of the camera all that its profile said
+            before |= {"photographs": kept["photos"][0], "network": kept["network"]["file"], "camera": kept["profile"]}
+            now["camera"] = read_profile(settings.camera).model_dump(mode="json")
         if changed := differences(before, now):
             raise UserError(
                 f"{folder} was made with other settings ({'; '.join(changed)}); set run.name to another name"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ispeed.engines.errors import UserError
 from ispeed.engines.inputs import CAMERA
 from ispeed.train.checkpoint import load_checkpoint
+from ispeed.train.cli import run
 from ispeed.train.curves import linear_from_srgb
 from ispeed.train.data.folder import encode_png
 from ispeed.train.data.known_camera import Shot, draw_shot, looked, take
 from ispeed.train.data.photos import find_photos, read_photo
 from ispeed.train.data.profile import CameraProfile, read_profile
 from ispeed.train.evaluation.frames import generator, middle, to_picture, to_tensor
-from ispeed.train.models import BothISPs, InverseISP
+from ispeed.train.models import NETWORKS, BothISPs, InverseISP
 from ispeed.train.models.canonical import mixed, sampled, to_camera, unshown
 from ispeed.train.models.param_net import OPTICS
 from ispeed.train.models.paramisp import ForwardISP
@@ -86,7 +88,7 @@ def transfer(
     colours = to_camera(linear, target.gains, target.matrix).clamp(0.0, 1.0)
     planes = sampled(colours)
     if networks.forth is None:
-        raise SystemExit("transfer needs both directions: name a forward network by --forward")
+        raise UserError("transfer needs both directions: name a forward network by --forward")
     given = networks.forth(planes, *target).clamp(0.0, 1.0)
     keep({"first": here, "second": there, "made": given})
     return {"as it is": db(here - there), "ParamISP": db(given - there)}
@@ -112,8 +114,8 @@ def logarithm(light: Tensor) -> Tensor:
     return 1 - light.clamp(LOWEST, 1.0).log10() / np.log10(LOWEST)
 
 
-def main() -> int:
-    """Runs an example on all photographs and prints the means."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs an example on all photographs and prints the means; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("example", choices=("transfer", "hdr"))
     parser.add_argument("--network", type=Path, required=True, help="checkpoint of the form inverse or cycle")
@@ -124,21 +126,38 @@ def main() -> int:
     )
     parser.add_argument("--crop", type=int, default=384, help="edge of the pictures in pixels")
     parser.add_argument("-o", "--output", type=Path, help="folder for the pictures")
-    args = parser.parse_args()
-    network = load_checkpoint(args.network).network.eval()
-    networks = Networks(network.back, network.forth) if isinstance(network, BothISPs) else Networks(network, None)
-    if args.forward:
-        networks = networks._replace(forth=load_checkpoint(args.forward).network.eval())
+    args = parser.parse_args(argv)
+    return run("steered", lambda: measure(args))
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Prints the means. Raises UserError: a file is missing or of another kind, or the crop does not fit."""
+    multiple = NETWORKS["paramisp"].multiple
+    if args.crop < multiple or args.crop % multiple:
+        raise UserError(f"--crop {args.crop}: the networks take multiples of {multiple}")
+    networks = load(args.network, args.forward)
     cameras = [read_profile(path) for path in args.cameras]
-    run: Callable[..., dict[str, float]] = transfer if args.example == "transfer" else hdr
+    example: Callable[..., dict[str, float]] = transfer if args.example == "transfer" else hdr
     rows = []
     for number, file in enumerate(find_photos(args.photos)):
         photo = to_tensor(middle(read_photo(file.path), args.crop, str(file.path)))[0]
         with torch.inference_mode():
-            rows.append(run(networks, photo, cameras, number, keeper(args.output, Path(file.name).stem)))
+            rows.append(example(networks, photo, cameras, number, keeper(args.output, Path(file.name).stem)))
     means = {name: round(float(np.mean([row[name] for row in rows])), 2) for name in rows[0]}
     sys.stdout.write(json.dumps({"example": args.example, "pictures": len(rows), "psnr_db": means}) + "\n")
-    return 0
+
+
+def load(path: Path, forward: Path | None) -> Networks:
+    """Both directions, the second of its own file if there is one. Raises UserError: a file holds another network."""
+    network = load_checkpoint(path).network.eval()
+    back, forth = (network.back, network.forth) if isinstance(network, BothISPs) else (network, None)
+    if not isinstance(back, InverseISP):
+        raise UserError(f"{path} makes no frames of pictures: give a checkpoint of paramisp, form inverse or cycle")
+    if forward is not None:
+        forth = load_checkpoint(forward).network.eval()
+        if not isinstance(forth, ForwardISP):
+            raise UserError(f"{forward} makes no pictures of frames: give a checkpoint of paramisp, form raw")
+    return Networks(back, forth)
 
 
 def keeper(folder: Path | None, stem: str) -> Callable[[dict[str, Tensor]], None]:

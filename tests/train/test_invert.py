@@ -449,3 +449,10 @@ def test_a_stage_of_a_recipe_does_the_same(
     capsys.readouterr()
     assert train([str(recipe), "--resume", "--set", "stages.raw.invert.seed=5"]) == 2
     assert "was made with other settings (seed was 4, is 5)" in capsys.readouterr().err
+    other = network.with_name("other.pt")
+    other.write_bytes(network.read_bytes())
+    assert train([str(recipe), "--resume", "--set", f"stages.raw.invert.network={other}"]) == 2
+    assert "was made with other settings (network was " in capsys.readouterr().err
+    camera(bits=12)
+    assert train([str(recipe), "--resume"]) == 2
+    assert "was made with other settings (camera.bits was 16, is 12)" in capsys.readouterr().err
