@@ -129,7 +129,7 @@ def _train(args: argparse.Namespace) -> int:
     with needed():
         from .data.readers import data_sets, how_to_get
         from .fit import TrainingFault
-        from .stages import describe_settings, read_stages
+        from .stages import check_inputs, describe_settings, read_stages
 
     if args.settings:
         sys.stdout.write("\n".join(describe_settings()) + "\n")
@@ -137,7 +137,9 @@ def _train(args: argparse.Namespace) -> int:
     if args.data_sets:
         sys.stdout.write("\n\n".join(f"{name}\n  {how_to_get(name)}" for name in data_sets()) + "\n")
         return 0
-    for stage in read_stages(args.recipe, args.set, [] if args.data is None else [f"data={args.data}"]):
+    stages = read_stages(args.recipe, args.set, [] if args.data is None else [f"data={args.data}"])
+    check_inputs(stages)
+    for stage in stages:
         try:
             code = _train_stage(stage, args.resume)
         except TrainingFault as error:

@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -224,6 +224,37 @@ def _filled(values: Any, names: Names) -> Any:
         raise UserError(f"{values!r} names no variable of the recipe; it has {', '.join(names)}") from error
     except ValueError as error:
         raise UserError(f"{values!r} has a $ that names nothing; write $$ for the sign itself") from error
+
+
+def check_inputs(stages: Sequence[Stage]) -> None:
+    """See that what later stages take is there, unless an earlier one makes it: hours may pass until their turn comes.
+    The first tells by itself.
+
+    Raises:
+        UserError: What is missing, all of it.
+    """
+    missing = []
+    for stage in stages[1:]:
+        for name, path in _paths(stage.config):
+            if not path.is_relative_to(stage.folder.parent) and not os.path.exists(path):
+                missing.append(f"stages.{stage.name}: {name}: there is no {path}")
+    if missing:
+        raise UserError("; ".join(missing))
+
+
+def _paths(values: Any, name: str = "") -> Iterator[tuple[str, Path]]:
+    """Of nested settings, but for where a run goes."""
+    if isinstance(values, Path):
+        yield name, values
+    elif isinstance(values, Settings) and not isinstance(values, RunSettings):
+        for key in type(values).model_fields:
+            yield from _paths(getattr(values, key), f"{name}.{key}" if name else key)
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _paths(value, f"{name}.{key}")
+    elif isinstance(values, list | tuple):
+        for place, value in enumerate(values):
+            yield from _paths(value, f"{name}.{place}")
 
 
 def other_stage(settings: OtherStage, folder: Path, *, resume: bool) -> int:

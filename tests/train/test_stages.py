@@ -93,6 +93,24 @@ def test_variables_may_be_numbers_and_name_the_run(tmp_path: Path):
     assert read_stages(path, ["variables.first=2024"])[1].config.model.weights == Path("2024")  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_what_later_stages_take_is_looked_for_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """But not what the stages before them make."""
+    monkeypatch.chdir(tmp_path)
+    photos = [{"source": "photos", "folder": "none", "crop": 64}]
+    second = SECOND | {"data": {"train": photos}, "model": {"weights": "gone.pt"}}
+    align = {"align": {"data_set": "rhid", "root": "$run/first", "mapper": "lost.pt"}}
+    path = both(tmp_path, stages={"first": FIRST, "second": second, "pairs": align})
+    assert train([str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "isp-train: error: stages.second: model.weights: there is no gone.pt; stages.second: data.train.0.folder: "
+        "there is no none; stages.pairs: mapper: there is no lost.pt\n"
+    )
+    assert not Path("runs").exists()
+
+
 def test_a_variable_may_be_null(tmp_path: Path):
     second = SECOND | {"model": {"weights": "$core"}}
     path = both(tmp_path, variables={"core": None}, stages={"first": FIRST, "second": second})
