@@ -11,8 +11,7 @@ from typing import Any
 
 from ..engines.errors import UserError
 from .machine import describe, in_words
-from .rate import write_report
-from .training import PARTS, about_runs, make_configs, train_once
+from .training import PARTS, about_runs, make_configs, report_training, train_once
 
 COST_LIMIT = 0.15
 """By how much of its time a loss may make a step longer."""
@@ -51,9 +50,6 @@ def run_loss_cost(
     _print(results)
     dear = [f"{result.model} takes {result.cost:.1%} longer" for result in results if result.cost >= COST_LIMIT]
     report = {
-        "command": "train",
-        "ok": not dear,
-        "missed_target": dear,
         "target": {"cost_below": COST_LIMIT},
         "machine": machine,
         "recipe": recipe.name if recipe else "rendered scenes",
@@ -63,9 +59,7 @@ def run_loss_cost(
         "repeats": repeats,
         "models": [result.to_json() for result in results],
     }
-    write_report(report, out)
-    print("target     " + ("reached" if not dear else "MISSED: " + "; ".join(dear)))
-    return 1 if dear else 0
+    return report_training(report, dear, out)
 
 
 class _Cost:

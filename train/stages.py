@@ -140,7 +140,9 @@ def read_stages(path: Path, changes: Sequence[str] = (), variables: Sequence[str
             f"{path} has no variable {', '.join(sorted(unknown))}{_known(whole.variables.keys() - unknown)}"
         )
     folder = whole.run.folder / whole.run.name
-    names = _changed({name: _like(value, declared[name]) for name, value in whole.variables.items()}, variables, path)
+    names = _changed(
+        {name: _like(name, value, declared[name]) for name, value in whole.variables.items()}, variables, path
+    )
     names = {name: _in_run(value, folder) for name, value in names.items()} | {"run": str(folder)}
     stages = values.pop("stages", None)
     if stages is None:
@@ -178,8 +180,10 @@ def _changed(names: Names, changes: Sequence[str], path: Path) -> Names:
     return names
 
 
-def _like(value: Value, declared: Value) -> Value:
-    """`value`, but a text where one was declared: a folder may be called 2024."""
+def _like(name: str, value: Value, declared: Value) -> Value:
+    """`value`, but a text where one was declared: a folder may be called 2024. Raises UserError: no number for one."""
+    if isinstance(declared, int | float) and isinstance(value, str):
+        return _number(name, value)
     return str(value) if isinstance(declared, str) and value is not None else value
 
 

@@ -90,6 +90,8 @@ def test_variables_may_be_numbers_and_name_the_run(tmp_path: Path):
         assert config.model.weights == Path("runs/both/first/last.pt")
     with pytest.raises(UserError, match="the variable weight is a number, not 'much'"):
         read_stages(path, variables=["weight=much"])
+    with pytest.raises(UserError, match="the variable weight is a number, not 'much'"):
+        read_stages(path, ["variables.weight=much"])
     assert read_stages(path, ["variables.first=2024"])[1].config.model.weights == Path("2024")  # pyright: ignore[reportAttributeAccessIssue]
 
 

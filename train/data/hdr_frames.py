@@ -22,7 +22,7 @@ from .cfa import mosaic, planes, red_part
 from .noise import Range, add_noise, gain_db
 from .optics import blur
 from .radiance import Extension, extended, light_of, range_problem
-from .sampling import SeededSamples
+from .sampling import MadeSamples
 from .scenes import Scenes
 from .tonemap import checked_options, tone_mapped
 from .unprocess import Unprocessing, draw, make_unprocessing
@@ -194,7 +194,7 @@ def _exposure(seen: Tensor, settings: HdrSettings, generator: torch.Generator) -
     return min(max(1 / max(white, 1e-12), _GAIN[0]), _GAIN[1]) * 2.0**stops
 
 
-class HdrFrames(SeededSamples):
+class HdrFrames(MadeSamples):
     """Frames of photographs, rendered scenes or brackets. Drawn from seed, epoch and index alone."""
 
     def __init__(self, photos: Any, settings: HdrSettings, *, seed: int = 0) -> None:
@@ -205,13 +205,8 @@ class HdrFrames(SeededSamples):
             settings: What becomes of them.
             seed: Of everything drawn here.
         """
-        super().__init__(len(photos), seed)
-        self._photos, self._settings = photos, settings
-
-    def set_epoch(self, epoch: int) -> None:
-        """See `SeededSamples.set_epoch`."""
-        self._photos.set_epoch(epoch)
-        super().set_epoch(epoch)
+        super().__init__(photos, seed)
+        self._settings = settings
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample: `HdrFrame.sample`.

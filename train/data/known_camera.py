@@ -22,7 +22,7 @@ from ..curves import linear_from_srgb, smoothstep, srgb_from_linear
 from .cfa import mosaic, planes, red_part
 from .noise import SENSORS, SensorState, add_noise, draw_sensor
 from .profile import CameraProfile, between
-from .sampling import SeededSamples
+from .sampling import MadeSamples
 from .scenes import Scenes
 
 _LUMA = (0.2126, 0.7152, 0.0722)
@@ -149,7 +149,7 @@ def sensor_of(profile: CameraProfile, shot: Shot, chance: torch.Generator) -> Se
     )
 
 
-class KnownFrames(SeededSamples):
+class KnownFrames(MadeSamples):
     """Photographs as frames of known cameras, of each camera in turn. Drawn from seed, epoch and index alone."""
 
     def __init__(self, photos: Any, profiles: Sequence[CameraProfile], *, whole: bool = False, seed: int = 0) -> None:
@@ -160,13 +160,8 @@ class KnownFrames(SeededSamples):
             whole: Photographs are whole frames, not pieces.
             seed: Of everything drawn here.
         """
-        super().__init__(len(photos), seed)
-        self._photos, self._profiles, self._whole = photos, list(profiles), whole
-
-    def set_epoch(self, epoch: int) -> None:
-        """See `SeededSamples.set_epoch`."""
-        self._photos.set_epoch(epoch)
-        super().set_epoch(epoch)
+        super().__init__(photos, seed)
+        self._profiles, self._whole = list(profiles), whole
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample; see `take`.

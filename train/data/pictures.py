@@ -23,7 +23,7 @@ from ..metrics import psnr
 from .cfa import mosaic, spread
 from .noise import Range, SensorModel, add_noise
 from .optics import blur
-from .sampling import SeededSamples
+from .sampling import MadeSamples
 from .scenes import Scenes
 from .unprocess import Drawn, Unprocessing, draw, make_unprocessing, to_camera
 
@@ -135,7 +135,7 @@ def _three_colours(signal: Tensor, drawn: Drawn, generator: torch.Generator) -> 
     return (torch.stack(noisy, 1) * drawn.gains[:, :, None, None]).clamp(max=1.0)
 
 
-class Pictures(SeededSamples):
+class Pictures(MadeSamples):
     """Photographs and what a camera made of them. What is drawn follows from seed, epoch and index alone."""
 
     def __init__(self, photos: Any, settings: Degradation, *, seed: int = 0) -> None:
@@ -146,13 +146,8 @@ class Pictures(SeededSamples):
             settings: What becomes of them.
             seed: Of everything drawn here.
         """
-        super().__init__(len(photos), seed)
-        self._photos, self._settings = photos, settings
-
-    def set_epoch(self, epoch: int) -> None:
-        """See `SeededSamples.set_epoch`."""
-        self._photos.set_epoch(epoch)
-        super().set_epoch(epoch)
+        super().__init__(photos, seed)
+        self._settings = settings
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -76,6 +76,24 @@ class SeededSamples(Dataset[dict[str, Tensor]]):
         if not 0 <= index < self._count:
             raise IndexError(index)
         return index
+
+
+class MadeSamples(SeededSamples):
+    """Samples that are made of other drawn ones, of each one, such as frames of photographs.
+
+    Args:
+        photos: What they are made of, with a length and `set_epoch`.
+        seed: Of everything drawn.
+    """
+
+    def __init__(self, photos: Any, seed: int) -> None:
+        super().__init__(len(photos), seed)
+        self._photos = photos
+
+    def set_epoch(self, epoch: int) -> None:
+        """See `SeededSamples.set_epoch`; of what they are made of as well."""
+        self._photos.set_epoch(epoch)
+        super().set_epoch(epoch)
 
 
 class DrawnSamples(SeededSamples, Generic[F]):
