@@ -44,6 +44,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(parser, " of that file", "sets.0.limit=4")
     add_folder(parser, "FOLDER", "results.json and index.html with crops")
     parser.add_argument("--pictures", action="store_true", help="write every picture to the folder, too")
+    parser.add_argument(
+        "--sheets",
+        action="store_true",
+        help="write a sheet for each set to the folder, too: the frames that the page shows crops of, whole, a column "
+        "for each engine",
+    )
     parser.add_argument("--quick", action="store_true", help="take only the first frames of each set, for a look")
     parser.add_argument(
         "--engine-precision",
@@ -85,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give --lpips and --lpips-linear together, or neither")
     if args.iqa_weights is not None and args.no_reference is None:
         parser.error("--iqa-weights says where --no-reference finds its weights; name measures there")
-    if args.output is None and (args.pictures or args.force):
-        parser.error("--pictures and --force say what becomes of the folder of -o; name one")
+    if args.output is None and (args.pictures or args.sheets or args.force):
+        parser.error("--pictures, --sheets and --force say what becomes of the folder of -o; name one")
     return run("isp-eval", lambda: _eval(args))
 
 
@@ -115,9 +121,8 @@ def _eval(args: argparse.Namespace) -> None:
         developers = stack.enter_context(_opened(args, tuning))
         keep: Any = {"keep": folder.keep} if folder and args.pictures else {}
         quality = found.measures if found else {}
-        evaluation = Evaluation(
-            developers, config.seed, lpips=lpips, quality=quality, quick=args.quick, tell=_tell, **keep
-        )
+        measured: Any = {"lpips": lpips, "quality": quality, "quick": args.quick, "sheets": args.sheets}
+        evaluation = Evaluation(developers, config.seed, tell=_tell, **measured, **keep)
         results = [evaluation.measure(*each) for each in sets]
         show(results)
         if folder is not None:

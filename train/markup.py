@@ -102,6 +102,11 @@ def figure(source: str, size: tuple[int, int], caption: str, of: str) -> str:
     )
 
 
+def link(target: str, text: str) -> str:
+    """A paragraph that leads to a file, relative to the page."""
+    return f'<p><a href="{escape(target)}">{escape(text)}</a></p>'
+
+
 def strip(name: str, figures: Iterable[str]) -> str:
     """Figures side by side, under the name of a frame."""
     return f'<h3>{escape(name)}</h3>\n<div class="strip">' + "\n".join(figures) + "</div>"

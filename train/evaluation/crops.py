@@ -1,4 +1,4 @@
-"""The piece of a frame that says most, from what the sensor saw to every picture of it."""
+"""The piece of a frame that says most, or all of it, from what the sensor saw to every picture of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEP = 8
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Crops of one frame, side by side.
+    """Crops of one frame, or all of it, side by side.
 
     Attributes:
         name: Of the frame.
@@ -40,12 +40,15 @@ def strip_of(frame: Frame, pictures: Mapping[str, Picture]) -> Strip:
     """
     looked_at = frame.reference if frame.reference is not None else next(iter(pictures.values()))
     top, left = most_detailed(looked_at)
+    piece, whole = np.s_[top : top + EDGE, left : left + EDGE], whole_strip(frame, pictures).crops
+    return Strip(frame.name, {caption: np.ascontiguousarray(picture[piece]) for caption, picture in whole.items()})
+
+
+def whole_strip(frame: Frame, pictures: Mapping[str, Picture]) -> Strip:
+    """`strip_of`, but all of the frame."""
     grey = np.rint(srgb_curve(levelled(frame.raw, frame.raw_format)) * 255).astype(np.uint8)
-    shown = {"input": grey, **pictures}
-    if frame.reference is not None:
-        shown["reference"] = frame.reference
-    piece = np.s_[top : top + EDGE, left : left + EDGE]
-    return Strip(frame.name, {caption: np.ascontiguousarray(picture[piece]) for caption, picture in shown.items()})
+    reference = {} if frame.reference is None else {"reference": frame.reference}
+    return Strip(frame.name, {"input": grey, **pictures, **reference})
 
 
 def most_detailed(picture: Picture, edge: int = EDGE) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, and their PNG files."""
+"""The folder that `isp-eval -o` leaves: results.json, index.html with crops side by side, their PNG files, and sheets
+of whole pictures if asked for."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ from .crops import EDGE
 from .frames import Frame, Picture
 from .run import SetResult
 from .settings import AnySet
+from .sheet import sheet
 from .tables import about, groups, headings, lines, meanings, notes, title
 
-RESULTS, PAGE, CROPS, PICTURES = "results.json", "index.html", "crops", "pictures"
+RESULTS, PAGE, CROPS, PICTURES, SHEETS = "results.json", "index.html", "crops", "pictures", "sheets"
 
 _DIGITS = 12
 """How many digits of a digest the page shows; all of them are in the results."""
@@ -76,6 +78,10 @@ class Folder(WholeFolder):
         parts = [f"<h2>{escape(title(result))}</h2>", markup.paragraph(about(result))]
         parts.append(markup.table(headings(result), lines(result), firsts=groups(result)))
         parts += [markup.paragraph(note, "note") for note in notes(result)]
+        if result.wholes:
+            path = self._names.of(self.made / SHEETS, number, result.settings.name, ending=".png")
+            self._save(path, sheet(result.wholes))
+            parts.append(markup.link(f"{SHEETS}/{path.name}", "the frames below, whole"))
         phases = {row.phase: None for row in result.rows}
         first = f", {next(iter(phases))}" if len(phases) > 1 else ""
         for place, strip in enumerate(result.strips):

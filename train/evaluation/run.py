@@ -11,7 +11,7 @@ from ..metrics.lpips import Lpips
 from ..metrics.no_reference import Quality
 from ..metrics.pictures import psnr
 from ..protocols import PROTOCOLS, opencv
-from .crops import Strip, strip_of
+from .crops import Strip, strip_of, whole_strip
 from .developers import CLASSIC, NLM, BehindDeveloper, Developer, EngineDeveloper, Skipped, denoised
 from .frames import Frame, FrameSet, Picture
 from .meters import Measures, Meter, make_meter, means, spread
@@ -58,12 +58,14 @@ class SetResult:
         settings: Of the set.
         rows: By phase, then by developer.
         strips: Crops of some frames.
+        wholes: All of these frames, where sheets are asked for.
         skipped: Developers that it is not for, a sentence each.
     """
 
     settings: AnySet
     rows: list[Row] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
+    wholes: list[Strip] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -76,6 +78,7 @@ class Evaluation:
         lpips: To be measured besides, where there are references.
         quality: Measures without a reference, by name, to be taken besides where pictures are scored.
         quick: Take only the first frames of each set.
+        sheets: Keep the whole pictures of the frames of which crops are shown.
         tell: Takes a line about what is being done.
         keep: Takes every picture.
     """
@@ -88,13 +91,14 @@ class Evaluation:
         lpips: Lpips | None = None,
         quality: Mapping[str, Quality] | None = None,
         quick: bool = False,
+        sheets: bool = False,
         tell: Tell = lambda line: None,
         keep: Keep = lambda *picture: None,
     ) -> None:
         if not developers or developers[0].label != CLASSIC:
             raise ValueError("the classic engine comes first: its pictures guide the others' and stand beside them")
         self._developers, self._seed, self._lpips = list(developers), seed, lpips
-        self._quality = quality
+        self._quality, self._sheets = quality, sheets
         self._quick, self._tell, self._keep = quick, tell, keep
 
     def measure(self, settings: AnySet, frames: FrameSet | None = None) -> SetResult:
@@ -131,6 +135,7 @@ class Evaluation:
                 self._keep(settings, phase, label, frame, picture)
             if phase == frames.phases[0] and number < settings.shown:
                 result.strips.append(strip_of(frame, pictures))
+                result.wholes += [whole_strip(frame, pictures)] if self._sheets else []
         for label, row in rows.items():
             row.measures, row.notes = meters[label].result(), meters[label].notes
         return list(rows.values())
