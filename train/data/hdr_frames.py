@@ -2,7 +2,8 @@
 that turn one raw frame into a tone-mapped picture.
 
 The light of a scene (`radiance`, `brackets`) is exposed so that some of it is white, which a frame then does not hold
-any more; the picture to reach is `tonemap.tone_mapped` of the light itself, whatever the exposure was.
+any more; the picture to reach is `tonemap.tone_mapped` of all of the light, by default on the scale of the frame, whose
+white is that of the middle exposure: a frame that is exposed longer wants a brighter picture, as with any other ISP.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ _GAIN = (2.0**-14, 2.0**6)
 """What scenes are brought into a frame with at least and at most: black ones stay black."""
 
 
+Anchor = Literal["frame", "scene"]
+
+
 @dataclass(frozen=True)
 class HdrSettings:
     """How scenes become frames with pictures. What is a range is drawn for each frame, evenly.
@@ -51,6 +55,8 @@ class HdrSettings:
         bits: Depth of conversion, 2 to 16.
         clipped: Share of the places that a colour of is white in the frame, 0 to 0.9.
         exposure_stops: By how many stops frames are brighter than that, -16 to 16.
+        anchor: Whose white is 1 for the operator: that of the "frame"; or that of the "scene", so that pictures are the
+            same whatever the exposure, and networks have to guess how bright the scene was.
     """
 
     camera: Unprocessing
@@ -60,12 +66,15 @@ class HdrSettings:
     bits: int = BITS
     clipped: Range = (0.01, 0.1)
     exposure_stops: Range = (0.0, 0.0)
+    anchor: Anchor = "frame"
 
     def __post_init__(self) -> None:
         checked_options(self.operator, dict(self.tone))
         problems = [range_problem(name, getattr(self, name), *limits) for name, limits in _LIMITS.items()]
         if not isinstance(self.bits, int) or not 2 <= self.bits <= _MOST_BITS:
             problems.append(f"bits is {self.bits!r}: it is a whole number from 2 to {_MOST_BITS}")
+        if self.anchor not in get_args(Anchor):
+            problems.append(f"anchor is {self.anchor!r}: it is one of {', '.join(get_args(Anchor))}")
         if any(problems):
             raise UserError("; ".join(filter(None, problems)))
 
@@ -73,7 +82,7 @@ class HdrSettings:
 _LIMITS: dict[str, Range] = {"clipped": (0.0, 0.9), "exposure_stops": (-16.0, 16.0)}
 """What the ranges of `HdrSettings` lie between."""
 
-_OWN = ("bits", *_LIMITS)
+_OWN = ("bits", *_LIMITS, "anchor")
 _LIGHT = tuple(each.name for each in fields(Extension))
 _CAMERA = ("colours", "gain_error", "motion_rate", "defocus_rate", "full_well")
 """Options of a recipe: of `HdrSettings`, of `Extension`, and of `Unprocessing`."""
@@ -94,7 +103,7 @@ def make_hdr(
         noise: A key of `noise.SENSORS`.
         operator, tone: See `HdrSettings`.
         extend: Light is added to scenes.
-        options: Attributes of `HdrSettings` (bits, clipped, exposure_stops), of `radiance.Extension` and of
+        options: Attributes of `HdrSettings` (bits, clipped, exposure_stops, anchor), of `radiance.Extension` and of
             `unprocess.Unprocessing` other than exposure, keep_brightness and tone.
 
     Raises:
@@ -168,13 +177,14 @@ def hdr_frame(photo: Tensor, settings: HdrSettings, generator: torch.Generator, 
         UserError: An unknown filter array, or light that is none.
     """
     light = light_of(photo) if settings.light is None else extended(photo, settings.light, generator)
-    target = tone_mapped(light.permute(1, 2, 0).numpy(), settings.operator, **settings.tone)
     model = replace(settings.camera.sensor, bits=(settings.bits,))
     drawn = draw(replace(settings.camera, sensor=model), 1, generator)
     # not `unprocess.to_camera`: that keeps white from being darkened, because of a photograph's more is not known
     seen = (drawn.camera_from_srgb[0] / drawn.white_balance[0][:, None]) @ light.flatten(1)
     seen = blur(seen.view_as(light)[None], drawn.kernels).clamp_(min=0.0)
     exposure = _exposure(seen, settings, generator)
+    anchored = light * exposure if settings.anchor == "frame" else light
+    target = tone_mapped(anchored.permute(1, 2, 0).numpy(), settings.operator, **settings.tone)
     frame = add_noise(mosaic(seen * exposure, cfa).clamp_(max=_MOST_LIGHT), drawn.sensor, cfa, generator)
     camera = torch.zeros(len(CAMERA))
     camera[CAMERA.index("gain_db")] = gain_db(drawn.sensor.shot, settings.camera.full_well)[0]

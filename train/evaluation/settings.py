@@ -135,7 +135,7 @@ class HdrSet(_Pieces):
     tone: dict[str, Any] = Field({})
     """what else is told of the tone mapping, such as stops and exposures of mertens"""
     options: dict[str, Any] = Field({})
-    """what else is told of frames and scenes, such as bits (10), clipped, exposure_stops, extend, highlight_stops or
+    """what else is told of frames and scenes, such as bits (10), clipped, exposure_stops, anchor, highlight_stops or
     lamp_rate; one camera (simulated), without blur, unless said otherwise"""
 
     def hdr(self) -> HdrSettings:

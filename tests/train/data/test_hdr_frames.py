@@ -95,17 +95,23 @@ def test_as_much_is_white_as_was_asked_for(share: float):
     assert more.exposure == pytest.approx(2 * frame.exposure)
 
 
-def test_the_picture_is_of_the_light_whatever_the_exposure():
+@pytest.mark.parametrize("anchor", ["frame", "scene"])
+def test_the_picture_is_of_all_the_light_as_the_frame_or_the_scene_was_exposed(anchor: str):
+    told: dict[str, Any] = {"extend": False, "anchor": anchor}
     frames = [
-        hdr_frame(light(), make_hdr("rhid", "drago", {"bias": 0.7}, extend=False, exposure_stops=(k, k)), chance())
+        hdr_frame(light(), make_hdr("rhid", "drago", {"bias": 0.7}, **told, exposure_stops=(k, k)), chance())
         for k in (-2, 0)
     ]
     assert frames[0].mosaic.mean() < 0.6 * frames[1].mosaic.mean()
-    assert torch.equal(frames[0].target, frames[1].target)
-    wanted = tone_mapped(light().permute(1, 2, 0).numpy(), "drago", bias=0.7)
-    np.testing.assert_allclose(frames[0].target.permute(1, 2, 0).numpy(), wanted)
-    other = hdr_frame(light(), make_hdr("rhid", "drago", extend=False), chance())
-    assert not torch.equal(other.target, frames[0].target)
+    assert torch.equal(frames[0].target, frames[1].target) == (anchor == "scene")
+    assert frames[0].exposure == pytest.approx(frames[1].exposure / 4)
+    for frame in frames:
+        seen = light() * (frame.exposure if anchor == "frame" else 1)
+        wanted = tone_mapped(seen.permute(1, 2, 0).numpy(), "drago", bias=0.7)
+        np.testing.assert_allclose(frame.target.permute(1, 2, 0).numpy(), wanted)
+        assert torch.equal(frame.radiance, light())
+    other = hdr_frame(light(), make_hdr("rhid", "drago", **told), chance())
+    assert not torch.equal(other.target, frames[1].target)
 
 
 @pytest.mark.parametrize(("noise", "bits"), [("none", 10), ("camera", 8), ("camera", 10)])
@@ -213,6 +219,7 @@ class TestFrames:
         ({"clipped": [0, 0.95]}, "clipped is"),
         ({"spark_rate": 2}, "spark_rate is 2: it is a share"),
         ({"gain_error": "x"}, "gain_error is 'x': it is a number"),
+        ({"anchor": "sky"}, "anchor is 'sky': it is one of frame, scene"),
     ],
 )
 def test_options_that_cannot_be(values: dict[str, Any], says: str):

@@ -53,7 +53,8 @@ def levels(frame: Frame) -> np.ndarray:
 
 
 def test_a_frame_holds_a_part_of_the_light_and_its_reference_all():
-    made = open_set(a_set({**HDR, "operator": "reinhard", "tone": {"intensity": 1.0}, "noise": "none"}), 1)
+    told = {"operator": "reinhard", "tone": {"intensity": 1.0}, "noise": "none", "options": {"anchor": "scene"}}
+    made = open_set(a_set({**HDR, **told}), 1)
     for frame in made.frames("RGGB"):
         assert frame.radiance is not None
         assert frame.radiance.shape == frame.reference.shape == (64, 64, 3)
@@ -84,7 +85,7 @@ def test_photographs_are_scenes(tmp_path: Path):
     for number in range(3):
         picture = np.stack([127 + 100 * np.sin(0.05 * y * k + 0.3 * x + number) for k in (1, 2, 3)], -1)
         PIL.Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{number}.png")
-    plain = {"options": {"extend": False}, "operator": "none", "noise": "none"}
+    plain = {"options": {"extend": False, "anchor": "scene"}, "operator": "none", "noise": "none"}
     made = open_set(a_set({**HDR, **plain, "folder": str(tmp_path), "limit": 1}), 1)
     (frame,) = made.frames("RGGB")
     assert frame.name == "1.png"
