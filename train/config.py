@@ -41,8 +41,8 @@ class ModelSettings(Settings):
     """What is trained."""
 
     name: str = "lwisp"
-    """the network: lwisp, lwisp-s, lwisp-xs, liteisp, liteisp-s, paramisp, hdrisp; or mapper, which helps to align
-    pairs"""
+    """the network: lwisp, lwisp-s, lwisp-xs, liteisp, liteisp-s, paramisp, hdrisp, efficientisp, robustisp, rmfa-tiny;
+    or mapper, which helps to align pairs"""
     form: Form = "raw"
     """what it sees: raw frames; for rgb pictures that are to be denoised or enhanced; for clean clean pictures, as a
     teacher for distillation; for mapper frames with pictures whose colours they are given (the form of mapper); for

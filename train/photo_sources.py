@@ -180,7 +180,7 @@ class HdrSource(_PhotosSource):
     scenes: Annotated[int, Field(ge=1, le=10_000)] = 96
     """without a folder and brackets: how many scenes differ; an epoch has repeats times as many samples"""
     options: dict[str, Any] = Field({})
-    """what else is told: of the frame (bits, clipped: the range of the share that is white, exposure_stops, anchor), the
+    """what else is told: of the frame (bits, clipped: range of the share that is white, exposure_stops, anchor), the
     light (extend, knee, highlight_stops, uneven_rate, spark_rate, lamp_rate and others) and the camera (colours,
     gain_error, motion_rate, defocus_rate, full_well)"""
 

@@ -14,6 +14,7 @@ from .core import CleanModule, CoreModule, Output, PictureModule
 from .hdrisp import MULTIPLE as HDR_MULTIPLE
 from .hdrisp import WIDTH as HDR_WIDTH
 from .hdrisp import make_hdrisp
+from .light import MULTIPLES, WIDTHS, make_light
 from .liteisp import LITE_VARIANTS, make_liteisp
 from .liteisp import MULTIPLE as LITE_MULTIPLE
 from .lwisp import VARIANTS, make_lwisp
@@ -59,6 +60,7 @@ NETWORKS: dict[str, Network] = {
     "mapper": Network(Mapper, FIRST_CHANNELS, 2, ("mapper",)),
     "paramisp": Network(make_paramisp, 64, 4, ("raw", "inverse", "cycle")),
     "hdrisp": Network(make_hdrisp, HDR_WIDTH, HDR_MULTIPLE),
+    **{name: Network(partial(make_light, name), WIDTHS[name], MULTIPLES[name]) for name in WIDTHS},
 }
 """By name."""
 
