@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..engines.errors import UserError
 from ..engines.settings import Settings, make_settings, parse_yaml, read_yaml
+from .adversary_settings import AdversarySettings
 from .forms import Form
 from .sources import SOURCES, AnySource
 
@@ -214,6 +215,11 @@ class TrainConfig(Settings):
     """for the form cycle: weight of the mean absolute difference of the frames, beside the loss of the pictures"""
     distill: DistillSettings | None = None
     """a teacher; null learns from the data alone"""
+    adversary: AdversarySettings | None = None
+    """discriminators, for pictures that look like photographs though no frame has one; null for none"""
+    balance: bool = False
+    """each loss, and what each discriminator says, counts by its weight alone, whatever its scale: its slope at the
+    weights is brought to length 1 first"""
     optim: OptimSettings = OptimSettings()
     """how steps are made"""
     schedule: ScheduleSettings = ScheduleSettings()
@@ -250,6 +256,16 @@ class TrainConfig(Settings):
     def _no_teacher_of_frames(self) -> TrainConfig:
         if self.distill and self.model.form in ("inverse", "cycle"):
             raise ValueError(f"a network of the form {self.model.form} has no teacher; leave distill out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> TrainConfig:
+        if not (self.adversary or self.balance):
+            return self
+        if self.distill or self.model.form != "raw":
+            raise ValueError("adversary and balance are for networks of the form raw, and without distill")
+        if self.adversary and not all(source.crop for source in self.data.train):
+            raise ValueError("with an adversary every source under data.train has a crop, as large as the photographs'")
         return self
 
     @model_validator(mode="after")

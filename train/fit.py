@@ -31,7 +31,7 @@ from .models import BothISPs, Module, form_of, make_module, make_network
 from .objectives import Objective, make_objective, see, wanted
 from .report import Report, picture_row
 from .runs import RunFolder, code_version
-from .sources import Opened, SampleSet, open_sources
+from .sources import Opened, SampleSet, beside_photographs, open_sources
 from .tally import Tally, sum_over_processes
 
 _PICTURES = 4
@@ -120,6 +120,10 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
 def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | None, folder: RunFolder | None) -> Job:
     """Put a run together, as its folder says where it stopped. Raises UserError."""
     train_set = open_sources(config.data.train, config.seed, held_out=False)
+    if config.adversary:
+        if fabric.world_size > 1:
+            raise UserError(f"an adversary learns in one process, not in {fabric.world_size}; start isp-train alone")
+        train_set = beside_photographs(train_set, config)
     held_out = open_sources(config.data.validation, config.seed, held_out=True)
     core = _module(config).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if config.deterministic and fabric.device.type == "cuda":
@@ -196,6 +200,7 @@ def _take_step(job: Job, batch: Batch) -> dict[str, Tensor]:
     job.optimiser.step()
     job.optimiser.zero_grad()
     job.mean.update(job.core, job.step)
+    parts = parts | job.objective.stepped(batch, job.step)
     job.step += 1
     return {"loss": total.detach(), **parts, "grad_norm": norm.detach()}  # pyright: ignore[reportOptionalMemberAccess]
 
@@ -251,6 +256,7 @@ def save(job: Job) -> None:
                 "mean": job.mean.module.state_dict(),
                 "optimiser": job.optimiser.state_dict(),
                 "scaler": job.scaler.state_dict() if job.scaler else None,
+                "objective": job.objective.state(),
             },
         )
     )
@@ -336,6 +342,8 @@ def _continue(job: Job, begun: dict[str, Any]) -> None:
     job.optimiser.load_state_dict(begun["optimiser"])
     if job.scaler:
         job.scaler.load_state_dict(begun["scaler"])
+    if begun.get("objective"):
+        job.objective.restore(begun["objective"])
     job.step, job.start_db, job.end_db = begun["step"], begun["start_db"], begun["end_db"]
 
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,11 @@ from torch.nn.functional import interpolate, max_pool2d, normalize
 
 from ..engines.errors import UserError
 from ..engines.inputs import CAMERA
+from .adversary import Adversary, balanced
 from .checkpoint import load_checkpoint
 from .config import DistillSettings, TrainConfig
 from .feed import Batch
-from .losses import make_loss
+from .losses import WeightedLoss, make_loss
 from .losses.perceptual import DISTANCES
 from .models import NETWORKS, Module, form_of, make_module, shown
 
@@ -93,6 +94,17 @@ class Objective(nn.Module):
         """
         return self.loss(self._see(network, batch), self._wanted(batch), self._mask(batch))
 
+    def stepped(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """What there is to do behind a step of the network. Returns scalars for the log."""
+        return {}
+
+    def state(self) -> dict[str, Any] | None:
+        """What a run needs to go on besides the network, for `restore`; None for nothing."""
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Stand where another objective stood that gave this state."""
+
     def _mask(self, batch: Batch) -> Tensor | None:
         mask = batch.get("mask")
         return mask if mask is None or self._scale == 1 else -max_pool2d(-mask, self._scale)  # all of it counts
@@ -119,6 +131,47 @@ class Circle(Objective):
         total, parts = self.loss(picture.float(), batch["target"], batch.get("mask"))
         missed = (planes.float() - batch["planes"]).abs().mean()
         return total + self._frames * missed, parts | {"frames": missed.detach()}
+
+
+class Contest(Objective):
+    """The losses of a recipe, and what discriminators say, who learn beside the network.
+
+    Args:
+        loss, core: As of `Objective`; `core` is the very module that is trained.
+        adversary: The discriminators; None for none.
+        balance: Each loss and each judgement is divided by the length of its own slope at the weights.
+    """
+
+    def __init__(self, loss: WeightedLoss, core: Module, adversary: Adversary | None, balance: bool) -> None:
+        super().__init__(loss, core)
+        self.adversary, self._balance = adversary, balance
+        self._weights = [*core.parameters()]  # in a list, so no parts of the objective either
+        self._made: Tensor | None = None
+
+    def forward(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        picture, loss = self._see(network, batch), cast(WeightedLoss, self.loss)
+        values = loss.values(picture, self._wanted(batch), self._mask(batch))
+        terms = {name: (loss.weights[name], value) for name, value in values.items()}
+        if self.adversary is not None:
+            self._made = picture.detach()
+            for name, value in self.adversary.terms(picture, batch["photo"]).items():
+                terms[f"adversary_{name}"] = (self.adversary.weights[name], value)
+        parts = {name: value.detach() for name, (_, value) in terms.items()}
+        if self._balance:
+            return balanced(terms, picture, self._weights), parts
+        return torch.stack([weight * value for weight, value in terms.values()]).sum(), parts
+
+    def stepped(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        if self.adversary is None or self._made is None or not self.adversary.due(step):
+            return {}
+        return self.adversary.update(self._made, batch["photo"])
+
+    def state(self) -> dict[str, Any] | None:
+        return None if self.adversary is None else self.adversary.state()
+
+    def restore(self, state: Any) -> None:
+        if self.adversary is not None:
+            self.adversary.restore(state)
 
 
 class Distillation(Objective):
@@ -228,6 +281,9 @@ def make_objective(
         _check_sight(loss, core, crop)
     if config.model.form == "cycle":
         return Circle(loss, core, config.frames_weight)
+    if config.adversary or config.balance:
+        adversary = config.adversary and Adversary(config.adversary, min(crops), config.seed)
+        return Contest(loss, core, adversary, config.balance)
     if config.distill is None:
         return Objective(loss, core)
     return Distillation(loss, core, _load_teacher(config.distill, core, sorted(crops)), config.distill, autocast)

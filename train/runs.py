@@ -118,7 +118,7 @@ class RunFolder:
         begun = load_checkpoint(self.checkpoint)
         if begun.training is None:
             raise UserError(f"{self.checkpoint} holds weights alone, from which no run goes on; set run.name")
-        changed = differences(begun.training["config"], self._values)
+        changed = differences(_completed(begun.training["config"]), self._values)
         if changed:
             raise UserError(
                 f"the run in {self.path} began with another recipe ({'; '.join(changed)}); go on with that one, "
@@ -139,6 +139,14 @@ class RunFolder:
             self._metrics = self._metrics_path.open("a")
         except OSError as error:
             raise UserError(f"cannot write {self._metrics_path}: {error.strerror}") from error
+
+
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as it would be written today: with the defaults of settings that came later."""
+    try:
+        return TrainConfig.model_validate(values).model_dump(mode="json")
+    except ValueError:  # it says what is not valid any more: then it differs in any case
+        return values
 
 
 def _is_until(line: str, step: int) -> bool:

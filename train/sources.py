@@ -26,6 +26,8 @@ from .source_base import MULTIPLE, FilesSource, Opened, SampleSet, Source
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .config import TrainConfig
+
 
 class ScenesSource(Source):
     """Rendered scenes: no data is needed."""
@@ -58,6 +60,9 @@ class PairsSource(FilesSource):
     """folder that holds it"""
     options: dict[str, Any] = Field({})
     """what else its reader takes, such as split or sets"""
+    target: Literal["picture", "classic"] = "picture"
+    """what samples are to become: the pictures of the data set; or what the classic engine makes of the frames, for
+    training without pairs"""
     white_balance: Literal["camera", "grey_world"] | tuple[float, float, float] = "camera"
     """gains that go with the frames: camera (what the data set tells, else the grey world), grey_world, or three"""
     gain_db: float = 0.0
@@ -69,9 +74,12 @@ class PairsSource(FilesSource):
         """Ready to draw from; `held_out` for validation. Raises UserError: no such data, or another layout."""
         from .data.pairs import RawPairs
         from .data.readers import open_data_set
+        from .data.rendering import ClassicPictures
         from .data.splits import manifest_hash
 
         reader = open_data_set(self.data_set, self.root, **self.options)
+        if self.target == "classic":
+            reader = ClassicPictures(reader)
         files = self.chosen(reader.files(), held_out)
         samples = RawPairs(
             reader,
@@ -116,6 +124,21 @@ class _Mixed:
     def set_epoch(self, epoch: int) -> None:
         for samples in self._sets:
             samples.set_epoch(epoch)
+
+
+def beside_photographs(frames: Opened, config: TrainConfig) -> Opened:
+    """Samples of a recipe with an adversary, each with a photograph that does not belong to it. Raises UserError."""
+    from .data.splits import manifest_hash
+    from .data.unpaired import Unpaired
+
+    settings, crop = config.adversary, config.data.train[0].crop
+    if settings is None or crop is None:
+        raise ValueError("the recipe has no adversary, or its samples no size")
+    samples = Unpaired(frames.samples, settings.photographs, crop, downscale=settings.downscale, seed=config.seed)
+    manifest = hashlib.sha256(f"{frames.manifest}\n{manifest_hash(samples.files)}".encode()).hexdigest()
+    left = f" ({len(samples.grey)} grey ones left out)" if samples.grey else ""
+    about = f"{frames.about}; against {len(samples.files)} photographs of {settings.photographs.name}{left}"
+    return Opened(samples, manifest, about)
 
 
 def open_sources(sources: Sequence[AnySource], seed: int, *, held_out: bool) -> Opened:

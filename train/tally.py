@@ -23,17 +23,19 @@ class Tally:
 
     def _begin(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps, self._samples, self._waited, self._start = 0, 0, 0.0, time.monotonic()
+        self._counts: dict[str, int] = {}
+        self._samples, self._waited, self._start = 0, 0.0, time.monotonic()
 
     def waited(self, seconds: float) -> None:
         """For a batch."""
         self._waited += seconds
 
     def add(self, parts: dict[str, Tensor], samples: int) -> None:
-        """Scalars of a step over so many samples."""
+        """Scalars of a step over so many samples; not every step need have all of them."""
         for name, value in parts.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps, self._samples = self._steps + 1, self._samples + samples
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._samples += samples
 
     def take(self) -> dict[str, float]:
         """The means, and begin anew; a collective call.
@@ -43,7 +45,8 @@ class Tally:
             of the time in which this process waited for data.
         """
         sums = torch.stack([value.float() for value in self._sums.values()])
-        means = sum_over_processes(self._fabric, sums) / (self._steps * self._fabric.world_size)
+        counts = torch.tensor([*self._counts.values()], device=sums.device) * self._fabric.world_size
+        means = sum_over_processes(self._fabric, sums) / counts
         values = dict(zip(self._sums, means.tolist(), strict=True))
         seconds = max(time.monotonic() - self._start, 1e-9)
         values["samples_per_s"] = round(self._samples * self._fabric.world_size / seconds, 2)

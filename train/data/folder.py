@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ from .dng import read_dng
 from .raw_pair import (
     JPEG,
     PNG,
+    Gains,
     Layout,
     Mask,
     Matrix,
@@ -105,7 +106,7 @@ class PairFolder:
                 stem,
                 *paths,
                 group=notes.get(stem, {}).get("group", stem[: self.group or None]),
-                extra=(*_sidecar(paths[0]), *masks.get(stem, ()), *noted),
+                extra=(*sidecar(paths[0]), *masks.get(stem, ()), *noted),
             )
             for stem, paths in partners.items()
         ]
@@ -113,12 +114,7 @@ class PairFolder:
     def load(self, files: PairFiles) -> RawPair:
         """A pair. Raises UserError: a damaged file, sizes that differ, or frames of an unknown format."""
         target = read_picture(files.target)
-        if files.raw.suffix.lower() in DNG:
-            samples, fmt, gains = read_dng(files.raw)
-            told = {}
-        else:
-            samples, fmt, told = read_frame(files.raw, **self._keys())
-            gains = None
+        samples, fmt, gains, told = read_raw(files.raw, self.keys)
         note = {**told, **self._notes()[0].get(files.name, {})}
         mask = self._base / self.mask / f"{files.name}.png"
         pair = make_pair(
@@ -135,15 +131,6 @@ class PairFolder:
     @property
     def _base(self) -> Path:
         return self.root / self.split
-
-    def _keys(self) -> dict[str, str]:
-        try:
-            pairs = urllib.parse.parse_qsl(self.keys, strict_parsing=True) if self.keys else []
-        except ValueError as error:
-            raise UserError(
-                f"{self.keys!r} does not say what the frames are: write format=BayerRG12&black=64"
-            ) from error
-        return dict(pairs)
 
     def _masks(self, layout: Layout, partners: Mapping[str, Any]) -> dict[str, tuple[Path, ...]]:
         """The mask of each pair: all of them have one or none has, so that none is lost unnoticed."""
@@ -174,9 +161,49 @@ class PairFolder:
         return _read_notes(path, path.stat().st_mtime_ns), (path,)
 
 
-def _sidecar(path: Path) -> tuple[Path, ...]:
-    sidecar = path.with_name(f"{path.name}.yaml")
-    return (sidecar,) if sidecar.is_file() else ()
+def sidecar(path: Path) -> tuple[Path, ...]:
+    """The file that tells what a raw frame is, if there is one."""
+    beside = path.with_name(f"{path.name}.yaml")
+    return (beside,) if beside.is_file() else ()
+
+
+class RawFrame(NamedTuple):
+    """A raw frame as it lies in a file.
+
+    Attributes:
+        samples, raw_format, gains: See `raw_pair.RawPair`.
+        told: What it tells of `engines.inputs.CAMERA`.
+    """
+
+    samples: Samples
+    raw_format: RawFormat
+    gains: Gains | None
+    told: dict[str, float]
+
+
+def read_raw(path: Path, keys: str = "", part: int | None = None) -> RawFrame:
+    """The one frame of a file, whatever its kind.
+
+    Args:
+        path: One of `RAW`.
+        keys: What it is, in the form of a query (see the module); "" where a sidecar tells, or for DNG.
+        part: Which of the frames of a file that holds several.
+
+    Raises:
+        UserError: The file is damaged, not what was said, or holds several frames.
+    """
+    if path.suffix.lower() in DNG:
+        samples, fmt, gains = read_dng(path)
+        return RawFrame(samples, fmt, gains, {})
+    samples, fmt, told = read_frame(path, part=part, **_parsed(keys))
+    return RawFrame(samples, fmt, None, told)
+
+
+def _parsed(keys: str) -> dict[str, str]:
+    try:
+        return dict(urllib.parse.parse_qsl(keys, strict_parsing=True) if keys else [])
+    except ValueError as error:
+        raise UserError(f"{keys!r} does not say what the frames are: write format=BayerRG12&black=64") from error
 
 
 @lru_cache(maxsize=8)

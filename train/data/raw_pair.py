@@ -195,11 +195,12 @@ def _no_strays(folder: Path, files: Mapping[str, Path], other: Path, partners: M
 # ---- files -------------------------------------------------------------------------------------------------
 
 
-def read_frame(path: Path, **keys: Any) -> tuple[Samples, RawFormat, dict[str, float]]:
-    """The one frame of a file: samples uint16 [H, W], their format, and what it tells of `engines.inputs.CAMERA`.
+def read_frame(path: Path, *, part: int | None = None, **keys: Any) -> tuple[Samples, RawFormat, dict[str, float]]:
+    """A frame of a file: samples uint16 [H, W], their format, and what it tells of `engines.inputs.CAMERA`.
 
     Args:
         path: See `engines.raw_files`.
+        part: Which of its frames; None for a file that has one.
         keys: What is known of its samples (format, black, white, width, height) and of the camera (exposure_us,
             gain_db, iso, f_number, focal_length_mm); what is needed and not here, a sidecar must tell.
 
@@ -207,14 +208,15 @@ def read_frame(path: Path, **keys: Any) -> tuple[Samples, RawFormat, dict[str, f
         UserError: The file is damaged, not what was said, or holds several frames.
     """
     frames = load_raw(f"{path}?{urllib.parse.urlencode(keys)}" if keys else str(path))
-    if len(frames.samples) != 1:
+    if part is None and len(frames.samples) != 1:
         raise UserError(f"{path} holds {len(frames.samples)} frames, but a pair has one: check its width and height")
     if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
         name = frames.raw_format.pixel_format
         raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")
-    told = dict(zip(CAMERA, (*frames.camera[0].tolist(), *frames.optics[0].tolist()), strict=True))
+    which = part or 0
+    told = dict(zip(CAMERA, (*frames.camera[which].tolist(), *frames.optics[which].tolist()), strict=True))
     known = {name: value for name, value in told.items() if not math.isnan(value)}
-    return frames.samples[0].astype(np.uint16), frames.raw_format, known
+    return frames.samples[which].astype(np.uint16), frames.raw_format, known
 
 
 def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:

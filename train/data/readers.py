@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ...engines.errors import UserError
-from . import camera_pairs, folder, hdr_pairs, rhid, sidd, ultraisp, zrr
+from . import camera_pairs, folder, hdr_pairs, raws, rhid, sidd, ultraisp, zrr
 from .raw_pair import PairReader
 
 
@@ -26,6 +26,7 @@ _DATA_SETS = {
     "hdrisp": _DataSet(hdr_pairs.HdrPairs, hdr_pairs.how_to_get),
     "sidd": _DataSet(sidd.Sidd, sidd.how_to_get),
     "folder": _DataSet(folder.PairFolder, folder.how_to_get),
+    "raws": _DataSet(raws.RawFolder, raws.how_to_get),
     "exif": _DataSet(camera_pairs.CameraPairs, camera_pairs.how_to_get),
 }
 

@@ -13,6 +13,7 @@ from ..features import load_encoder, load_features
 from .amplitude import DEPTHS, Amplitude
 from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
 from .colour import BlurredColour, ColourAngle
+from .content import EDGE, Content, Variation
 from .histogram import Histogram
 from .ms_ssim import MsSsim
 from .perceptual import Perceptual
@@ -31,6 +32,16 @@ def _perceptual(
 ) -> nn.Module:
     sees = _network(file, encoder, lambda path: load_encoder(path, taps), _SEE)
     return Perceptual(sees, distance, weights)  # pyright: ignore[reportArgumentType]
+
+
+def _content(
+    file: str | None = None,
+    taps: Sequence[str] | None = None,
+    edge: int | None = EDGE,
+    *,
+    encoder: nn.Module | None = None,
+) -> nn.Module:
+    return Content(_network(file, encoder, lambda path: load_encoder(path, taps), _SEE), edge)
 
 
 def _amplitude(
@@ -66,6 +77,8 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "colour": BlurredColour,
     "colour_angle": ColourAngle,
     "histogram": Histogram,
+    "content": _content,
+    "variation": Variation,
     "phase": MaskedL1,
     "amplitude": _amplitude,
 }
@@ -95,13 +108,17 @@ class WeightedLoss(nn.Module):
             shown, wanted: float [B, 3, H, W] in [0, 1].
             mask: float [B, 1, H, W], 1 where they may be compared; None compares everywhere.
         """
+        values = self.values(shown, wanted, mask)
+        total = sum(self.weights[name] * value for name, value in values.items())
+        return total, {name: value.detach() for name, value in values.items()}  # pyright: ignore[reportReturnType]
+
+    def values(self, shown: Tensor, wanted: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Each loss before its weight, with its graph; as `forward` otherwise."""
         inside = shown if mask is None else equal_outside(shown, wanted, mask)
-        values = {
+        return {
             name: part(shown, wanted, mask) if getattr(part, "takes_mask", False) else part(inside, wanted)
             for name, part in self.parts.items()
         }
-        total = sum(self.weights[name] * value for name, value in values.items())
-        return total, {name: value.detach() for name, value in values.items()}  # pyright: ignore[reportReturnType]
 
 
 def make_loss(terms: Mapping[str, Any], *, encoder: nn.Module | None = None) -> WeightedLoss:

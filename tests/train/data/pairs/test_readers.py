@@ -209,15 +209,15 @@ def test_rhid_for_real(data_dir: Path):
 
 
 def test_data_sets_by_name(tmp_path: Path):
-    assert data_sets() == ("zrr", "ultraisp", "rhid", "hdrisp", "sidd", "folder", "exif")
+    assert data_sets() == ("zrr", "ultraisp", "rhid", "hdrisp", "sidd", "folder", "raws", "exif")
     for name in data_sets():
         text = how_to_get(name)
         assert len(text) > 80
         assert "\n" not in text
-        assert "http" in text or name == "folder"
+        assert "http" in text or name in ("folder", "raws")
     assert open_data_set("rhid", tmp_path, split="val", sets=["set2"]) == Rhid(tmp_path, "val", ("set2",))
     with pytest.raises(
-        UserError, match="no data set 'raise': choose one of zrr, ultraisp, rhid, hdrisp, sidd, folder, exif"
+        UserError, match="no data set 'raise': choose one of zrr, ultraisp, rhid, hdrisp, sidd, folder, raws, exif"
     ):
         how_to_get("raise")
     with pytest.raises(UserError, match="zrr has no option 'sets': its options are split"):

@@ -1,0 +1,94 @@
+"""A folder of raw frames of which there are no pictures: what unpaired training begins with.
+
+    ROOT/**/NAME.raw | .bin | .png | .npy | .dng
+
+`engines.raw_files` says how they tell their format. Frames of several cameras may lie together: each is read as what it
+is, with its own filter array and levels. An array (.npy) of several frames, as `isp-stream --snap` writes it, counts as
+so many. In place of a picture each frame has what the classic engine makes of it (`rendering`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...engines.errors import UserError, reason
+from ...engines.inputs import CAMERA
+from .folder import RAW, read_raw, sidecar
+from .raw_pair import PairFiles, RawPair, make_pair
+from .rendering import classic_picture
+
+
+def how_to_get() -> str:
+    """How to lay out raw frames of one's own."""
+    return (
+        "A folder of raw frames without pictures, and the folders in it: NAME.raw, .bin, .png or .npy with "
+        "NAME.raw.yaml beside them, or NAME.dng; isp-stream --snap writes such files. For training against photographs "
+        "(adversary): the picture of each is the classic engine's."
+    )
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """Frames in `root`.
+
+    Attributes:
+        root: The folder.
+        keys: What the frames are, in the form of a query, as of `folder.PairFolder`; "" where sidecars tell, or for
+            DNG.
+        group: How many characters of a name tell the scene; 0 for all of them. Frames of one array are one scene.
+    """
+
+    root: Path
+    keys: str = ""
+    group: int = 0
+
+    def files(self) -> list[PairFiles]:
+        """Its frames. Raises UserError: there are none, or an array cannot be read."""
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root}: give one with raw frames")
+        found = [
+            PairFiles(
+                f"{path.relative_to(self.root)}{'' if part is None else f' {part}'}",
+                path,
+                path,
+                path.stem[: self.group or None],
+                extra=sidecar(path),
+                part=part,
+            )
+            for path in sorted(self.root.rglob("*"))
+            if path.suffix.lower() in RAW and path.is_file()
+            for part in _parts(path)
+        ]
+        if not found:
+            raise UserError(f"{self.root} holds no raw frames: {', '.join(f'*{end}' for end in RAW)} are looked for")
+        return found
+
+    def load(self, files: PairFiles) -> RawPair:
+        """A frame with its classic picture. Raises UserError: a damaged file, or one of an unknown format."""
+        frame = read_raw(files.raw, self.keys, files.part)
+        if frame.raw_format.cfa == "MONO":
+            raise UserError(
+                f"{files.raw} holds {frame.raw_format.pixel_format}, which has no colours; give Bayer frames"
+            )
+        picture = classic_picture(frame.samples, frame.raw_format, frame.gains)
+        pair = make_pair(files, frame.samples, frame.raw_format, picture, frame.gains)
+        return replace(pair, **{name: frame.told.get(name) for name in CAMERA})
+
+
+def _parts(path: Path) -> Iterator[int | None]:
+    """Of an array of several frames, all; None for a file that is one frame."""
+    if path.suffix.lower() != ".npy":
+        yield None
+        return
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
+    if len(shape) == 3:
+        yield from range(shape[0])
+    else:
+        yield None

@@ -1,0 +1,96 @@
+"""What discriminators see of a picture: features of its texture, and of its colours.
+
+Source: Arhire, Timofte, "Learned Lightweight Smartphone ISP with Unpaired Data" (CVPR workshops 2025), and the code
+released with it. Texture is judged in grey, at a shallow and at a deeper layer of AlexNet; colour in the picture after
+a blur that takes its texture away, by ViT-B/16.
+
+What is ours: where their weights are not given, both look through the encoder of our auto-encoder of clean pictures
+(form "clean"), at a quarter and at an eighth of the picture's size, which are the depths that come nearest to those of
+AlexNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..engines.errors import UserError
+from .features import load_encoder
+from .losses.ms_ssim import blurred, gaussian
+from .metrics.lpips import AlexNet
+from .vgg import checked_state, load_layers, read_values
+from .vit import is_vit, vit_of
+
+WHERE_FROM = (
+    "give a checkpoint of the form clean, which `isp-train configs/train/lwisp-teacher.yaml` makes, or a file with the "
+    "weights of torchvision's alexnet (texture) or of google/vit-base-patch16-224 (colour)"
+)
+
+ALEXNET_TAPS = (0, 3)
+"""Of the five convolutions of AlexNet, behind which texture is judged: 64 and 256 channels."""
+
+CLEAN_DEPTHS = ("conv3_1", "conv4_2")
+"""Of `features.DEPTHS`, in their place."""
+
+BLUR, SIGMA = 21, 3.0
+"""Window and standard deviation of the blur, in pixels."""
+
+_GREY = (0.299, 0.587, 0.114)
+
+
+class TextureSight(nn.Module):
+    """Features of the grey picture, from the shallowest on.
+
+    Args:
+        encoder: sRGB [B, 3, H, W] in [0, 1] to a list of features.
+        taps: Places in that list; None takes all.
+    """
+
+    def __init__(self, encoder: nn.Module, taps: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.encoder, self.taps = encoder.requires_grad_(False).eval(), taps
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Of sRGB [B, 3, H, W] in [0, 1]. Raises ValueError: too small for the encoder."""
+        grey = torch.tensordot(picture.new_tensor(_GREY), picture.movedim(1, 0), 1)[:, None]
+        seen = self.encoder(grey.expand(-1, 3, -1, -1))
+        return seen if self.taps is None else [seen[tap] for tap in self.taps]
+
+
+class ColourSight(nn.Module):
+    """Features of the blurred picture. Arguments as of `TextureSight`; the deepest is taken."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False).eval()
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Of sRGB [B, 3, H, W] in [0, 1], larger than the window of the blur by half; one [B, tokens, C], or
+        [B, C, h, w]. Raises ValueError: too small for the encoder."""
+        soft = blurred(pad(picture, (BLUR // 2,) * 4, "replicate"), gaussian(BLUR, SIGMA, picture))
+        return self.encoder(soft)[-1:]
+
+
+def load_texture(path: Path) -> TextureSight:
+    """What texture is judged by: AlexNet, or our encoder. Raises UserError: the file cannot be read, or is another."""
+    values = read_values(path, "the network for features", WHERE_FROM)
+    if isinstance(values, dict) and isinstance(values.get("model"), str):
+        return TextureSight(load_encoder(path, CLEAN_DEPTHS))
+    state, network = checked_state(values, path, WHERE_FROM), AlexNet()
+    load_layers(network, state, path, WHERE_FROM)
+    return TextureSight(network, ALEXNET_TAPS)
+
+
+def load_colour(path: Path) -> ColourSight:
+    """What colour is judged by: ViT-B/16, or our encoder. Raises UserError: as `load_texture`."""
+    values = read_values(path, "the network for features", WHERE_FROM)
+    if isinstance(values, dict) and isinstance(values.get("model"), str):
+        return ColourSight(load_encoder(path, CLEAN_DEPTHS[-1:]))
+    state = checked_state(values, path, WHERE_FROM)
+    if not is_vit(state):
+        raise UserError(f"{path} holds neither a ViT nor a checkpoint of the form clean; {WHERE_FROM}")
+    return ColourSight(vit_of(state, path))
