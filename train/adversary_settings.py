@@ -19,8 +19,9 @@ TERMS = ("texture", "texture_deep", "colour")
 class AdversarySettings(Settings):
     """Discriminators, and the photographs that pictures are to look like."""
 
-    photographs: Path
-    """folder of photographs (JPEG, PNG), and the folders in it; of anything, for none belongs to a frame"""
+    photographs: Path | None = None
+    """folder of photographs (JPEG, PNG), and the folders in it; of anything, for none belongs to a frame; grey ones are
+    left out; null renders scenes, which need no data"""
     downscale: Annotated[float, Field(ge=1)] | None = None
     """how much smaller photographs are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
     texture: Path

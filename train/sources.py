@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .config import TrainConfig
 
 
+_PHOTOGRAPHS = 104_729
+"""What is added to the seed for photographs beside frames: other scenes than those of the frames."""
+
+
 class ScenesSource(Source):
     """Rendered scenes: no data is needed."""
 
@@ -128,17 +132,15 @@ class _Mixed:
 
 def beside_photographs(frames: Opened, config: TrainConfig) -> Opened:
     """Samples of a recipe with an adversary, each with a photograph that does not belong to it. Raises UserError."""
-    from .data.splits import manifest_hash
-    from .data.unpaired import Unpaired
+    from .data.unpaired import Unpaired, open_photographs
 
-    settings, crop = config.adversary, config.data.train[0].crop
+    settings, crop, seed = config.adversary, config.data.train[0].crop, config.seed + _PHOTOGRAPHS
     if settings is None or crop is None:
         raise ValueError("the recipe has no adversary, or its samples no size")
-    samples = Unpaired(frames.samples, settings.photographs, crop, downscale=settings.downscale, seed=config.seed)
-    manifest = hashlib.sha256(f"{frames.manifest}\n{manifest_hash(samples.files)}".encode()).hexdigest()
-    left = f" ({len(samples.grey)} grey ones left out)" if samples.grey else ""
-    about = f"{frames.about}; against {len(samples.files)} photographs of {settings.photographs.name}{left}"
-    return Opened(samples, manifest, about)
+    beside = open_photographs(settings.photographs, crop, len(frames.samples), settings.downscale, seed)
+    manifest = hashlib.sha256(f"{frames.manifest}\n{beside.manifest}".encode()).hexdigest()
+    about = f"{frames.about}; against {beside.about}"
+    return Opened(Unpaired(frames.samples, beside.pictures, seed), manifest, about)
 
 
 def open_sources(sources: Sequence[AnySource], seed: int, *, held_out: bool) -> Opened:

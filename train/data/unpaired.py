@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ...engines.errors import UserError
 from .photos import PhotoFile, Photos, find_photos
-from .pictures import PLAIN
+from .pictures import PLAIN, ScenePhotos
 from .sampling import SeededSamples
+from .splits import manifest_hash
 
 _COLOURLESS = 2
 """Codes of 255 by which the colours of a photograph differ at most where it counts as grey."""
@@ -53,44 +54,73 @@ def _is_grey(path: Path) -> bool:
     return int((small.max(2) - small.min(2)).max()) <= _COLOURLESS
 
 
-class Unpaired(SeededSamples):
-    """Samples of frames with `photo`, float32 [3, 2h, 2w], sRGB in [0, 1].
+class Photographs(Photos):
+    """Pieces of photographs, and nothing that a camera would make of them. Arguments as of `Photos`."""
 
-    Args:
-        samples: Of frames (`sources`).
-        folder: Of photographs; grey ones are left out.
-        crop: Edge of the samples in mosaic pixels.
-        downscale: See `photos.read_photo`.
-        seed: Of what is drawn of the photographs.
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """`target`, float32 [3, crop, crop], sRGB in [0, 1]. Raises as `Photos.photo`."""
+        return {"target": self.photo(index)[0].float() / 255}
+
+
+class Beside(NamedTuple):
+    """Pictures for frames to be put beside.
 
     Attributes:
-        grey: Photographs that were left out.
-        files: Those that are taken.
+        pictures: Samples whose `target` they are.
+        manifest: Of their files, as of `splits.manifest_hash`.
+        about: What they are, for the model card.
+    """
+
+    pictures: Any
+    manifest: str
+    about: str
+
+
+def open_photographs(folder: Path | None, crop: int, count: int, downscale: float | None, seed: int) -> Beside:
+    """As many pieces as there are frames, or more.
+
+    Args:
+        folder: Of photographs, of which grey ones are left out; None renders scenes.
+        crop: Edge of the pieces in pixels.
+        count: Of frames.
+        downscale: See `photos.read_photo`.
+        seed: Of everything drawn.
 
     Raises:
         UserError: No photographs with colours.
     """
+    if folder is None:
+        return Beside(ScenePhotos(count, crop, seed=seed), "scenes", "rendered scenes")
+    files, grey = coloured(find_photos(folder))
+    if not files:
+        raise UserError(f"all {len(grey)} photographs of {folder} are grey; give some with colours")
+    repeats = -(-count // len(files))
+    photos = Photographs(folder, PLAIN, files, crop=crop, repeats=repeats, downscale=downscale, seed=seed)
+    left = f" ({len(grey)} grey ones left out)" if grey else ""
+    return Beside(photos, manifest_hash(files), f"{len(files)} photographs of {folder.name}{left}")
 
-    def __init__(self, samples: Any, folder: Path, crop: int, *, downscale: float | None = None, seed: int = 0) -> None:
-        super().__init__(len(samples), seed)
-        self.files, self.grey = coloured(find_photos(folder))
-        if not self.files:
-            raise UserError(f"all {len(self.grey)} photographs of {folder} are grey; give some with colours")
-        self._samples = samples
-        repeats = -(-len(samples) // len(self.files))
-        self._photos = Photos(
-            folder, PLAIN, self.files, crop=crop, repeats=repeats, downscale=downscale, seed=seed + _ORDER
-        )
+
+class Unpaired(SeededSamples):
+    """Samples of frames with `photo`, float32 [3, 2h, 2w], sRGB in [0, 1].
+
+    Args:
+        frames: Samples (`sources.SampleSet`).
+        pictures: Of `open_photographs`, at least as many.
+        seed: Of the order of the pictures.
+    """
+
+    def __init__(self, frames: Any, pictures: Any, seed: int) -> None:
+        super().__init__(len(frames), seed)
+        self._frames, self._pictures = frames, pictures
 
     def set_epoch(self, epoch: int) -> None:
-        """See `SeededSamples.set_epoch`; of frames and photographs as well."""
-        self._samples.set_epoch(epoch)
-        self._photos.set_epoch(epoch)
+        """See `SeededSamples.set_epoch`; of both sides as well."""
+        self._frames.set_epoch(epoch)
+        self._pictures.set_epoch(epoch)
         super().set_epoch(epoch)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample. Raises IndexError: there is none. UserError: as frames and photographs do."""
         index = self._checked(index)
-        order = np.random.default_rng([self._seed, _ORDER, int(self._epoch)]).permutation(len(self._photos))
-        photo, _ = self._photos.photo(int(order[index]))
-        return {**self._samples[index], "photo": photo.float() / 255}
+        order = np.random.default_rng([self._seed, _ORDER, int(self._epoch)]).permutation(len(self._pictures))
+        return {**self._frames[index], "photo": self._pictures[int(order[index])]["target"]}
