@@ -42,7 +42,7 @@ class BareCore:
         self._requests: list[Any] = []
         self._next = 0
         info = self._core.info
-        self.info = EngineInfo(info.model, "openvino", "bare", weights_sha256=info.sha256)
+        self.info = EngineInfo(info.name, "openvino", "bare", weights_sha256=info.sha256)
 
     def prepare(self, raw_format: RawFormat, batch: int, raw_ring: SlotArray, srgb_ring: SlotArray) -> None:
         """Compile for the size of `raw_format`, which must be a multiple of the core's."""
@@ -59,7 +59,7 @@ class BareCore:
             settings["INFERENCE_NUM_THREADS"] = self._threads
         compiled = runtime.compile_model(model, "CPU", settings)
         streams = int(compiled.get_property("NUM_STREAMS"))
-        self.info = EngineInfo(info.model, "openvino", "bare", weights_sha256=info.sha256, lanes=streams)
+        self.info = EngineInfo(info.name, "openvino", "bare", weights_sha256=info.sha256, lanes=streams)
         for _ in range(streams):
             request = compiled.create_infer_request()
             request.set_tensor("raw", self._openvino.Tensor(planes.copy()))

@@ -72,11 +72,11 @@ class ProcessorEngine(ABC):
         self._precision: Precision = precision or best
         self._core = core if isinstance(core, Core) else read_core(core)
         info = self._core.info
-        self._matrix, self._tone = core_finish(info.model, info.output, colour_matrix, tone, info.inputs)
+        self._matrix, self._tone = core_finish(info.name, info.output, colour_matrix, tone, info.inputs)
         self._defects = tuple(defects)
         self._inputs = CoreInputs(info.inputs, white_balance, colour_matrix)
         self.info = EngineInfo(
-            name=info.model,
+            name=info.name,
             backend=self._backend,
             precision="int8" if info.precision == "int8" else self._precision,
             inputs=info.inputs,

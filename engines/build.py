@@ -244,7 +244,7 @@ class _Build:
         calibration = None
         if request.calibrates and material is not None:
             calibration, material = material.halves()
-        tell(f"converting {self._core.info.model} to {request.precision}")
+        tell(f"converting {self._core.info.name} to {request.precision}")
         converted = convert(self._core, request.precision, calibration, request.limit_db, self._matrix, tell)
         gate = None
         if request.gate and material is not None:
@@ -276,7 +276,7 @@ class _Build:
         if untold := material.untold(self._core.info.inputs):
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in untold)
             self._report.tell(
-                f"note: {self._core.info.model} is told the {' and '.join(untold)} of frames, which nothing says of "
+                f"note: {self._core.info.name} is told the {' and '.join(untold)} of frames, which nothing says of "
                 f"these, and 0 is taken; give {flags}"
             )
         return material
@@ -318,7 +318,7 @@ class _PlanMaker:
         key = cache_key(*identity)
         plan, from_cache = self._make(key, graph)
         info = PlanInfo(
-            name=converted.core.info.model,
+            name=converted.core.info.name,
             core=converted.core.info.to_json(),
             backend=builder.backend,
             version=builder.version,

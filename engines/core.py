@@ -52,6 +52,7 @@ class CoreInfo:
         data: What it was trained on.
         licence: Of the weights.
         sha256: Hex digest of the weights (see `weights_sha256`).
+        title: What it is called, where that says more than the network does: "lwisp-hdr" is the network lwisp.
     """
 
     model: str
@@ -64,6 +65,12 @@ class CoreInfo:
     data: str = ""
     licence: str = ""
     sha256: str = ""
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """What engines call it."""
+        return self.title or self.model
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values."""

@@ -41,7 +41,7 @@ class Gate:
         tell: Callable[[str], None],
     ) -> None:
         """`colour_matrix` is for cores that give linear light or are told it."""
-        self._model, self._limit, self._tell = core.info.model, max_drop_db, tell
+        self._model, self._limit, self._tell = core.info.name, max_drop_db, tell
         # a file has it built in, unless it is told at run time
         self._told_matrix = colour_matrix if takes_matrix(core.info.inputs) else None
         count = min(HELD_OUT, len(material.frames))

@@ -69,7 +69,7 @@ def graft(
         UserError: A Mono format, a defect outside the frame, or a colour option that this core cannot have.
     """
     _refuse_mono(fmt)
-    matrix, tone = core_finish(core.info.model, core.info.output, colour_matrix, tone, core.info.inputs)
+    matrix, tone = core_finish(core.info.name, core.info.output, colour_matrix, tone, core.info.inputs)
     head, tail = Nodes("head"), Nodes("tail")
     add_head(head, "raw", fmt, core.info.multiple, defects, "head/planes")
     curve = core.info.output == "linear" and tone == "srgb"

@@ -94,9 +94,11 @@ def _inspect_core(path: Path, as_json: bool) -> str:
     ]
     if as_json:
         return json.dumps({"file": str(path), **info.to_json(), "tensors": tensors})
+    told = f" (network {info.model})" if info.title else ""
     lines = [
         f"{path}: whole, checksum right",
-        f"{info.model} in {info.precision}, width {info.width}, gives {info.output}, for multiples of {info.multiple}",
+        f"{info.name}{told} in {info.precision}, width {info.width}, gives {info.output}, for multiples of "
+        f"{info.multiple}",
         *(f"{mode}: {name} float32 [{', '.join(map(str, shape))}]" for mode, name, shape in tensors),
         f"params: {', '.join(info.inputs) or '-'}",
         *(f"{name}: {getattr(info, name) or '-'}" for name in ("run", "data", "licence", "sha256")),

@@ -91,13 +91,13 @@ class TorchEngine(PipelineEngine):
         inputs = self._core.inputs
         super().__init__(CoreInputs(inputs, white_balance, colour_matrix))
         self._precision: Precision = precision or ("fp16" if device == "cuda" else "fp32")
-        self._matrix, tone = core_finish(self._core.model, self._core.output, colour_matrix, tone, inputs)
+        self._matrix, tone = core_finish(self._core.name, self._core.output, colour_matrix, tone, inputs)
         self._curve = self._core.output == "linear" and tone == "srgb"
         self._defects = tuple(defects)
         self._device_kind = device
         self._capture = capture
         self.info = EngineInfo(
-            name=self._core.model,
+            name=self._core.name,
             backend="torch",
             precision=self._precision,
             inputs=self._core.inputs,

@@ -36,6 +36,7 @@ def make_export_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file to write, .onnx or .pt2 (default: the checkpoint's name with .onnx)",
     )
+    parser.add_argument("--name", default="", help="what engines call it (default: the name of the network)")
     parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     return parser
 
@@ -44,7 +45,7 @@ def export(argv: Sequence[str] | None = None) -> int:
     """Runs `isp-export` and returns its exit code."""
     args = make_export_parser().parse_args(argv)
     output = args.output or args.checkpoint.parent / f"{args.checkpoint.stem}.onnx"
-    return run("isp-export", lambda: _export(args.checkpoint, output, args.force))
+    return run("isp-export", lambda: _export(args.checkpoint, output, args.name, args.force))
 
 
 def make_train_parser() -> argparse.ArgumentParser:
@@ -113,16 +114,16 @@ def run(command: str, work: Callable[[], int | None]) -> int:
         return INTERRUPTED
 
 
-def _export(source: Path, output: Path, force: bool) -> None:
+def _export(source: Path, output: Path, name: str, force: bool) -> None:
     if os.path.exists(output) and not force:  # unlike Path.exists, no for a name that is too long
         raise UserError(f"{output} exists already; name another file, or replace it with --force")
     with needed():
         from .checkpoint import load_checkpoint
         from .export import export_checkpoint
 
-    info = export_checkpoint(load_checkpoint(source), output)
+    info = export_checkpoint(load_checkpoint(source), output, name)
     size = output.stat().st_size / 1e6
-    sys.stdout.write(f"{output}: {info.model}, {info.precision}, {size:.1f} MB, weights {info.sha256[:12]}\n")
+    sys.stdout.write(f"{output}: {info.name}, {info.precision}, {size:.1f} MB, weights {info.sha256[:12]}\n")
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -35,19 +36,28 @@ OPSET = 17
 PICTURE_INFO = f"{PICTURES}.json"
 """The extra file of a torch program that takes pictures, in place of `PROGRAM_INFO`."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+
 Exported = CoreModule | ForwardModule | PictureModule
 
 _EXPORTED: tuple[Form, ...] = ("raw", "rgb")
 """Forms that there is a file for."""
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
+def export_checkpoint(checkpoint: Checkpoint, path: Path, name: str = "") -> CoreInfo:
     """Write a core (.onnx) or a torch program (.pt2), as the suffix of `path` says. Returns what it says of itself.
 
+    Args:
+        checkpoint: Of the network.
+        path: Where.
+        name: What engines call it; "" is the name of the network.
+
     Raises:
-        UserError: Another suffix, a network that only teaches others or that stands at a coarse level, or the file
-            cannot be written.
+        UserError: A name that is none, another suffix, a network that only teaches others or that stands at a coarse
+            level, or the file cannot be written.
     """
+    if name and not _NAME.fullmatch(name):
+        raise UserError(f"the name {name!r} is none: it has up to 32 letters, digits, dots, dashes and underscores")
     network = checkpoint.network.forth if isinstance(checkpoint.network, BothISPs) else checkpoint.network
     if (form := form_of(network)) == "inverse":
         raise UserError("a network of the form inverse makes frames of pictures: give it to isp-invert as it is")
@@ -69,6 +79,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> CoreInfo:
         run=checkpoint.run,
         data=checkpoint.data,
         licence=checkpoint.licence,
+        title="" if name == checkpoint.model else name,
     )
     suffix = path.suffix.lower()
     if suffix not in (".onnx", ".pt2"):

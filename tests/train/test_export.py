@@ -87,6 +87,27 @@ def test_core_says_what_it_is(make_checkpoint: Make, model: str):
     assert {t.data_type for t in core.model.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
 
+def test_a_core_may_have_a_name_of_its_own(make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Which engines take, while training and isp-build still know the network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "named.onnx"
+    assert cli.export([str(make_checkpoint()), "-o", str(path), "--name", "my-isp.2"]) == 0
+    info = read_core(path).info
+    assert (info.model, info.title, info.name) == ("lwisp-xs", "my-isp.2", "my-isp.2")
+    engine = open_engine(str(path))
+    assert engine.info.name == "my-isp.2"
+    engine.close()
+    assert load_checkpoint(path).model == "lwisp-xs"
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-x", "n" * 33])
+def test_names_that_are_none(make_checkpoint: Make, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "a.onnx"
+    assert cli.export([str(make_checkpoint()), "-o", str(path), f"--name={name}"]) == 2
+    assert "is none: it has up to 32 letters" in capsys.readouterr().err
+    assert not path.exists()
+
+
 # ---- networks that are told the noise level ----------------------------------------------------------------
 
 
