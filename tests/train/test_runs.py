@@ -88,6 +88,18 @@ def test_a_run_is_not_written_over(config: TrainConfig):
         RunFolder(config, resume=True)
 
 
+def test_settings_that_came_later_have_their_defaults(config: TrainConfig):
+    with RunFolder(config, resume=False) as folder:
+        before = checkpoint(config, 10)
+        assert before.training is not None
+        del before.training["config"]["balance"], before.training["config"]["adversary"]
+        folder.save(before)
+    RunFolder(config, resume=True).close()
+    other = config.model_copy(update={"balance": True})
+    with pytest.raises(UserError, match="balance was False, is True"):
+        RunFolder(other, resume=True)
+
+
 def test_weights_alone_are_nothing_to_go_on_from(config: TrainConfig):
     with RunFolder(config, resume=False) as folder:
         folder.save(Checkpoint(make_lwisp("lwisp-xs"), "lwisp-xs"))
