@@ -37,8 +37,9 @@ class Adversary(nn.Module):
         super().__init__()
         self.weights = {name: float(settings.weights.get(name, 0.0)) for name in TERMS if settings.weights.get(name)}
         self._settings = settings
-        self._texture = load_texture(settings.texture) if self.weights.keys() - {"colour"} else None
-        self._colour = load_colour(settings.colour) if "colour" in self.weights else None
+        looks, sees_colour = bool(self.weights.keys() - {"colour"}), "colour" in self.weights
+        self._texture = load_texture(settings.texture) if looks and settings.texture else None
+        self._colour = load_colour(settings.colour) if sees_colour and settings.colour else None
         torch.manual_seed(seed)
         try:
             with torch.no_grad():
@@ -65,6 +66,7 @@ class Adversary(nn.Module):
         Args:
             made, photographs: float32 [B, 3, H, W], sRGB.
         """
+        self.judges.requires_grad_(False)  # `update` alone is about their weights
         with torch.no_grad():
             real = {name: self.judges[name](features) for name, features in self.see(photographs).items()}
         return {name: softplus(real[name] - self.judges[name](seen)).mean() for name, seen in self.see(made).items()}
@@ -82,6 +84,7 @@ class Adversary(nn.Module):
         with torch.no_grad():
             real, fake = self.see(photographs), self.see(made)
         told = {}
+        self.judges.requires_grad_(True)
         self.optimiser.zero_grad()
         for name, judge in self.judges.items():
             seen = [features[name].detach().requires_grad_(True) for features in (real, fake)]

@@ -24,12 +24,12 @@ class AdversarySettings(Settings):
     left out; null renders scenes, which need no data"""
     downscale: Annotated[float, Field(ge=1)] | None = None
     """how much smaller photographs are made, to be rid of their noise; null is 2 for JPEG and 1 for PNG"""
-    texture: Path
+    texture: Path | None = None
     """what texture is judged by: a checkpoint of the form clean, or the weights of torchvision's alexnet"""
-    colour: Path
+    colour: Path | None = None
     """what colour is judged by: a checkpoint of the form clean, or the weights of google/vit-base-patch16-224"""
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(dict.fromkeys(TERMS, 1.0))
-    """of texture, texture_deep and colour in what the ISP makes small"""
+    """of texture, texture_deep and colour in what the ISP makes small; those that are not named are not judged"""
     every: Annotated[int, Field(ge=1)] = 10
     """steps of the ISP between steps of the discriminators"""
     lr: Positive = 1e-5
@@ -48,4 +48,7 @@ class AdversarySettings(Settings):
         if unknown or not any(self.weights.values()):
             what = f"there is no {unknown[0]}" if unknown else "nothing is judged"
             raise ValueError(f"{what}: give weights to some of {', '.join(TERMS)}, or leave adversary out")
+        for name, file in (("texture", self.texture), ("colour", self.colour)):
+            if file is None and any(weight for term, weight in self.weights.items() if term.startswith(name)):
+                raise ValueError(f"{name} is judged, but by nothing: give the file {name}, or it no weight")
         return self

@@ -51,6 +51,7 @@ class Checkpoint:
         training: Where training stood, as `fit` notes it: numbers, texts and tensors in dicts and lists; None where
             nothing is to be continued.
         output: What it gives as a module of `models.make_module`, of `models.OUTPUTS`.
+        title: What the core is called that it was read from; "" for the network's name. Not kept in checkpoints.
     """
 
     network: nn.Module
@@ -61,6 +62,7 @@ class Checkpoint:
     licence: str = ""
     training: dict[str, Any] | None = None
     output: Output = "srgb"
+    title: str = ""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -134,7 +136,8 @@ def _from_core(path: Path) -> Checkpoint:
     if info.inputs != INPUTS:
         options["noise"] = level_of(constants)
     network = _network(path, info.model, options, weights)
-    return Checkpoint(network, info.model, options, info.run, info.data, info.licence, output=info.output)
+    told = info.run, info.data, info.licence
+    return Checkpoint(network, info.model, options, *told, output=info.output, title=info.title)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -264,6 +264,8 @@ class TrainConfig(Settings):
             return self
         if self.distill or self.model.form != "raw":
             raise ValueError("adversary and balance are for networks of the form raw, and without distill")
+        if self.balance and self.precision != "fp32":
+            raise ValueError("balance looks at each loss's slope by itself, which needs precision fp32")
         if self.adversary and not all(source.crop for source in self.data.train):
             raise ValueError("with an adversary every source under data.train has a crop, as large as the photographs'")
         return self
@@ -344,13 +346,17 @@ def described(
 def _described(kind: type[Settings], prefix: str) -> list[str]:
     lines = []
     for name, field in kind.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Settings):
+        inner = next((part for part in get_args(field.annotation) if _is_settings(part)), field.annotation)
+        if _is_settings(inner):
             lines += _described(inner, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else f"default {field.get_default()}"
         lines.append(f"{prefix}{name}: {' '.join((field.description or '').split())} ({default})")
     return lines
+
+
+def _is_settings(kind: Any) -> TypeGuard[type[Settings]]:
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
 def set_value(values: dict[str, Any], change: str) -> None:

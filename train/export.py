@@ -36,6 +36,9 @@ OPSET = 17
 PICTURE_INFO = f"{PICTURES}.json"
 """The extra file of a torch program that takes pictures, in place of `PROGRAM_INFO`."""
 
+_TAKEN = ("classic", "auto")
+"""What `isp-stream --engine` means something else by."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 Exported = CoreModule | ForwardModule | PictureModule
@@ -50,14 +53,19 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, name: str = "") -> Cor
     Args:
         checkpoint: Of the network.
         path: Where.
-        name: What engines call it; "" is the name of the network.
+        name: What engines call it; "" is what the core is called that it comes from, else the name of the network.
 
     Raises:
         UserError: A name that is none, another suffix, a network that only teaches others or that stands at a coarse
             level, or the file cannot be written.
     """
     if name and not _NAME.fullmatch(name):
-        raise UserError(f"the name {name!r} is none: it has up to 32 letters, digits, dots, dashes and underscores")
+        raise UserError(
+            f"the name {name!r} is none: it has up to 32 letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit"
+        )
+    if name in _TAKEN:
+        raise UserError(f"the name {name!r} is taken: isp-stream --engine {name} is something else; choose another")
     network = checkpoint.network.forth if isinstance(checkpoint.network, BothISPs) else checkpoint.network
     if (form := form_of(network)) == "inverse":
         raise UserError("a network of the form inverse makes frames of pictures: give it to isp-invert as it is")
@@ -79,7 +87,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, name: str = "") -> Cor
         run=checkpoint.run,
         data=checkpoint.data,
         licence=checkpoint.licence,
-        title="" if name == checkpoint.model else name,
+        title="" if name == checkpoint.model else name or checkpoint.title,
     )
     suffix = path.suffix.lower()
     if suffix not in (".onnx", ".pt2"):

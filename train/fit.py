@@ -1,6 +1,7 @@
 """From a recipe to a checkpoint: `setup` puts everything together, `fit` trains, `validate` measures.
 
-What a step does follows from the weights, the optimiser's state and the number of the step alone: the samples, their
+What a step does follows from the weights, the optimiser's state (and those of discriminators, if there are any) and the
+number of the step alone: the samples, their
 order, the learning rate and every random number are drawn from (seed, step). So a run that was killed goes on from its
 last checkpoint to the same weights, bit for bit, as one that was not.
 """
@@ -120,9 +121,11 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
 def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | None, folder: RunFolder | None) -> Job:
     """Put a run together, as its folder says where it stopped. Raises UserError."""
     train_set = open_sources(config.data.train, config.seed, held_out=False)
+    if (config.adversary or config.balance) and fabric.world_size > 1:
+        raise UserError(
+            f"adversary and balance are for one process, not for {fabric.world_size}; start isp-train without torchrun"
+        )
     if config.adversary:
-        if fabric.world_size > 1:
-            raise UserError(f"an adversary learns in one process, not in {fabric.world_size}; start isp-train alone")
         train_set = beside_photographs(train_set, config)
     held_out = open_sources(config.data.validation, config.seed, held_out=True)
     core = _module(config).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -324,8 +327,10 @@ def _shape(options: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:
     manifest = {"train": train_set.manifest, "validation": held_out.manifest}
-    if config.distill:
-        manifest["teacher"] = hashlib.sha256(config.distill.teacher.read_bytes()).hexdigest()
+    seen = {"teacher": config.distill.teacher} if config.distill else {}
+    if config.adversary:
+        seen |= {"texture": config.adversary.texture, "colour": config.adversary.colour}
+    manifest |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in seen.items() if path}
     versions = {"code": code_version(), "torch": str(torch.__version__)}
     return {"config": config.model_dump(mode="json"), "manifest": manifest, **versions}
 
@@ -334,8 +339,8 @@ def _continue(job: Job, begun: dict[str, Any]) -> None:
     """Stand where an earlier run stopped."""
     if begun["manifest"] != job.facts["manifest"]:
         raise UserError(
-            "the data or the teacher is not what the run began with: files were added, removed or changed; bring them "
-            "back, or set run.name to another name"
+            "the data, the teacher or what sees for the adversary is not what the run began with: files were added, "
+            "removed or changed; bring them back, or set run.name to another name"
         )
     job.core.load_state_dict(begun["weights"])
     job.mean.module.load_state_dict(begun["mean"])

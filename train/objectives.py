@@ -282,6 +282,11 @@ def make_objective(
     if config.model.form == "cycle":
         return Circle(loss, core, config.frames_weight)
     if config.adversary or config.balance:
+        if config.adversary and scale_of(core) != 1:
+            raise UserError(
+                f"adversary: pictures of {config.model.name} at this level are 1/{scale_of(core)} of the photographs' "
+                "size; train against photographs at level 0"
+            )
         adversary = config.adversary and Adversary(config.adversary, min(crops), config.seed)
         return Contest(loss, core, adversary, config.balance)
     if config.distill is None:
@@ -297,7 +302,9 @@ def _check_sight(loss: nn.Module, core: Module, crop: int) -> None:
     try:
         loss(black, black, torch.ones(1, 1, edge, edge))
     except ValueError as error:
-        raise UserError(f"loss: what comes of crops of {crop} cannot be compared: {error}; change the crop") from error
+        raise UserError(
+            f"loss: what comes of crops of {crop} cannot be compared: {error}; change the crop, or options of the loss"
+        ) from error
 
 
 def _load_teacher(settings: DistillSettings, core: Module, crops: Sequence[int]) -> Module:

@@ -4,6 +4,9 @@ Source: Arhire, Timofte, "Learned Lightweight Smartphone ISP with Unpaired Data"
 released with it. Texture is judged in grey, at a shallow and at a deeper layer of AlexNet; colour in the picture after
 a blur that takes its texture away, by ViT-B/16.
 
+What differs: pictures are normalised as the networks were trained (as for ImageNet, and to [-1, 1]), and the border is
+repeated outwards where the blur needs more.
+
 What is ours: where their weights are not given, both look through the encoder of our auto-encoder of clean pictures
 (form "clean"), at a quarter and at an eighth of the picture's size, which are the depths that come nearest to those of
 AlexNet.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +40,9 @@ ALEXNET_TAPS = (0, 3)
 CLEAN_DEPTHS = ("conv3_1", "conv4_2")
 """Of `features.DEPTHS`, in their place."""
 
-BLUR, SIGMA = 21, 3.0
-"""Window and standard deviation of the blur, in pixels."""
+BLUR, SIGMA = 21, 3.0 * 2**0.5
+"""Window and standard deviation of the blur, in pixels. It is the kernel of DPED, of a window that reaches to three
+standard deviations, 3 pixels each; its root is taken once more, which widens it."""
 
 _GREY = (0.299, 0.587, 0.114)
 
@@ -69,16 +74,15 @@ class ColourSight(nn.Module):
         self.encoder = encoder.requires_grad_(False).eval()
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """Of sRGB [B, 3, H, W] in [0, 1], larger than the window of the blur by half; one [B, tokens, C], or
-        [B, C, h, w]. Raises ValueError: too small for the encoder."""
+        """Of sRGB [B, 3, H, W] in [0, 1]: one [B, tokens, C], or [B, C, h, w]. Raises ValueError: too small."""
         soft = blurred(pad(picture, (BLUR // 2,) * 4, "replicate"), gaussian(BLUR, SIGMA, picture))
         return self.encoder(soft)[-1:]
 
 
 def load_texture(path: Path) -> TextureSight:
     """What texture is judged by: AlexNet, or our encoder. Raises UserError: the file cannot be read, or is another."""
-    values = read_values(path, "the network for features", WHERE_FROM)
-    if isinstance(values, dict) and isinstance(values.get("model"), str):
+    values = _read(path)
+    if values is None:
         return TextureSight(load_encoder(path, CLEAN_DEPTHS))
     state, network = checked_state(values, path, WHERE_FROM), AlexNet()
     load_layers(network, state, path, WHERE_FROM)
@@ -87,10 +91,24 @@ def load_texture(path: Path) -> TextureSight:
 
 def load_colour(path: Path) -> ColourSight:
     """What colour is judged by: ViT-B/16, or our encoder. Raises UserError: as `load_texture`."""
-    values = read_values(path, "the network for features", WHERE_FROM)
-    if isinstance(values, dict) and isinstance(values.get("model"), str):
+    values = _read(path)
+    if values is None:
         return ColourSight(load_encoder(path, CLEAN_DEPTHS[-1:]))
     state = checked_state(values, path, WHERE_FROM)
     if not is_vit(state):
         raise UserError(f"{path} holds neither a ViT nor a checkpoint of the form clean; {WHERE_FROM}")
     return ColourSight(vit_of(state, path))
+
+
+def _read(path: Path) -> Any:
+    """What the file holds; None for a checkpoint of ours of the form clean. Raises UserError."""
+    if path.suffix.lower() == ".onnx":
+        raise UserError(f"{path} is a model core, which develops raw frames and sees no pictures; {WHERE_FROM}")
+    values = read_values(path, "the network for features", WHERE_FROM)
+    if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+        return values
+    options = values.get("options")
+    form = options.get("form", "raw") if isinstance(options, dict) else "raw"
+    if form != "clean":
+        raise UserError(f"{path} holds {values['model']} of the form {form}, which sees no pictures; {WHERE_FROM}")
+    return None

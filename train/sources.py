@@ -4,9 +4,9 @@ A new source is a class here, or in `photo_sources`, in the union `AnySource`. S
 float32 [4, h, w] (R, Gr, Gb, B of an RGGB mosaic, black 0, white 1, not white balanced), `gains` float32 [3] (of R, G,
 B, green 1), `target` float32 [3, 2h, 2w] (sRGB in [0, 1]), `matrix` float32 [3, 3] (the camera's colours after white
 balance to linear sRGB) and `camera` float32 [5] (the columns of `engines.inputs.CAMERA`; what is not known is 0, as
-engines have it). Those for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and
-gains. Some have a `mask` float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; beside them the
-others count everywhere.
+engines have it). Beside photographs (an adversary) they have `photo`, as `target`, which does not belong to them. Those
+for networks of the form "rgb" have `input` float32 [3, H, W] (sRGB) in place of planes and gains. Some have a `mask`
+float32 [1, 2h, 2w] in [0, 1], how much each place of the target counts; beside them the others count everywhere.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class PairsSource(FilesSource):
     options: dict[str, Any] = Field({})
     """what else its reader takes, such as split or sets"""
     target: Literal["picture", "classic"] = "picture"
-    """what samples are to become: the pictures of the data set; or what the classic engine makes of the frames, for
-    training without pairs"""
+    """what samples are to become: the pictures of the data set; or what the classic engine makes of the frames with
+    their gains, for training without pairs, as for raws in any case"""
     white_balance: Literal["camera", "grey_world"] | tuple[float, float, float] = "camera"
     """gains that go with the frames: camera (what the data set tells, else the grey world), grey_world, or three"""
     gain_db: float = 0.0
@@ -78,12 +78,10 @@ class PairsSource(FilesSource):
         """Ready to draw from; `held_out` for validation. Raises UserError: no such data, or another layout."""
         from .data.pairs import RawPairs
         from .data.readers import open_data_set
-        from .data.rendering import ClassicPictures
         from .data.splits import manifest_hash
 
-        reader = open_data_set(self.data_set, self.root, **self.options)
-        if self.target == "classic":
-            reader = ClassicPictures(reader)
+        reader, raws = open_data_set(self.data_set, self.root, **self.options), self.data_set == "raws"
+        classic = raws or self.target == "classic"
         files = self.chosen(reader.files(), held_out)
         samples = RawPairs(
             reader,
@@ -93,11 +91,19 @@ class PairsSource(FilesSource):
             repeats=self.repeats,
             white_balance=self.white_balance,
             camera=(self.exposure_us, self.gain_db),
+            classic=classic,
             multiple=MULTIPLE,
             seed=seed,
             cache_bytes=self.cache_mb * 1_000_000,
         )
-        return Opened(samples, self.fingerprint(seed, manifest_hash(files)), f"{len(files)} pairs of {self.data_set}")
+        about = f"{len(files)} frames of {self.root.name}" if raws else f"{len(files)} pairs of {self.data_set}"
+        about += ", with pictures of the classic engine" if classic else ""
+        return Opened(samples, self.fingerprint(seed, manifest_hash(files)), about)
+
+    def fingerprint(self, *facts: object) -> str:
+        """See `Source.fingerprint`: what it was before there was `target`, where that is the pictures."""
+        told = self.model_dump(mode="json", exclude={"target"} if self.target == "picture" else None)
+        return hashlib.sha256(repr((told, facts)).encode()).hexdigest()
 
 
 AnySource = Annotated[

@@ -37,8 +37,6 @@ class ViT(nn.Module):
         width, depth, heads: Those of ViT-B unless a test wants fewer.
     """
 
-    least = 1
-
     def __init__(self, width: int = WIDTH, depth: int = DEPTH, heads: int = HEADS) -> None:
         super().__init__()
         self.embeddings = _Embeddings(width)

@@ -36,6 +36,9 @@ from ispeed.train.evaluation.frames import to_picture
 BITS, BLACK = 10, 64
 """Of the frames, in digital numbers."""
 
+LEAST = 16
+"""Width and height of a scene, in pixels."""
+
 SCENE = Extension(uneven_rate=1.0, spark_rate=0.0, lamp_rate=1.0, lamps=(1, 1))
 SPARKS = Extension(highlight_stops=(0.0, 0.0), uneven_rate=0.0, spark_rate=1.0, lamp_rate=0.0)
 """What stays for all frames, and what each has of its own."""
@@ -57,31 +60,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace) -> None:
-    if args.frames < 1 or min(args.width, args.height) < 16 or not 0 < args.clipped < 1 or args.seed < 0:
-        raise UserError("give at least one frame of 16x16 pixels, a share between 0 and 1, and a seed of 0 or more")
+    if args.frames < 1 or not 0 < args.clipped < 1 or not 0 <= args.seed < 2**63:
+        raise UserError("give at least one frame, a share between 0 and 1, and a seed from 0 to 2**63 - 1")
     chance = torch.Generator().manual_seed(args.seed)
     light = extended(_scene(args), SCENE, chance)
     unprocessing = make_unprocessing("rhid", colours="simulated", motion_rate=0.0, defocus_rate=0.0)
     unprocessing = replace(unprocessing, sensor=replace(unprocessing.sensor, bits=(BITS,), pedestal=BLACK / 2**BITS))
     camera = draw(unprocessing, 1, chance)
     sees = camera.camera_from_srgb[0] / camera.white_balance[0][:, None]
-    exposure = 1 / float((sees @ light.flatten(1)).amax(0).quantile(1 - args.clipped))
-    span, frames = 2**BITS - 1 - BLACK, []
-    lit = [extended(light, SPARKS, chance) for _ in range(args.frames)]
-    for each in lit:
-        seen = (sees @ each.flatten(1)).view_as(each)[None] * exposure
+    brightest = (sees @ light.flatten(1)).amax(0)
+    exposure = 1 / float(brightest.kthvalue(max(1, round((1 - args.clipped) * len(brightest)))).values)
+    span, frames, first = 2**BITS - 1 - BLACK, [], None
+    for _ in range(args.frames):
+        lit = extended(light, SPARKS, chance) * exposure
+        first = lit if first is None else first
+        seen = (sees @ lit.flatten(1)).view_as(lit)[None]
         samples = add_noise(mosaic(seen, "RGGB").clamp_(0.0, 8.0), camera.sensor, "RGGB", chance)[0]
         frames.append((samples * span + BLACK).round().clamp(0, 2**BITS - 1).numpy().astype(np.uint16))
-    _save(args, np.stack(frames), lit[0], camera.gains[0].tolist(), torch.linalg.inv(camera.camera_from_srgb[0]))
+    _save(args, np.stack(frames), first, camera.gains[0].tolist(), torch.linalg.inv(camera.camera_from_srgb[0]))
 
 
 def _scene(args: argparse.Namespace) -> Tensor:
-    """[3, H, W]: a photograph of even size, or a rendered scene's light."""
-    if args.photo is not None:
-        picture = read_photo(args.photo)
-        height, width = (size // 2 * 2 for size in picture.shape[:2])
-        return torch.from_numpy(np.ascontiguousarray(picture[:height, :width].transpose(2, 0, 1)))
-    scene = render_scene(np.random.default_rng(args.seed), args.height // 2 * 2, args.width // 2 * 2)
+    """[3, H, W]: a photograph of even size, or a rendered scene's light. Raises UserError: it is too small."""
+    picture = None if args.photo is None else read_photo(args.photo)
+    sizes = (args.height, args.width) if picture is None else picture.shape[:2]
+    if min(sizes) < LEAST:
+        raise UserError(f"the scene is {sizes[1]}x{sizes[0]}; give one of {LEAST}x{LEAST} pixels or more")
+    height, width = (size // 2 * 2 for size in sizes)
+    scene = (
+        render_scene(np.random.default_rng(args.seed), height, width) if picture is None else picture[:height, :width]
+    )
     return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1)))
 
 

@@ -86,7 +86,9 @@ def test_it_streams(engine: str, main: Any, tmp_path: Path, runtime_dir: Path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--frames", "0"], "give at least one frame of 16x16 pixels"),
+        (["--frames", "0"], "give at least one frame, a share"),
+        (["--width", "8"], "the scene is 8x480; give one of 16x16 pixels or more"),
+        (["--seed", "99999999999999999999"], "a seed from 0 to"),
         (["--clipped", "1"], "a share between 0 and 1"),
         (["--photo", "/no.png"], "/no.png cannot be read"),
     ],

@@ -3,7 +3,8 @@ that turn one raw frame into a tone-mapped picture.
 
 The light of a scene (`radiance`, `brackets`) is exposed so that some of it is white, which a frame then does not hold
 any more; the picture to reach is `tonemap.tone_mapped` of all of the light, by default on the scale of the frame, whose
-white is that of the middle exposure: a frame that is exposed longer wants a brighter picture, as with any other ISP.
+white is that of the middle exposure: with exposure fusion a frame that is exposed longer wants a brighter picture, as
+with any other ISP. The other operators adapt to how bright the light is, and give the same picture on any scale.
 """
 
 from __future__ import annotations

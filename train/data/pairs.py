@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ...engines.errors import UserError
 from ...engines.quality import grey_world
 from ...engines.white_balance import HIGHEST_GAIN, LOWEST_GAIN, checked_gains
 from .raw_pair import Gains, PairFiles, PairReader, RawPair
+from .rendering import classic_picture
 from .sampling import Cache, DrawnSamples
 
 WHITE_BALANCES = ("camera", "grey_world")
@@ -55,6 +57,7 @@ class RawPairs(DrawnSamples[PairFiles]):
         repeats: int = 1,
         white_balance: str | tuple[float, float, float] = "camera",
         camera: Sequence[float] = (),
+        classic: bool = False,
         multiple: int = 2,
         seed: int = 0,
         cache_bytes: int = 1 << 30,
@@ -71,6 +74,7 @@ class RawPairs(DrawnSamples[PairFiles]):
                 "grey_world", or gains of red, green and blue for all.
             camera: What is known of the camera where the data set does not tell, for all columns of
                 `engines.inputs.CAMERA` or the first ones; 0 is not known.
+            classic: Targets are what the classic engine makes of the frames with these gains, not the pictures.
             multiple: Whole frames are cut so that width and height are divisible by it; even.
             seed: Of everything drawn.
             cache_bytes: Decoded frames are kept up to so many bytes, shared out among the workers of a loader; 0
@@ -86,7 +90,7 @@ class RawPairs(DrawnSamples[PairFiles]):
         self._reader = reader
         self._gains = _fixed_gains(white_balance)
         self._grey_world = white_balance == "grey_world"
-        self._camera = camera
+        self._camera, self._classic = camera, classic
         self._crop, self._augment, self._multiple = crop, augment, multiple
         self._cache: Cache[tuple[RawPair, Gains]] = Cache(cache_bytes)
 
@@ -125,7 +129,11 @@ class RawPairs(DrawnSamples[PairFiles]):
         if kept is not None:
             return kept
         pair = self._reader.load(self._files[index])
-        loaded = pair, self._gains_of(pair)
+        gains = self._gains_of(pair)
+        if self._classic:
+            picture = classic_picture(pair.samples, pair.raw_format, gains, pair.matrix)
+            pair = replace(pair, target=picture, mask=None)
+        loaded = pair, gains
         self._cache.put(index, loaded, pair.bytes)
         return loaded
 

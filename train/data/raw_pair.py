@@ -209,7 +209,7 @@ def read_frame(path: Path, *, part: int | None = None, **keys: Any) -> tuple[Sam
     """
     frames = load_raw(f"{path}?{urllib.parse.urlencode(keys)}" if keys else str(path))
     if part is None and len(frames.samples) != 1:
-        raise UserError(f"{path} holds {len(frames.samples)} frames, but a pair has one: check its width and height")
+        raise UserError(f"{path} holds {len(frames.samples)} frames, but one is wanted: check its width and height")
     if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
         name = frames.raw_format.pixel_format
         raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")

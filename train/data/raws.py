@@ -4,7 +4,7 @@
 
 `engines.raw_files` says how they tell their format. Frames of several cameras may lie together: each is read as what it
 is, with its own filter array and levels. An array (.npy) of several frames, as `isp-stream --snap` writes it, counts as
-so many. In place of a picture each frame has what the classic engine makes of it (`rendering`).
+so many. `pairs.RawPairs` gives each what the classic engine makes of it in place of a picture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ...engines.errors import UserError, reason
 from ...engines.inputs import CAMERA
 from .folder import RAW, read_raw, sidecar
 from .raw_pair import PairFiles, RawPair, make_pair
-from .rendering import classic_picture
 
 
 def how_to_get() -> str:
@@ -60,7 +59,7 @@ class RawFolder:
                 part=part,
             )
             for path in sorted(self.root.rglob("*"))
-            if path.suffix.lower() in RAW and path.is_file()
+            if path.suffix.lower() in RAW and path.is_file() and not path.name.startswith(".")
             for part in _parts(path)
         ]
         if not found:
@@ -68,14 +67,10 @@ class RawFolder:
         return found
 
     def load(self, files: PairFiles) -> RawPair:
-        """A frame with its classic picture. Raises UserError: a damaged file, or one of an unknown format."""
+        """A frame, whose picture is black. Raises UserError: a damaged file, or one of an unknown format."""
         frame = read_raw(files.raw, self.keys, files.part)
-        if frame.raw_format.cfa == "MONO":
-            raise UserError(
-                f"{files.raw} holds {frame.raw_format.pixel_format}, which has no colours; give Bayer frames"
-            )
-        picture = classic_picture(frame.samples, frame.raw_format, frame.gains)
-        pair = make_pair(files, frame.samples, frame.raw_format, picture, frame.gains)
+        nothing = np.broadcast_to(np.zeros(3, np.uint8), (*frame.samples.shape, 3))  # takes no memory
+        pair = make_pair(files, frame.samples, frame.raw_format, nothing, frame.gains)
         return replace(pair, **{name: frame.told.get(name) for name in CAMERA})
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import PIL.Image
 from torch import Tensor
 
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from .photos import PhotoFile, Photos, find_photos
 from .pictures import PLAIN, ScenePhotos
 from .sampling import SeededSamples
+from .scenes import EDGE
 from .splits import manifest_hash
 
 _COLOURLESS = 2
@@ -50,7 +51,7 @@ def _is_grey(path: Path) -> bool:
             image.draft("RGB", (_LOOKED_AT, _LOOKED_AT))
             small = np.asarray(image.convert("RGB").resize((_LOOKED_AT, _LOOKED_AT)), np.int16)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}; copy it again, or remove it") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again, or remove it") from error
     return int((small.max(2) - small.min(2)).max()) <= _COLOURLESS
 
 
@@ -90,6 +91,8 @@ def open_photographs(folder: Path | None, crop: int, count: int, downscale: floa
         UserError: No photographs with colours.
     """
     if folder is None:
+        if crop > EDGE:
+            raise UserError(f"rendered scenes give pieces of up to {EDGE}, not {crop}: name a folder of photographs")
         return Beside(ScenePhotos(count, crop, seed=seed), "scenes", "rendered scenes")
     files, grey = coloured(find_photos(folder))
     if not files:
@@ -112,6 +115,7 @@ class Unpaired(SeededSamples):
     def __init__(self, frames: Any, pictures: Any, seed: int) -> None:
         super().__init__(len(frames), seed)
         self._frames, self._pictures = frames, pictures
+        self._order: tuple[int, list[int]] = (-1, [])  # of an epoch
 
     def set_epoch(self, epoch: int) -> None:
         """See `SeededSamples.set_epoch`; of both sides as well."""
@@ -122,5 +126,8 @@ class Unpaired(SeededSamples):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A sample. Raises IndexError: there is none. UserError: as frames and photographs do."""
         index = self._checked(index)
-        order = np.random.default_rng([self._seed, _ORDER, int(self._epoch)]).permutation(len(self._pictures))
-        return {**self._frames[index], "photo": self._pictures[int(order[index])]["target"]}
+        epoch = int(self._epoch)
+        if self._order[0] != epoch:
+            chance = np.random.default_rng([self._seed, _ORDER, epoch])
+            self._order = epoch, chance.permutation(len(self._pictures)).tolist()
+        return {**self._frames[index], "photo": self._pictures[self._order[1][index]]["target"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -43,9 +44,9 @@ def sheet(strips: Sequence[Strip]) -> Picture:
     page = PIL.Image.new("RGB", (width, top + sum(heights) + GAP * len(heights)), _PAPER)
     font = PIL.ImageFont.load_default(LINE * 0.7)
     for left, room, caption in zip(lefts, widths, captions, strict=True):
-        # on a strip of its own, which cuts off what is too long
-        label = PIL.Image.new("RGB", (room, LINE), _PAPER)
-        PIL.ImageDraw.Draw(label).text((0, 0), caption, _INK, font)
+        label = PIL.Image.new("RGB", (room, LINE), _PAPER)  # a strip of its own, beyond which nothing is drawn
+        draw = PIL.ImageDraw.Draw(label)
+        draw.text((0, 0), _short(caption, room, font), _INK, font)
         page.paste(label, (left, GAP))
     for row, height in zip(rows, heights, strict=True):
         for left, caption in zip(lefts, captions, strict=True):
@@ -53,6 +54,13 @@ def sheet(strips: Sequence[Strip]) -> Picture:
                 page.paste(PIL.Image.fromarray(row[caption]), (left, top))
         top += height + GAP
     return np.asarray(page)
+
+
+def _short(caption: str, room: int, font: Any) -> str:
+    """What of a caption fits, its end if not all of it: paths differ there. The font has letters of ASCII alone."""
+    text = caption.encode("ascii", "replace").decode()
+    shorter = (text, *(f"...{text[start:]}" for start in range(1, len(text))))
+    return next((each for each in shorter if font.getlength(each) <= room), "")
 
 
 def _fitted(picture: np.ndarray) -> Picture:

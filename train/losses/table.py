@@ -152,7 +152,8 @@ def _make(name: str, asked: Any, encoder: nn.Module | None) -> tuple[float, nn.M
     options = dict(asked) if isinstance(asked, Mapping) else {"weight": asked}
     weight = positive("weight", options.pop("weight", 1.0))
     takes = inspect.signature(LOSSES[name]).parameters
-    known = [key for key, parameter in takes.items() if parameter.kind is not parameter.KEYWORD_ONLY]
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    known = [key for key, parameter in takes.items() if parameter.kind is named]
     unknown = [str(key) for key in options if key not in known]
     if unknown:
         raise ValueError(f"unknown: {', '.join(unknown)}; it takes {', '.join(['weight', *known])}")

@@ -52,18 +52,23 @@ def test_cameras_may_be_mixed(tmp_path: Path):
         assert 0.1 < each[1] < 0.6
 
 
-def test_the_picture_is_the_classic_engines(tmp_path: Path):
+@pytest.mark.parametrize("white_balance", ["grey_world", (1.5, 1.0, 0.8)])
+def test_the_picture_is_the_classic_engines_with_the_gains_of_the_sample(white_balance: Any, tmp_path: Path):
     reader = RawFolder(write(tmp_path / "a.raw", "GBRG", 12, 100).parent)
     (files,) = reader.files()
     pair = reader.load(files)
     fmt = RawFormat(32, 32, "BayerGB12", black_level=100, white_level=4095)
     assert (pair.raw_format, pair.exposure_us, pair.gains) == (fmt, 250.0, None)
-    sample = RawPairs(reader, crop=None)[0]
-    (shown,) = develop_all(
-        lambda: open_engine("classic"), [pack(pair.samples, fmt)], fmt, sample["gains"].numpy()[None]
-    )
-    assert np.abs(shown.astype(int) - pair.target).max() <= 1
-    assert np.ptp(pair.target.reshape(-1, 3).mean(0)) < 6, "grey world"
+    sample = RawPairs(reader, classic=True, white_balance=white_balance)[0]
+    gains = sample["gains"].numpy()
+    (shown,) = develop_all(lambda: open_engine("classic"), [pack(pair.samples, fmt)], fmt, gains[None])
+    # frames begin at a red sample, which this one has in its second row
+    target = (sample["target"] * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(shown[1:31, :].astype(int) - target).max() <= 1
+    if white_balance == "grey_world":
+        assert np.ptp(target.reshape(-1, 3).mean(0)) < 6
+    else:
+        np.testing.assert_allclose(gains, white_balance)
 
 
 def test_an_array_of_several_frames_is_so_many(tmp_path: Path):

@@ -194,7 +194,7 @@ def test_rhid_frames_of_another_size(tmp_path: Path, write_rhid: Callable[..., N
     with pytest.raises(UserError, match=r"has 478 bytes, which is no multiple of the 480 bytes of a 20x12 frame"):
         reader.load(short)
     double.raw.write_bytes(double.raw.read_bytes() * 2)
-    with pytest.raises(UserError, match=r"holds 2 frames, but a pair has one"):
+    with pytest.raises(UserError, match=r"holds 2 frames, but one is wanted"):
         reader.load(double)
 
 
