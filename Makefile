@@ -10,6 +10,7 @@ SHELL := bash
 PYTHON ?= python3
 SECONDS ?= 10
 TESTS ?= tests
+HDR_TEACHER := runs/hdrisp-experiment/large/last.pt
 VENV := .venv
 BIN := $(VENV)/bin
 # What goes into an installation beside Python code, which an editable one reads from here.
@@ -36,6 +37,9 @@ zoo: $(VENV)/.installed-dev
 	    $(BIN)/isp-train configs/train/$$name.yaml --resume; \
 	    $(BIN)/isp-export runs/$$name/last.pt -o engines/zoo/$$name.onnx --force; \
 	done
+	$(BIN)/isp-train configs/experiments/hdrisp.yaml --resume
+	$(BIN)/isp-train configs/train/lwisp-hdr.yaml --set variables.teacher=$(HDR_TEACHER) --resume
+	$(BIN)/isp-export runs/lwisp-hdr/large/last.pt -o engines/zoo/lwisp-hdr.onnx --name lwisp-hdr --force
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .coverage*
