@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ispeed.engines import RawFormat, UserError, pack
+from ispeed.engines import RawFormat, UserError, cpu, pack
 from ispeed.engines.core import read_core
 from ispeed.engines.cpu import CpuEngine
 from ispeed.engines.cpu_onnxruntime import OnnxRuntimeEngine
@@ -98,6 +98,29 @@ def test_int8_cores_run_as_they_are(kind, core_file, closing, rings, small: Simp
     engine.prepare(FORMAT, 1, raw, srgb)
     engine.develop([0], [0], NOTHING_GIVEN).wait()
     assert 40 < psnr(picture(srgb, 0, FORMAT), small.reference(frames[0], FORMAT, (1.7, 1, 0.8))) < 65
+
+
+@pytest.mark.parametrize("apart", [1.5, -1.0])
+def test_integers_that_come_out_wrong_are_not_used(
+    apart: float,
+    core_file,
+    closing,
+    rings,
+    small: SimpleNamespace,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Of which this processor may have none: a limit that nothing keeps stands for it."""
+    monkeypatch.setattr(cpu, "_INTEGERS_APART", apart)
+    frames = small.frames(FORMAT, 1)
+    raw, srgb = rings(FORMAT, frames)
+    engine = closing(CpuEngine(core_file(precision="int8"), white_balance=(1.7, 1, 0.8)))
+    with caplog.at_level("WARNING", logger="ispeed.engines.cpu"):
+        engine.prepare(FORMAT, 1, raw, srgb)
+    engine.develop([0], [0], NOTHING_GIVEN).wait()
+    assert 40 < psnr(picture(srgb, 0, FORMAT), small.reference(frames[0], FORMAT, (1.7, 1, 0.8))) < 65
+    if apart < 0:
+        assert "small runs in floating point, more slowly" in caplog.text
 
 
 @BOTH

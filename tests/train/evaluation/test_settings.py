@@ -21,7 +21,7 @@ def test_those_that_ship_are_read(path: Path):
 
 
 def test_what_ships():
-    shipped = ["charts", "deblur", "hdr", "misisp", "paramisp", "photos", "quick", "rhid"]
+    shipped = ["charts", "deblur", "hdr", "histogram", "misisp", "paramisp", "photos", "quick", "rhid"]
     assert [path.stem for path in CONFIGS] == shipped
 
 
