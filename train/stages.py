@@ -243,7 +243,7 @@ def check_inputs(stages: Sequence[Stage]) -> None:
             if not path.is_relative_to(stage.folder.parent) and not os.path.exists(path):
                 missing.append(f"stages.{stage.name}: {name}: there is no {path}")
     if missing:
-        raise UserError("; ".join(missing))
+        raise UserError(f"{'; '.join(missing)}: make it first (the comment of the recipe says how), or name another")
 
 
 def _paths(values: Any, name: str = "") -> Iterator[tuple[str, Path]]:

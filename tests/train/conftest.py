@@ -61,3 +61,12 @@ def lively() -> Callable[..., nn.Module]:
         return network
 
     return make
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an auto-encoder of clean pictures, of chance: what losses and discriminators see through."""
+    torch.manual_seed(6)
+    network, path = make_network("lwisp-s", form="clean"), tmp_path_factory.mktemp("clean") / "clean.pt"
+    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"form": "clean"}, run="none", data="chance", licence="CC0"))
+    return path

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from ispeed.engines.errors import UserError
 from ispeed.train.adversary import Adversary, balanced
 from ispeed.train.adversary_settings import TERMS, AdversarySettings
-from ispeed.train.checkpoint import Checkpoint, save_checkpoint
 from ispeed.train.metrics.lpips import AlexNet
-from ispeed.train.models import make_network
 from ispeed.train.models.discriminators import ColourDiscriminator, TextureDiscriminator
 from ispeed.train.sight import load_colour, load_texture
 
@@ -27,14 +25,6 @@ EDGE = 64
 
 def picture(*shape: int, seed: int = 1) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(6)
-    network, path = make_network("lwisp-s", form="clean"), tmp_path_factory.mktemp("clean") / "clean.pt"
-    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"form": "clean"}, run="none", data="chance", licence="CC0"))
-    return path
 
 
 def settings(clean: Path, **values: Any) -> AdversarySettings:

@@ -9,18 +9,9 @@ import pytest
 import torch
 
 from ispeed.engines.errors import UserError
-from ispeed.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ispeed.train.checkpoint import Checkpoint, load_checkpoint
 from ispeed.train.config import TrainConfig
 from ispeed.train.fit import train
-from ispeed.train.models import make_network
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(6)
-    network, path = make_network("lwisp-s", form="clean"), tmp_path_factory.mktemp("clean") / "clean.pt"
-    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"form": "clean"}, run="none", data="chance", licence="CC0"))
-    return path
 
 
 def recipe(folder: Path, clean: Path, name: str = "a", **changes: Any) -> dict[str, Any]:

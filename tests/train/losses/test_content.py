@@ -10,10 +10,8 @@ import torch
 from skimage.color import rgb2lab
 from torch import Tensor, nn
 
-from ispeed.train.checkpoint import Checkpoint, save_checkpoint
 from ispeed.train.losses import make_loss
 from ispeed.train.losses.content import Content, Variation, lightness
-from ispeed.train.models import make_network
 
 
 def picture(*shape: int, seed: int = 1) -> Tensor:
@@ -91,10 +89,8 @@ def test_variation():
         Variation()(torch.ones(1, 3, 1, 4), torch.ones(1, 3, 1, 4))
 
 
-def test_a_recipe_asks_for_both(tmp_path: Path):
-    network, path = make_network("lwisp-s", form="clean"), tmp_path / "clean.pt"
-    save_checkpoint(path, Checkpoint(network, "lwisp-s", {"form": "clean"}, run="none", data="chance", licence="CC0"))
-    loss = make_loss({"content": {"weight": 1.0, "file": str(path), "edge": 32}, "variation": 0.5})
+def test_a_recipe_asks_for_both(clean: Path):
+    loss = make_loss({"content": {"weight": 1.0, "file": str(clean), "edge": 32}, "variation": 0.5})
     shown = picture(1, 3, 32, 32).requires_grad_()
     total, parts = loss(shown, picture(1, 3, 32, 32, seed=2))
     torch.testing.assert_close(total.detach(), parts["content"] + 0.5 * parts["variation"])
