@@ -108,8 +108,8 @@ def test_what_later_stages_take_is_looked_for_first(
     said = capsys.readouterr().err
     assert said == (
         "isp-train: error: stages.second: model.weights: there is no gone.pt; stages.second: data.train.0.folder: "
-        "there is no none; stages.pairs: mapper: there is no lost.pt: make it first (the comment of the recipe says how), "
-        "or name another\n"
+        "there is no none; stages.pairs: mapper: there is no lost.pt: make it first (the comment of the recipe says "
+        "how), or name another\n"
     )
     assert not Path("runs").exists()
 
