@@ -146,7 +146,7 @@ class Driver:
         """Waits without developing anything."""
         deadline = time.monotonic() + timeout_s
         while not reached():
-            assert time.monotonic() < deadline, str(self.counts())
+            assert time.monotonic() < deadline, f"{self.counts()}, {self.owners()}"
             time.sleep(0.01)
 
     def close(self) -> int:
