@@ -6,6 +6,7 @@ from .colour import ciede2000, lab_from_linear
 from .edge import mtf, mtf50, slanted_edge
 from .flicker import ChangingLightMeter, Flicker, FlickerMeter, changing_light
 from .histogram import histogram_distance, histograms_apart, mean_histogram
+from .likeness import Likeness, LikenessMeter, lightness_ssim
 from .lpips import Lpips, load_lpips
 from .noise import FlatNoise, flat_blocks, flat_noise
 from .pictures import ms_ssim, psnr, ssim, ssim_map
@@ -19,6 +20,8 @@ __all__ = [
     "FlatNoise",
     "Flicker",
     "FlickerMeter",
+    "Likeness",
+    "LikenessMeter",
     "Lpips",
     "Tmqi",
     "changing_light",
@@ -29,6 +32,7 @@ __all__ = [
     "histogram_distance",
     "histograms_apart",
     "lab_from_linear",
+    "lightness_ssim",
     "load_lpips",
     "mean_histogram",
     "ms_ssim",
