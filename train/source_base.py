@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,9 @@ G = TypeVar("G", bound="Grouped")
 
 MULTIPLE = 32
 """What the sizes of whole frames are divisible by: the most that any of the networks asks for."""
+
+RAWS = "raws"
+"""The data set whose frames have no pictures."""
 
 
 class SampleSet(Protocol):
@@ -52,9 +55,21 @@ class Opened:
 class Source(Settings):
     """An entry under `data`."""
 
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """settings that came later than others: at their defaults they are no part of the fingerprint, which so stays what
+    it was before"""
+
+    @property
+    def classic(self) -> bool:
+        """Targets are what the classic engine makes of the very frames, which measures no quality."""
+        return False
+
     def fingerprint(self, *facts: object) -> str:
         """SHA-256 in hex of these settings and some facts."""
-        return hashlib.sha256(repr((self.model_dump(mode="json"), facts)).encode()).hexdigest()
+        fields = type(self).model_fields
+        usual = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        told = self.model_dump(mode="json", exclude=usual)
+        return hashlib.sha256(repr((told, facts)).encode()).hexdigest()
 
 
 class FilesSource(Source):

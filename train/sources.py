@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from .photo_sources import CamerasSource, HdrSource, PhotosSource, PicturesSource
-from .source_base import MULTIPLE, FilesSource, Opened, SampleSet, Source
+from .source_base import MULTIPLE, RAWS, FilesSource, Opened, SampleSet, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,8 @@ class ScenesSource(Source):
 class PairsSource(FilesSource):
     """Raw frames with the pictures that they should give."""
 
+    LATER = ("target",)
+
     source: Literal["pairs"]
     """raw frames with pictures, of one of the data sets that isp-train --data-sets lists"""
     data_set: str
@@ -80,8 +82,7 @@ class PairsSource(FilesSource):
         from .data.readers import open_data_set
         from .data.splits import manifest_hash
 
-        reader, raws = open_data_set(self.data_set, self.root, **self.options), self.data_set == "raws"
-        classic = raws or self.target == "classic"
+        reader = open_data_set(self.data_set, self.root, **self.options)
         files = self.chosen(reader.files(), held_out)
         samples = RawPairs(
             reader,
@@ -91,19 +92,21 @@ class PairsSource(FilesSource):
             repeats=self.repeats,
             white_balance=self.white_balance,
             camera=(self.exposure_us, self.gain_db),
-            classic=classic,
+            classic=self.classic,
             multiple=MULTIPLE,
             seed=seed,
             cache_bytes=self.cache_mb * 1_000_000,
         )
-        about = f"{len(files)} frames of {self.root.name}" if raws else f"{len(files)} pairs of {self.data_set}"
-        about += ", with pictures of the classic engine" if classic else ""
+        about = f"{len(files)} pairs of {self.data_set}"
+        if self.data_set == RAWS:
+            about = f"{len(files)} frames of {self.root.name}"
+        about += ", with pictures of the classic engine" if self.classic else ""
         return Opened(samples, self.fingerprint(seed, manifest_hash(files)), about)
 
-    def fingerprint(self, *facts: object) -> str:
-        """See `Source.fingerprint`: what it was before there was `target`, where that is the pictures."""
-        told = self.model_dump(mode="json", exclude={"target"} if self.target == "picture" else None)
-        return hashlib.sha256(repr((told, facts)).encode()).hexdigest()
+    @property
+    def classic(self) -> bool:
+        """See `Source.classic`."""
+        return self.target == "classic" or self.data_set == RAWS
 
 
 AnySource = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,20 @@ def test_the_manifest_tells_changed_files(folder: Path):
     assert manifest(crop=32) != before
     (folder / "raw/0.png").write_bytes((folder / "raw/0.png").read_bytes() + b"x")
     assert manifest() != before
+
+
+def test_sources_tell_whether_their_targets_are_classic(folder: Path):
+    assert not pairs(folder).classic
+    assert pairs(folder, target="classic").classic
+    assert pairs(folder, data_set="raws", options={}).classic
+    assert not source(source="scenes").classic
+
+
+def test_settings_that_came_later_leave_fingerprints_as_they_were(folder: Path):
+    told = pairs(folder).model_dump(mode="json", exclude={"target"})
+    before = hashlib.sha256(repr((told, (1, "files"))).encode()).hexdigest()
+    assert pairs(folder).fingerprint(1, "files") == before
+    assert pairs(folder, target="classic").fingerprint(1, "files") != before
 
 
 def test_data_that_is_not_there(tmp_path: Path):
