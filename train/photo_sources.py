@@ -44,22 +44,40 @@ class _PhotosSource(FilesSource):
 class PhotosSource(_PhotosSource):
     """Photographs, made into raw frames."""
 
+    LATER = ("target", "calibrated")
+
     source: Literal["photos"]
     """photographs, turned back into the raw frames that a camera would have taken"""
     folder: Path
     """folder of photographs (JPEG, PNG), and the folders in it"""
     noise: str = "rhid"
     """the camera whose noise they get: rhid (a high-speed camera, as measured), camera (an ordinary one) or none"""
+    target: Literal["picture", "classic"] = "picture"
+    """what samples are to become: the photographs; or what the classic engine makes of the frames with their gains and
+    matrix, to try training without pairs where the truth is known"""
+    calibrated: bool = True
+    """false: the colours of the camera are not known, and frames come with the identity for a matrix, which the classic
+    engine is given too; photographs as targets stay what they are"""
 
     def open(self, seed: int, *, held_out: bool) -> Opened:
         """Ready to draw from; `held_out` for validation. Raises UserError: no photographs, or an unknown option."""
+        from .data.rendering import LessKnown
         from .data.splits import manifest_hash
         from .data.unprocess import make_unprocessing
 
         camera = make_unprocessing(self.noise, **self.options)
-        samples = self.photographs(self.folder, camera, seed, held_out)
-        about = f"{len(samples.files)} photographs of {self.folder.name}, as raw frames with noise of {self.noise}"
-        return Opened(samples, self.fingerprint(seed, manifest_hash(samples.files)), about)
+        photos = self.photographs(self.folder, camera, seed, held_out)
+        about = f"{len(photos.files)} photographs of {self.folder.name}, as raw frames with noise of {self.noise}"
+        about += "" if self.calibrated else " of a camera of unknown colours"
+        about += ", with pictures of the classic engine" if self.classic else ""
+        less = self.classic or not self.calibrated
+        samples = LessKnown(photos, classic=self.classic, calibrated=self.calibrated) if less else photos
+        return Opened(samples, self.fingerprint(seed, manifest_hash(photos.files)), about)
+
+    @property
+    def classic(self) -> bool:
+        """See `Source.classic`."""
+        return self.target == "classic"
 
 
 class CamerasSource(_PhotosSource):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ispeed.engines import UserError
+from ispeed.train.data.rendering import classic_target
 from ispeed.train.data.scenes import Scenes
 from ispeed.train.feed import Feed
 from ispeed.train.sources import AnySource, open_sources
@@ -45,6 +46,10 @@ def folder(tmp_path: Path) -> Path:
 def pairs(folder: Path, **values: Any) -> Any:
     given = {"source": "pairs", "data_set": "folder", "root": folder, "options": {"keys": "format=BayerRG10"}}
     return source(**{**given, "crop": 16, **values})
+
+
+def photos(folder: Path, **values: Any) -> Any:
+    return source(**{"source": "photos", "folder": folder / "rgb", "crop": 16, **values})
 
 
 def test_scenes_follow_from_seed_epoch_and_index():
@@ -298,14 +303,50 @@ def test_sources_tell_whether_their_targets_are_classic(folder: Path):
     assert not pairs(folder).classic
     assert pairs(folder, target="classic").classic
     assert pairs(folder, data_set="raws", options={}).classic
+    assert not photos(folder, calibrated=False).classic
+    assert photos(folder, target="classic").classic
     assert not source(source="scenes").classic
 
 
-def test_settings_that_came_later_leave_fingerprints_as_they_were(folder: Path):
-    told = pairs(folder).model_dump(mode="json", exclude={"target"})
+@pytest.mark.parametrize("made", [pairs, photos])
+def test_settings_that_came_later_leave_fingerprints_as_they_were(folder: Path, made: Any):
+    told = made(folder).model_dump(mode="json", exclude={"target", "calibrated"})
     before = hashlib.sha256(repr((told, (1, "files"))).encode()).hexdigest()
-    assert pairs(folder).fingerprint(1, "files") == before
-    assert pairs(folder, target="classic").fingerprint(1, "files") != before
+    assert made(folder).fingerprint(1, "files") == before
+    assert made(folder, target="classic").fingerprint(1, "files") != before
+    assert photos(folder, calibrated=False).fingerprint(1) != photos(folder).fingerprint(1)
+
+
+def test_photographs_may_be_unknown_and_so_may_the_colours_of_the_camera(folder: Path):
+    """The frames are the same; the classic picture is that of the matrix that comes with them."""
+    options = {"colours": "simulated"}
+
+    def sample(**values: Any) -> dict[str, torch.Tensor]:
+        return open_sources([photos(folder, options=options, **values)], 1, held_out=False).samples[3]
+
+    plain, uncalibrated = sample(), sample(calibrated=False)
+    classic, neither = sample(target="classic"), sample(target="classic", calibrated=False)
+    for each in (uncalibrated, classic, neither):
+        assert all(torch.equal(each[name], plain[name]) for name in ("planes", "gains", "camera"))
+    assert torch.equal(uncalibrated["target"], plain["target"])
+    assert torch.equal(classic["matrix"], plain["matrix"])
+    for each in (uncalibrated, neither):
+        assert torch.equal(each["matrix"], torch.eye(3))
+    for each in (classic, neither):
+        wanted = classic_target(each["planes"], each["gains"], each["matrix"])
+        assert torch.equal(each["target"], wanted)
+    assert not torch.equal(classic["target"], neither["target"])
+    about = open_sources([photos(folder, target="classic", calibrated=False)], 1, held_out=True).about
+    assert about.endswith("with noise of rhid of a camera of unknown colours, with pictures of the classic engine")
+
+
+def test_classic_targets_change_with_the_epoch(folder: Path):
+    samples = open_sources([photos(folder, target="classic")], 1, held_out=False).samples
+    first = samples[0]
+    samples.set_epoch(1)
+    assert not torch.equal(samples[0]["target"], first["target"])
+    with pytest.raises(IndexError):
+        samples[len(samples)]
 
 
 def test_data_that_is_not_there(tmp_path: Path):
