@@ -1,4 +1,4 @@
-"""Tone curves and their inverses, on tensors of any shape and device.
+"""Tone curves and their inverses, on tensors of any shape and device, and what colours weigh in brightness.
 
 `engines.reference.srgb_curve` is the same sRGB curve in NumPy.
 """
@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+LUMA = (0.2126, 0.7152, 0.0722)
+"""What R, G and B of linear sRGB weigh in luminance, the Y of CIE XYZ (BT.709)."""
 
 _STRAIGHT = 0.0031308
 """Linear light up to which the sRGB curve is straight."""

@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from ...engines.errors import UserError, reason
+from ..curves import LUMA
 from ..protocols import opencv
 from .bracket_merge import Merging, Shown, merged
 from .exif import picture_exposure_us
 from .photos import PhotoFile, Photos
 from .raw_pair import JPEG, PNG, Picture
-from .tonemap import LUMA, Light
+from .tonemap import Light
 
 PICTURES = (*PNG, *JPEG, ".tif", ".tiff")
 RADIANCE = (".hdr", ".exr")

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from ..curves import linear_from_srgb, smoothstep, srgb_from_linear
+from ..curves import LUMA, linear_from_srgb, smoothstep, srgb_from_linear
 from .cfa import mosaic, planes, red_part
 from .noise import SENSORS, SensorState, add_noise, draw_sensor
 from .profile import CameraProfile, between
 from .sampling import MadeSamples
 from .scenes import Scenes
-
-_LUMA = (0.2126, 0.7152, 0.0722)
-"""Of linear sRGB."""
 
 
 class Shot(NamedTuple):
@@ -110,7 +107,7 @@ def looked(light: Tensor, profile: CameraProfile, shot: Shot) -> Tensor:
     contrast = between(look.contrast, shot.focal_length_mm, profile.focal_length_mm)
     x = light.clamp(0.0, 1.0)
     x = brighten * x / (1 + (brighten - 1) * x)  # white stays white
-    grey = (x * x.new_tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)
+    grey = (x * x.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
     x = (grey + saturation * (x - grey)).clamp(0.0, 1.0)
     shown = srgb_from_linear(x)
     shown = (shown + sharpen * (shown - _blurred(shown))).clamp(0.0, 1.0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...engines.bayer import RawFormat
-from ..curves import linear_from_srgb, smoothstep, srgb_from_linear
+from ..curves import LUMA, linear_from_srgb, smoothstep, srgb_from_linear
 from .folder import encode_frame, encode_png
 from .noise import Range
 from .unprocess import Frames, Unprocessing, make_unprocessing, unprocess
@@ -48,8 +48,6 @@ _PLACES = 64
 
 _BLACK = 1 << 12
 """Of frames that are written, in digital numbers of 16 bits: noise goes below it."""
-
-_LUMA = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ class Look:
     def of(self, picture: Tensor) -> Tensor:
         """A picture [3, H, W], sRGB in [0, 1], in this look."""
         light = linear_from_srgb(picture) * (self.exposure * torch.tensor(self.gains)[:, None, None])
-        grey = torch.einsum("chw,c->hw", light, torch.tensor(_LUMA))
+        grey = torch.einsum("chw,c->hw", light, torch.tensor(LUMA))
         light = (grey + self.saturation * (light - grey)).clamp(0, 1)
         shown = srgb_from_linear(light) ** self.gamma
         return shown + self.contrast * (smoothstep(shown) - shown)

@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...engines.errors import UserError
-from ..curves import light_of_codes
+from ..curves import LUMA, light_of_codes
 from .noise import Range
-from .tonemap import LUMA
 
 _SPARK_WIDTH = (0.35, 0.8)
 """Standard deviation across a spark, in pixels."""

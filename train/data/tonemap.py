@@ -19,13 +19,10 @@ import numpy.typing as npt
 import torch
 
 from ...engines.errors import UserError
-from ..curves import srgb_from_linear
+from ..curves import LUMA, srgb_from_linear
 from ..protocols import opencv
 
 Light = npt.NDArray[np.float32]
-
-LUMA = (0.2126, 0.7152, 0.0722)
-"""Luminance of linear sRGB."""
 
 _DARKEST = -16.0
 """In stops below 1: what is darker counts as this dark where logarithms are taken."""

@@ -15,15 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..curves import linear_from_srgb
+from ..curves import LUMA, linear_from_srgb
 from .basic import checked
 from .perceptual import Perceptual
 
 EDGE = 256
 """Height and width that pictures are brought to, as published."""
-
-_LUMA = (0.2126, 0.7152, 0.0722)
-"""Y of CIE XYZ from linear sRGB."""
 
 _STEEP = 6 / 29
 """Cube root of the Y below which lightness is a straight line."""
@@ -39,10 +36,20 @@ def lightness(picture: Tensor) -> Tensor:
         [B, 1, H, W] in [0, 1]; slopes are finite everywhere.
     """
     linear = linear_from_srgb(picture.clamp(0.0, 1.0))
-    y = torch.tensordot(linear.new_tensor(_LUMA), linear.movedim(1, 0), 1)[:, None]
+    y = torch.tensordot(linear.new_tensor(LUMA), linear.movedim(1, 0), 1)[:, None]
     above = y.clamp(min=_STEEP**3)
     root = torch.where(y > _STEEP**3, above ** (1 / 3), y / (3 * _STEEP**2) + 4 / 29)
     return 1.16 * root - 0.16
+
+
+class Lightness(nn.Module):
+    """Mean absolute difference of lightness, pixel by pixel. Ours: it holds tone and fine structure to a picture whose
+    colours are not to be learned, which the features of `Content` leave open."""
+
+    def forward(self, shown: Tensor, wanted: Tensor) -> Tensor:
+        """Of sRGB [B, 3, H, W]; a scalar."""
+        a, b = (lightness(picture) for picture in checked(shown, wanted))
+        return (a - b).abs().mean()
 
 
 class Content(nn.Module):

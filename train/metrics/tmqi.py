@@ -20,14 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ..curves import LUMA
 from ..losses.ms_ssim import SCALE_WEIGHTS, SIGMA, WINDOW, blurred, gaussian, least_edge
 from .colour import luminance
 from .pictures import unit
 
 Floats = npt.NDArray[np.float64]
-
-LUMA = (0.2126, 0.7152, 0.0722)
-"""What the picture's codes weigh."""
 
 SHARE, FIDELITY_POWER, NATURALNESS_POWER = 0.8012, 0.3046, 0.7088
 """a, alpha and beta of the paper: Q = a S^alpha + (1 - a) N^beta."""
@@ -173,5 +171,6 @@ def _luminance(radiance: npt.ArrayLike) -> Floats:
 
 
 def _luma(picture: npt.ArrayLike) -> Floats:
+    """Of the picture's codes, weighed as if they were light."""
     values = 255 * unit(picture)
     return values if values.ndim == 2 else values @ np.array(LUMA)
