@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -124,10 +125,8 @@ def load_features(path: Path | str, depths: Sequence[str] = tuple(DEPTHS)) -> Fe
     if isinstance(depths, str) or not depths or not all(depth in tuple(DEPTHS) for depth in depths):
         raise ValueError(f"depths are {depths!r}; give a list of some of {', '.join(DEPTHS)}")
     depths, path = tuple(dict.fromkeys(depths)), Path(path)
-    if path.suffix.lower() == ".onnx":
-        raise UserError(f"{path} is a model core, which develops raw frames and sees no pictures; {WHERE_FROM}")
-    values = read_values(path, "the network for features", WHERE_FROM)
-    if isinstance(values, dict) and isinstance(values.get("model"), str):
+    values = read_seeing(path, WHERE_FROM)
+    if is_checkpoint(values):
         return FeatureMaps(_clean_encoder(path, depths), depths)
     network = VGG19(depths)
     load_layers(network, checked_state(values, path, WHERE_FROM), path, WHERE_FROM)
@@ -146,10 +145,29 @@ def load_encoder(path: Path | str, taps: Sequence[str] | None = None) -> nn.Modu
         UserError: The file cannot be read, or holds another network.
         ValueError: No such taps.
     """
-    values = read_values(Path(path), "the network for features", WHERE_FROM)
-    if isinstance(values, dict) and isinstance(values.get("model"), str):
+    if is_checkpoint(read_seeing(Path(path), WHERE_FROM)):
         return load_features(path, tuple(DEPTHS) if taps is None else taps).encoder
     return load_vgg19(path, VGG19_TAPS if taps is None else taps)
+
+
+def read_seeing(path: Path, hint: str) -> Any:
+    """What the file of a network that sees pictures holds: see `is_checkpoint`.
+
+    Args:
+        path: The file.
+        hint: Where to get one.
+
+    Raises:
+        UserError: There is none, it cannot be read, or it is a model core.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise UserError(f"{path} is a model core, which develops raw frames and sees no pictures; {hint}")
+    return read_values(path, "the network for features", hint)
+
+
+def is_checkpoint(values: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether these are of a checkpoint of ours, and not a state dict."""
+    return isinstance(values, dict) and isinstance(values.get("model"), str)
 
 
 def _clean_encoder(path: Path, depths: Sequence[str]) -> CleanEncoder:

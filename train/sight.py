@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..engines.errors import UserError
-from .features import load_encoder
+from .features import is_checkpoint, load_encoder, read_seeing
 from .losses.ms_ssim import blurred, gaussian
 from .metrics.lpips import AlexNet
-from .vgg import checked_state, load_layers, read_values
+from .vgg import checked_state, load_layers
 from .vit import is_vit, vit_of
 
 WHERE_FROM = (
@@ -102,10 +102,8 @@ def load_colour(path: Path) -> ColourSight:
 
 def _read(path: Path) -> Any:
     """What the file holds; None for a checkpoint of ours of the form clean. Raises UserError."""
-    if path.suffix.lower() == ".onnx":
-        raise UserError(f"{path} is a model core, which develops raw frames and sees no pictures; {WHERE_FROM}")
-    values = read_values(path, "the network for features", WHERE_FROM)
-    if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+    values = read_seeing(path, WHERE_FROM)
+    if not is_checkpoint(values):
         return values
     options = values.get("options")
     form = options.get("form", "raw") if isinstance(options, dict) else "raw"
