@@ -10,8 +10,9 @@ import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import PIL.Image
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
 from ...engines.inputs import CAMERA
-from ...engines.raw_files import load_raw
+from ...engines.raw_files import RawFrames, load_raw
 
 Samples = npt.NDArray[np.uint16]
 Picture = npt.NDArray[np.uint8]
@@ -207,16 +208,52 @@ def read_frame(path: Path, *, part: int | None = None, **keys: Any) -> tuple[Sam
     Raises:
         UserError: The file is damaged, not what was said, or holds several frames.
     """
-    frames = load_raw(f"{path}?{urllib.parse.urlencode(keys)}" if keys else str(path))
-    if part is None and len(frames.samples) != 1:
-        raise UserError(f"{path} holds {len(frames.samples)} frames, but one is wanted: check its width and height")
-    if frames.samples.dtype.itemsize == 1 and frames.raw_format.depth > 8:  # an array: other files are refused before
-        name = frames.raw_format.pixel_format
+    spec = f"{path}?{urllib.parse.urlencode(keys)}" if keys else str(path)
+    if part is not None and path.suffix.lower() == ".npy":
+        facts, frame = _facts_of(spec, _states(path)), open_array(path)[part]
+    else:
+        frames = load_raw(spec)
+        if part is None and len(frames.samples) != 1:
+            raise UserError(f"{path} holds {len(frames.samples)} frames, but one is wanted: check its width and height")
+        facts, frame = _facts(frames), frames.samples[part or 0]
+    if frame.dtype.itemsize == 1 and facts.raw_format.depth > 8:  # an array: other files are refused before
+        name = facts.raw_format.pixel_format
         raise UserError(f"{path} has samples of 8 bits, which are not {name}: correct the format")
-    which = part or 0
-    told = dict(zip(CAMERA, (*frames.camera[which].tolist(), *frames.optics[which].tolist()), strict=True))
+    told = dict(zip(CAMERA, facts.camera[part or 0].tolist(), strict=True))
     known = {name: value for name, value in told.items() if not math.isnan(value)}
-    return frames.samples[which].astype(np.uint16), frames.raw_format, known
+    return frame.astype(np.uint16), facts.raw_format, known
+
+
+def open_array(path: Path) -> npt.NDArray[Any]:
+    """The array in a file, of which nothing is read but what is looked at. Raises UserError: it cannot be read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
+
+
+class _Facts(NamedTuple):
+    """What is known of the frames of a file: their format, and float32 [frames, 5], the columns of `CAMERA`."""
+
+    raw_format: RawFormat
+    camera: npt.NDArray[np.float32]
+
+
+def _facts(frames: RawFrames) -> _Facts:
+    return _Facts(frames.raw_format, np.concatenate([frames.camera, frames.optics], axis=1))
+
+
+@lru_cache(maxsize=64)
+def _facts_of(spec: str, states: tuple[tuple[int, int], ...]) -> _Facts:
+    """Of a file in these states. It is read and checked whole, but once, not again for each of its frames."""
+    return _facts(load_raw(spec))
+
+
+def _states(path: Path) -> tuple[tuple[int, int], ...]:
+    """When a file and its sidecar were changed last, and their sizes."""
+    beside = path.with_name(f"{path.name}.yaml")
+    found = [each.stat() for each in (path, beside) if each.is_file()]
+    return tuple((state.st_mtime_ns, state.st_size) for state in found)
 
 
 def read_mosaic(path: Path, **keys: Any) -> tuple[Samples, RawFormat]:

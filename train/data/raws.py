@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...engines.errors import UserError, reason
+from ...engines.errors import UserError
 from ...engines.inputs import CAMERA
 from .folder import RAW, read_raw, sidecar
-from .raw_pair import PairFiles, RawPair, make_pair
+from .raw_pair import PairFiles, RawPair, make_pair, open_array
 
 
 def how_to_get() -> str:
@@ -79,10 +79,7 @@ def _parts(path: Path) -> Iterator[int | None]:
     if path.suffix.lower() != ".npy":
         yield None
         return
-    try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
+    shape = open_array(path).shape
     if len(shape) == 3:
         yield from range(shape[0])
     else:

@@ -7,6 +7,7 @@ index alone, by an order of its own, so that neither side tells anything of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,13 +46,19 @@ def coloured(files: Sequence[PhotoFile]) -> tuple[list[PhotoFile], list[PhotoFil
 
 def _is_grey(path: Path) -> bool:
     try:
-        with PIL.Image.open(path) as image:
-            if image.mode in ("1", "L", "LA"):
-                return True
-            image.draft("RGB", (_LOOKED_AT, _LOOKED_AT))
-            small = np.asarray(image.convert("RGB").resize((_LOOKED_AT, _LOOKED_AT)), np.int16)
+        return _looks_grey(path, path.stat().st_mtime_ns)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}; copy it again, or remove it") from error
+
+
+@lru_cache(maxsize=1 << 16)
+def _looks_grey(path: Path, changed: int) -> bool:
+    """Of a file that was last changed then. A PNG has to be decoded whole, and folders are looked at more than once."""
+    with PIL.Image.open(path) as image:
+        if image.mode in ("1", "L", "LA"):
+            return True
+        image.draft("RGB", (_LOOKED_AT, _LOOKED_AT))
+        small = np.asarray(image.convert("RGB").resize((_LOOKED_AT, _LOOKED_AT)), np.int16)
     return int((small.max(2) - small.min(2)).max()) <= _COLOURLESS
 
 

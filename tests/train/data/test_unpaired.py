@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ispeed.engines.errors import UserError
+from ispeed.train.data.photos import find_photos
 from ispeed.train.data.sampling import SeededSamples
-from ispeed.train.data.unpaired import Unpaired, open_photographs
+from ispeed.train.data.unpaired import Unpaired, coloured, open_photographs
 
 
 class Numbered(SeededSamples):
@@ -105,6 +107,18 @@ def test_grey_ones_are_left_out_and_other_modes_are_right(tmp_path: Path):
     shown = [opened.pictures[index]["target"].mean((1, 2)) * 255 for index in range(3)]
     for each in shown:
         assert (each - torch.tensor([10.0, 200.0, 40.0])).abs().max() < 12
+
+
+def test_a_photograph_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = find_photos(write_photos(tmp_path, 2))
+    assert coloured(files) == (files, [])
+    opened = PIL.Image.open
+    with monkeypatch.context() as patch:
+        patch.setattr(PIL.Image, "open", lambda path: pytest.fail(f"{path} is opened again"))
+        assert coloured(files) == (files, [])
+    opened(files[0].path).convert("L").save(files[0].path)
+    os.utime(files[0].path, ns=(0, 1))
+    assert coloured(files) == (files[1:], files[:1])
 
 
 def test_scenes_are_rendered_where_there_is_no_folder():

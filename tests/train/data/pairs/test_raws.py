@@ -12,6 +12,7 @@ import torch
 from ispeed.engines import RawFormat, open_engine, pack
 from ispeed.engines.errors import UserError
 from ispeed.engines.quality import develop_all
+from ispeed.engines.raw_files import RawFrames
 from ispeed.train.data.pairs import RawPairs
 from ispeed.train.data.raws import RawFolder
 from ispeed.train.data.readers import open_data_set
@@ -82,6 +83,35 @@ def test_an_array_of_several_frames_is_so_many(tmp_path: Path):
     assert len({each.group for each in files}) == 2, "frames of one array are one scene"
     means = [float(reader.load(each).samples.mean()) for each in files]
     np.testing.assert_allclose(means / np.array(means[0]), [1, 1, 0.5, 0.25], atol=0.01)
+
+
+def test_an_array_is_read_whole_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ispeed.train.data import raw_pair
+
+    path, beside = tmp_path / "snap.npy", tmp_path / "snap.npy.yaml"
+    frames = np.stack([samples("RGGB", 0, 4095) // k for k in (1, 2, 4)])
+    np.save(path, frames)
+    beside.write_text("format: BayerRG12\ngain_db: [1, 2, 3]\n")
+    read = []
+
+    def load_raw(spec: str) -> RawFrames:
+        read.append(spec)
+        return whole(spec)
+
+    whole = raw_pair.load_raw
+    monkeypatch.setattr(raw_pair, "load_raw", load_raw)
+    reader = RawFolder(tmp_path)
+    loaded = [reader.load(file) for file in reader.files()]
+    assert read == [str(path)]
+    for pair, frame, gain in zip(loaded, frames, (1, 2, 3), strict=True):
+        np.testing.assert_array_equal(pair.samples, frame)
+        assert pair.samples.dtype == np.uint16
+        assert pair.gain_db == gain
+    beside.write_text("format: BayerRG12\ngain_db: 24\n")
+    assert reader.load(reader.files()[1]).gain_db == 24, "what was changed is read again"
+    np.save(path, frames + 4096)
+    with pytest.raises(UserError, match="which BayerRG12 cannot hold"):
+        reader.load(reader.files()[0])
 
 
 def test_pairs_may_do_without_their_pictures(tmp_path: Path):
