@@ -6,18 +6,21 @@ index alone, by an order of its own, so that neither side tells anything of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 from torch import Tensor
 
 from ...engines.errors import UserError, reason
 from .photos import PhotoFile, Photos, find_photos
 from .pictures import PLAIN, ScenePhotos
+from .raw_pair import Picture
 from .sampling import SeededSamples
 from .scenes import EDGE
 from .splits import manifest_hash
@@ -27,6 +30,10 @@ _COLOURLESS = 2
 
 _LOOKED_AT = 64
 """Edge in pixels that photographs are made smaller to before their colours are looked at."""
+
+_COUNTED = 600
+"""Edge in pixels that photographs are made smaller to before their colours are counted: some times as long as that at
+which they are (`losses.histogram.EDGE`), and large files are decoded much faster."""
 
 _ORDER = 3
 """Sets the order of the photographs apart from all other chance of the same seed."""
@@ -45,10 +52,8 @@ def coloured(files: Sequence[PhotoFile]) -> tuple[list[PhotoFile], list[PhotoFil
 
 
 def _is_grey(path: Path) -> bool:
-    try:
+    with _told_if_unread(path):
         return _looks_grey(path, path.stat().st_mtime_ns)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again, or remove it") from error
 
 
 @lru_cache(maxsize=1 << 16)
@@ -84,6 +89,60 @@ class Beside(NamedTuple):
     about: str
 
 
+class Colours(NamedTuple):
+    """Of photographs, for `metrics.LikenessMeter`.
+
+    Attributes:
+        mean: Their `metrics.mean_histogram`, float64.
+        manifest: Of their files, as of `splits.manifest_hash`.
+        about: What they are.
+    """
+
+    mean: npt.NDArray[np.float64]
+    manifest: str
+    about: str
+
+
+def colours_of(folder: Path) -> Colours:
+    """The colours of photographs, of which each counts the same.
+
+    Args:
+        folder: Of photographs (JPEG, PNG), and the folders in it; grey ones are left out.
+
+    Raises:
+        UserError: No photographs with colours, or one that cannot be read.
+    """
+    from ..metrics.histogram import mean_histogram
+
+    files, about = _with_colours(folder)
+    return Colours(mean_histogram(_small(file.path) for file in files), manifest_hash(files), about)
+
+
+def _with_colours(folder: Path) -> tuple[list[PhotoFile], str]:
+    """Its photographs but for grey ones, and what they are."""
+    files, grey = coloured(find_photos(folder))
+    if not files:
+        raise UserError(f"all {len(grey)} photographs of {folder} are grey; give some with colours")
+    left = f" ({len(grey)} grey ones left out)" if grey else ""
+    return files, f"{len(files)} photographs of {folder.name}{left}"
+
+
+def _small(path: Path) -> Picture:
+    with _told_if_unread(path), PIL.Image.open(path) as image:
+        image.draft("RGB", (_COUNTED, _COUNTED))
+        picture = image.convert("RGB")
+        picture.thumbnail((_COUNTED, _COUNTED), PIL.Image.Resampling.HAMMING)
+        return np.asarray(picture)
+
+
+@contextlib.contextmanager
+def _told_if_unread(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}; copy it again, or remove it") from error
+
+
 def open_photographs(folder: Path | None, crop: int, count: int, downscale: float | None, seed: int) -> Beside:
     """As many pieces as there are frames, or more.
 
@@ -101,13 +160,10 @@ def open_photographs(folder: Path | None, crop: int, count: int, downscale: floa
         if crop > EDGE:
             raise UserError(f"rendered scenes give pieces of up to {EDGE}, not {crop}: name a folder of photographs")
         return Beside(ScenePhotos(count, crop, seed=seed), "scenes", "rendered scenes")
-    files, grey = coloured(find_photos(folder))
-    if not files:
-        raise UserError(f"all {len(grey)} photographs of {folder} are grey; give some with colours")
+    files, about = _with_colours(folder)
     repeats = -(-count // len(files))
     photos = Photographs(folder, PLAIN, files, crop=crop, repeats=repeats, downscale=downscale, seed=seed)
-    left = f" ({len(grey)} grey ones left out)" if grey else ""
-    return Beside(photos, manifest_hash(files), f"{len(files)} photographs of {folder.name}{left}")
+    return Beside(photos, manifest_hash(files), about)
 
 
 class Unpaired(SeededSamples):

@@ -13,12 +13,14 @@ import numpy.typing as npt
 from ..metrics.chart import chart_score
 from ..metrics.edge import mtf50
 from ..metrics.flicker import ChangingLightMeter, Flicker, FlickerMeter
+from ..metrics.histogram import Floats
+from ..metrics.likeness import LikenessMeter
 from ..metrics.lpips import Lpips
 from ..metrics.no_reference import Quality
 from ..metrics.noise import flat_blocks, flat_noise
 from ..protocols import PROTOCOLS, Aligned, measured
 from .frames import Frame, Picture
-from .settings import AnySet, ChartSet, EdgeSet, FlickerSet, HdrSet
+from .settings import AnySet, ChartSet, EdgeSet, FlickerSet, HdrSet, UnpairedSet
 
 Measures = dict[str, float | None]
 
@@ -41,9 +43,24 @@ class Meter(Protocol):
         ...
 
 
-def make_meter(settings: AnySet, lpips: Lpips | None = None, quality: Mapping[str, Quality] | None = None) -> Meter:
-    """What measures pictures of such a set; `lpips` and `quality`, by name, are measured besides where pictures are
-    scored."""
+def make_meter(
+    settings: AnySet,
+    lpips: Lpips | None = None,
+    quality: Mapping[str, Quality] | None = None,
+    photographs: Floats | None = None,
+) -> Meter:
+    """What measures pictures of such a set.
+
+    Args:
+        settings: The set.
+        lpips: Measured besides where there are references.
+        quality: By name, measured besides where pictures are scored, or compared with photographs.
+        photographs: Of sets of the kind unpaired: their `mean_histogram`.
+    """
+    if isinstance(settings, UnpairedSet):
+        if photographs is None:
+            raise ValueError("pictures without references are compared with photographs; give their colours")
+        return _Likenesses(photographs, quality or {})
     if isinstance(settings, EdgeSet):
         return _Edge()
     if isinstance(settings, FlickerSet):
@@ -87,23 +104,12 @@ class _Each:
         raise NotImplementedError
 
 
-class _Scores(_Each):
-    """How close pictures are to their references, and the noise that is left where those are flat."""
+class _Looks(_Each):
+    """Besides, how good pictures look by themselves."""
 
-    def __init__(self, protocol: str, lpips: Lpips | None, quality: Mapping[str, Quality]) -> None:
+    def __init__(self, quality: Mapping[str, Quality]) -> None:
         super().__init__()
-        self._align, self._lpips, self._quality = PROTOCOLS[protocol], lpips, quality
-
-    def _measured(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
-        if frame.reference is None:
-            raise ValueError("there is no reference")
-        pair = self._align(picture, frame.reference, guide)
-        score = measured(pair, self._lpips)
-        row: Measures = {"psnr": score.psnr, "ssim": score.ssim, "ms_ssim": score.ms_ssim, "lpips": score.lpips}
-        if pair.counts is not None:
-            row["counted"] = score.counted
-        row = {name: value for name, value in row.items() if value is not None}
-        return row | self._noise(frame, pair) | self._looks(frame, picture)
+        self._quality = quality
 
     def _looks(self, frame: Frame, picture: Picture) -> Measures:
         """By itself, without a reference."""
@@ -115,6 +121,25 @@ class _Scores(_Each):
                 self.notes.append(f"{frame.name}: {error}")
                 row[name] = None
         return row
+
+
+class _Scores(_Looks):
+    """How close pictures are to their references, and the noise that is left where those are flat."""
+
+    def __init__(self, protocol: str, lpips: Lpips | None, quality: Mapping[str, Quality]) -> None:
+        super().__init__(quality)
+        self._align, self._lpips = PROTOCOLS[protocol], lpips
+
+    def _measured(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
+        if frame.reference is None:
+            raise ValueError("there is no reference")
+        pair = self._align(picture, frame.reference, guide)
+        score = measured(pair, self._lpips)
+        row: Measures = {"psnr": score.psnr, "ssim": score.ssim, "ms_ssim": score.ms_ssim, "lpips": score.lpips}
+        if pair.counts is not None:
+            row["counted"] = score.counted
+        row = {name: value for name, value in row.items() if value is not None}
+        return row | self._noise(frame, pair) | self._looks(frame, picture)
 
     def _noise(self, frame: Frame, pair: Aligned) -> Measures:
         try:
@@ -132,6 +157,22 @@ class _HdrScores(_Scores):
         from .hdr import measured_hdr
 
         return super()._measured(frame, picture, guide) | measured_hdr(frame, picture)
+
+
+class _Likenesses(_Looks):
+    """How far the colours of pictures are from those of photographs, and whether they show what classic ones do."""
+
+    def __init__(self, photographs: Floats, quality: Mapping[str, Quality]) -> None:
+        super().__init__(quality)
+        self._meter = LikenessMeter(photographs)
+
+    def _measured(self, frame: Frame, picture: Picture, guide: Picture) -> Measures:
+        return self._meter.add(picture, guide)._asdict() | self._looks(frame, picture)
+
+    def result(self) -> Measures:
+        """See `Meter.result`: the colours are those of the whole set, and not the mean over its pictures."""
+        found = super().result()
+        return found | self._meter.result()._asdict() if any(self._rows) else found
 
 
 class _Chart(_Each):

@@ -17,6 +17,7 @@ from ..data.profile import read_profile
 from ..data.raw_pair import RawPair
 from ..data.readers import open_data_set
 from ..data.splits import hold_out, read_split
+from ..data.unpaired import colours_of
 from ..data.unprocess import draw
 from .frames import (
     Bytes,
@@ -35,7 +36,18 @@ from .frames import (
     to_tensor,
     usable_gains,
 )
-from .settings import AnySet, CamerasSet, ChartSet, EdgeSet, FlickerSet, HdrSet, PairsSet, PhotosSet, ScenesSet
+from .settings import (
+    AnySet,
+    CamerasSet,
+    ChartSet,
+    EdgeSet,
+    FlickerSet,
+    HdrSet,
+    PairsSet,
+    PhotosSet,
+    ScenesSet,
+    UnpairedSet,
+)
 from .targets import ChartFrames, EdgeFrames, FlickerFrames
 
 T = TypeVar("T")
@@ -61,6 +73,8 @@ def open_set(settings: AnySet, seed: int) -> FrameSet:
         return HdrSceneFrames(settings, seed)
     if isinstance(settings, CamerasSet):
         return KnownCameraFrames(settings, seed)
+    if isinstance(settings, UnpairedSet):
+        return UnpairedFrames(settings)
     return PairFrames(settings) if isinstance(settings, PairsSet) else PictureFrames(settings, seed)
 
 
@@ -79,7 +93,8 @@ class PictureFrames:
         self._settings, self._seed = settings, seed
         self.phases = PHASES if settings.cfa == "all" else (settings.cfa,)
         self._unprocessing = settings.unprocessing()
-        self.matrix = matrix_of(draw(self._unprocessing, 1, generator(seed)))  # one for all: see `settings`
+        drawn = draw(self._unprocessing, 1, generator(seed))
+        self.matrix = matrix_of(drawn) if settings.calibrated else None  # one for all: see `settings`
         self._photos = evenly(self._found(), settings.limit)
 
     def frames(self, phase: str, most: int | None = None) -> Iterator[Frame]:
@@ -149,7 +164,7 @@ class PairFrames:
 
     phases = ("",)
 
-    def __init__(self, settings: PairsSet) -> None:
+    def __init__(self, settings: PairsSet | UnpairedSet) -> None:
         """Nothing is decoded yet. Raises UserError: no such data set, or another layout."""
         self._settings = settings
         self._reader = open_data_set(settings.data_set, settings.root, **settings.options)
@@ -169,8 +184,11 @@ class PairFrames:
             raw = pack(pair.samples, pair.raw_format)
             told = pair.camera((self._settings.exposure_us, self._settings.gain_db))
             matrix = pair.matrix if self.matrix is None else None
-            gains = self._gains_of(pair, raw)
-            yield Frame(pair.name, raw, pair.raw_format, gains, pair.target, camera=told, matrix=matrix)
+            gains, reference = self._gains_of(pair, raw), self._reference(pair)
+            yield Frame(pair.name, raw, pair.raw_format, gains, reference, camera=told, matrix=matrix)
+
+    def _reference(self, pair: RawPair) -> Picture | None:
+        return pair.target
 
     def _gains_of(self, pair: RawPair, raw: Bytes) -> Gains:
         if self._gains is not None:
@@ -178,3 +196,19 @@ class PairFrames:
         if pair.gains is not None:
             return usable_gains(pair.gains)
         return engine_gains(raw, pair.raw_format)
+
+
+class UnpairedFrames(PairFrames):
+    """Raw frames as they were taken, without their pictures. See `FrameSet`.
+
+    Attributes:
+        photographs: What their pictures are to look like.
+    """
+
+    def __init__(self, settings: UnpairedSet) -> None:
+        """The photographs are decoded. Raises UserError: as `PairFrames`, or there are no photographs with colours."""
+        super().__init__(settings)
+        self.photographs = colours_of(settings.photographs)
+
+    def _reference(self, pair: RawPair) -> None:
+        return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..data.unpaired import Colours
 from ..metrics.lpips import Lpips
 from ..metrics.no_reference import Quality
 from ..metrics.pictures import psnr
@@ -15,7 +16,7 @@ from .crops import Strip, strip_of, whole_strip
 from .developers import CLASSIC, NLM, BehindDeveloper, Developer, EngineDeveloper, Skipped, denoised
 from .frames import Frame, FrameSet, Picture
 from .meters import Measures, Meter, make_meter, means, spread
-from .opening import open_set
+from .opening import UnpairedFrames, open_set
 from .settings import AnySet, EdgeSet, FlickerSet, PhotosSet, ScenesSet
 
 QUICK, QUICK_STILL = 2, 10
@@ -56,6 +57,7 @@ class SetResult:
 
     Attributes:
         settings: Of the set.
+        photographs: What pictures without references are compared with.
         rows: By phase, then by developer.
         strips: Crops of some frames.
         wholes: All of these frames, where sheets are asked for.
@@ -63,6 +65,7 @@ class SetResult:
     """
 
     settings: AnySet
+    photographs: Colours | None = None
     rows: list[Row] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
     wholes: list[Strip] = field(default_factory=list)
@@ -110,7 +113,8 @@ class Evaluation:
         for developer in self._developers:
             if isinstance(developer, BehindDeveloper):
                 developer.fit(settings, self._seed, self._most(settings))
-        result, frames = SetResult(settings), frames or open_set(settings, self._seed)
+        frames = frames or open_set(settings, self._seed)
+        result = SetResult(settings, frames.photographs if isinstance(frames, UnpairedFrames) else None)
         for phase in frames.phases:
             self._tell(" ".join(filter(None, (settings.name, phase))))
             result.rows += self._of_phase(result, frames, phase)
@@ -123,12 +127,13 @@ class Evaluation:
         if settings.kind == "inverse":
             return self._backwards(result, frames, phase)
         meters: dict[str, Meter] = {}
+        colours = result.photographs.mean if result.photographs else None
         for number, frame in enumerate(frames.frames(phase, self._most(settings))):
             pictures = dict(self._pictures(frame, frames, result))
             if isinstance(settings, EdgeSet) and frame.reference is not None:
                 pictures[REFERENCE] = frame.reference
             for label, picture in pictures.items():
-                meter = meters.setdefault(label, make_meter(settings, self._lpips, self._quality))
+                meter = meters.setdefault(label, make_meter(settings, self._lpips, self._quality, colours))
                 row = rows.setdefault(label, Row(label, phase, {}))
                 found = meter.add(frame, picture, pictures[CLASSIC])
                 row.frames.append({"name": frame.name, **found})

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from ...engines.errors import UserError
 from ...engines.settings import Settings, make_settings, read_yaml
 from ..config import described, set_value
+from ..source_base import RAWS
 
 if TYPE_CHECKING:
     from ..data.hdr_frames import HdrSettings
@@ -46,11 +47,14 @@ class _Set(Settings):
     """how many of its frames the page shows"""
 
 
-class _Listed(_Set):
+class _Chosen(_Set):
     limit: Annotated[int, Field(ge=1)] | None = None
     """how many frames are taken, evenly from all; null takes all"""
     listed: Path | None = None
     """text file with the names of those to take, one on a line; null takes all"""
+
+
+class _Listed(_Chosen):
     protocol: Literal["plain", "colour", "flow"] = "plain"
     """what is taken out before pictures are scored: plain (nothing), colour (an affine map of colours for each picture,
     for references of another exposure and look), flow (displacements, for references of another camera)"""
@@ -93,6 +97,9 @@ class _Pieces(_Made, _Listed):
     """filter array of the frames; all takes each picture with every one of the four, and says how far they differ"""
     crop: Annotated[int, Field(ge=32, multiple_of=2)] = 512
     """edge of the frames in pixels, from the middle of the pictures"""
+    calibrated: bool = True
+    """false: the colours of the camera are not known, and engines are given the identity for a matrix; references stay
+    what they are"""
 
 
 class PhotosSet(_Pieces):
@@ -167,11 +174,7 @@ class CamerasSet(_Listed):
     """models are not told exposure, sensitivity, aperture and focal length"""
 
 
-class PairsSet(_Listed, _Taken):
-    """Raw frames with the pictures that they should give."""
-
-    kind: Literal["pairs"]
-    """raw frames with pictures, of one of the data sets that isp-train --data-sets lists"""
+class _RawFrames(_Chosen, _Taken):
     data_set: str
     """name of the data set"""
     root: Path
@@ -186,10 +189,34 @@ class PairsSet(_Listed, _Taken):
     """3x3 matrix, camera RGB to linear sRGB; null is the identity"""
 
     @model_validator(mode="after")
-    def _one_choice(self) -> PairsSet:
+    def _one_choice(self) -> _RawFrames:
         if self.listed and self.hold_out:
             raise ValueError("listed and hold_out both choose what is taken; set one of them to null")
         return self
+
+
+class PairsSet(_RawFrames, _Listed):
+    """Raw frames with the pictures that they should give."""
+
+    kind: Literal["pairs"]
+    """raw frames with pictures, of one of the data sets that isp-train --data-sets lists"""
+
+    @model_validator(mode="after")
+    def _with_pictures(self) -> PairsSet:
+        if self.data_set == RAWS:
+            raise ValueError(f"{RAWS} has no pictures to score against; its frames are for sets of the kind unpaired")
+        return self
+
+
+class UnpairedSet(_RawFrames):
+    """Raw frames whose pictures nobody knows."""
+
+    kind: Literal["unpaired"]
+    """raw frames of one of the data sets that isp-train --data-sets lists, whose own pictures, if any, do not count:
+    whether the colours of pictures are those of photographs, and whether they show what the classic engine does"""
+    photographs: Path
+    """folder of photographs (JPEG, PNG) of anything, and the folders in it, that pictures are to look like; grey ones
+    are left out"""
 
 
 class ChartSet(_Taken):
@@ -279,7 +306,7 @@ class FlickerSet(_Still):
 
 
 AnySet = Annotated[
-    PhotosSet | ScenesSet | HdrSet | CamerasSet | PairsSet | ChartSet | EdgeSet | FlickerSet,
+    PhotosSet | ScenesSet | HdrSet | CamerasSet | PairsSet | UnpairedSet | ChartSet | EdgeSet | FlickerSet,
     Field(discriminator="kind"),
 ]
 """An entry under `sets`: `kind` says which."""
@@ -287,7 +314,7 @@ AnySet = Annotated[
 Tuned = Annotated[PhotosSet | ScenesSet, Field(discriminator="kind")]
 """What a baseline may be tuned on."""
 
-KINDS = (PhotosSet, ScenesSet, HdrSet, CamerasSet, PairsSet, ChartSet, EdgeSet, FlickerSet)
+KINDS = (PhotosSet, ScenesSet, HdrSet, CamerasSet, PairsSet, UnpairedSet, ChartSet, EdgeSet, FlickerSet)
 """The members of the union."""
 
 

@@ -44,6 +44,18 @@ COLUMNS = {
     "histogram": Column(
         "histogram", 4, "distance of the colours to those of the reference, wherever they are (Hellinger); 0 is best"
     ),
+    "colours": Column(
+        "colours",
+        4,
+        "distance of the colours to those of the photographs, wherever they are (Hellinger, of all pictures together); "
+        "0 is best, which photographs of anything reach: see structure",
+    ),
+    "structure": Column(
+        "structure",
+        4,
+        "how alike the lightness of the picture and of the classic engine's is (SSIM of L*, mean over the pictures); 1 "
+        "is best, which the classic engine has itself",
+    ),
     "nima": Column("NIMA", 3, f"{_LOOKS}: 1 to 10, more is better"),
     "musiq": Column("MUSIQ", 2, f"{_LOOKS}: about 0 to 100, more is better"),
     "liqe": Column("LIQE", 3, f"{_LOOKS}: 1 to 5, more is better"),
@@ -93,12 +105,13 @@ def lines(result: SetResult) -> list[list[str]]:
 
 
 def title(result: SetResult) -> str:
-    """What a set is, and of how many frames."""
+    """What a set is, of how many frames, and how they are scored."""
     settings, count = result.settings, max((len(row.frames) for row in result.rows), default=0)
     protocol = getattr(settings, "protocol", None)
     kind = "" if settings.name == settings.kind else f"{settings.kind}, "
     words = f"{settings.name}: {kind}{count} frame{'s' if count != 1 else ''}"
-    return words + (f", protocol {protocol}" if protocol else "")
+    words += f", protocol {protocol}" if protocol else ""
+    return words + (f", against {result.photographs.about}" if result.photographs else "")
 
 
 def about(result: SetResult) -> str:
@@ -155,9 +168,11 @@ def show(results: Sequence[SetResult]) -> None:
 
 def to_json(result: SetResult) -> dict[str, Any]:
     """One set, in JSON values."""
+    photographs = result.photographs
     return {
         "name": result.settings.name,
         "settings": result.settings.model_dump(mode="json"),
+        "photographs": photographs and {"about": photographs.about, "manifest": photographs.manifest},
         "rows": [_row(row) for row in result.rows],
         "skipped": result.skipped,
     }

@@ -3,7 +3,8 @@ not show the same. What is compared are the histograms of `losses.histogram`, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,23 @@ def mean_histogram(pictures: Iterable[npt.ArrayLike], edge: int | None = EDGE) -
         if values.ndim != 3:
             raise ValueError(f"colours are counted of pictures [H, W, 3], not {[*values.shape]}")
         tensor = torch.from_numpy(values).permute(2, 0, 1)[None]
-        count, whole = count + 1, whole + loss.histogram(tensor)[0].numpy()
+        with _one_thread():
+            count, whole = count + 1, whole + loss.histogram(tensor)[0].numpy()
     if not count:
         raise ValueError("a mean histogram is one of pictures; give one at least")
     return whole / count
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The steps of a histogram are so short that threads wait for each other: 20 ms in one were up to 1 s in two that
+    had to share their processors with others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def histograms_apart(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -15,7 +15,9 @@ from torch import Tensor
 from ispeed.engines.errors import UserError
 from ispeed.train.data.photos import find_photos
 from ispeed.train.data.sampling import SeededSamples
-from ispeed.train.data.unpaired import Unpaired, coloured, open_photographs
+from ispeed.train.data.splits import manifest_hash
+from ispeed.train.data.unpaired import Unpaired, coloured, colours_of, open_photographs
+from ispeed.train.metrics import mean_histogram
 
 
 class Numbered(SeededSamples):
@@ -119,6 +121,16 @@ def test_a_photograph_is_looked_at_once_until_it_changes(tmp_path: Path, monkeyp
     opened(files[0].path).convert("L").save(files[0].path)
     os.utime(files[0].path, ns=(0, 1))
     assert coloured(files) == (files[1:], files[:1])
+
+
+def test_colours_of_photographs_are_the_mean_of_those_with_colours(tmp_path: Path):
+    write_photos(tmp_path, 2)
+    pictures = [np.asarray(PIL.Image.open(tmp_path / f"{number:03d}.png")) for number in range(2)]
+    PIL.Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / "grey.png")
+    found = colours_of(tmp_path)
+    np.testing.assert_allclose(found.mean, mean_histogram(pictures))
+    assert found.about == f"2 photographs of {tmp_path.name} (1 grey ones left out)"
+    assert found.manifest == manifest_hash(find_photos(tmp_path)[:2])
 
 
 def test_scenes_are_rendered_where_there_is_no_folder():

@@ -119,6 +119,22 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path):
     assert "black.png: every block" in row.notes[0]
 
 
+def test_the_colours_of_the_camera_may_be_unknown(tmp_path: Path):
+    PIL.Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    values = {"name": "a", "kind": "photos", "folder": tmp_path, "crop": 64}
+    told, untold = (
+        open_set(EvalConfig.model_validate({"sets": [{**values, **more}]}).sets[0], 1)
+        for more in ({}, {"calibrated": False})
+    )
+    assert told.matrix is not None
+    assert untold.matrix is None
+    frames = [next(each.frames("RGGB")) for each in (told, untold)]
+    np.testing.assert_array_equal(frames[0].raw, frames[1].raw)
+    np.testing.assert_array_equal(frames[0].reference, frames[1].reference)
+    scores = [measured({**values, "calibrated": calibrated}).rows[0].measures["psnr"] for calibrated in (True, False)]
+    assert scores[0] != scores[1]
+
+
 def test_quick_takes_the_first_frames():
     whole, some = (measured({"kind": "scenes", "crop": 32, "limit": 4}, quick=quick) for quick in (False, True))
     assert [f["name"] for f in some.rows[0].frames] == ["scene 0", "scene 1"]

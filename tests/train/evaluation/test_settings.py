@@ -10,6 +10,7 @@ from ispeed.engines import UserError
 from ispeed.train.evaluation.settings import EvalConfig, PhotosSet, describe_settings, read_config
 
 SCENES = {"name": "a", "kind": "scenes"}
+UNPAIRED = {"name": "a", "kind": "unpaired", "data_set": "raws", "root": "y", "photographs": "p"}
 CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "eval").glob("*.yaml"))
 
 
@@ -47,6 +48,16 @@ def test_settings_are_changed_by_name(write_config):
         ({"name": "../a", "kind": "scenes"}, "name"),
         ({"name": "a", "kind": "edge", "dark": 0.5, "bright": 0.5}, "bright must be above dark"),
         ({"name": "a", "kind": "pairs", "data_set": "x", "root": "y", "listed": "z", "hold_out": 0.5}, "both choose"),
+        ({"name": "a", "kind": "pairs", "data_set": "raws", "root": "y"}, "for sets of the kind unpaired"),
+        ({"name": "a", "kind": "unpaired", "data_set": "raws", "root": "y"}, "photographs"),
+        (
+            {"name": "a", "kind": "unpaired", "data_set": "x", "root": "y", "photographs": "p", "protocol": "flow"},
+            "unknown setting 'sets.0.protocol'",
+        ),
+        (
+            {**UNPAIRED, "listed": "z", "hold_out": 0.5},
+            "both choose",
+        ),
         ({"name": "a", "kind": "chart", "charts": "c.json", "format": "BayerRG8", "white_balance": "warm"}, "white_b"),
     ],
 )
@@ -71,7 +82,7 @@ def test_names_tell_sets_apart(write_config):
 
 def test_every_setting_is_described():
     lines = "\n".join(describe_settings())
-    for kind in ("photos", "scenes", "hdr", "pairs", "chart", "edge", "flicker"):
+    for kind in ("photos", "scenes", "hdr", "pairs", "unpaired", "chart", "edge", "flicker"):
         assert f"sets.N ({kind}) " in lines
     for name in {*EvalConfig.model_fields, *PhotosSet.model_fields}:
         assert f"{name}: " in lines
