@@ -26,9 +26,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isp-eval",
         description="Measures the pictures that engines make: PSNR, SSIM, MS-SSIM and LPIPS against references, noise "
-        "in flat areas, TMQI and colour histograms of HDR scenes, NIMA, MUSIQ and LIQE without references; where nobody has "
-        "pictures, colours against those of any photographs and structure against the classic engine's; colours of "
-        "charts, sharpness of a slanted edge, flicker of a still scene. The classic engine is always among them.",
+        "in flat areas, TMQI and colour histograms of HDR scenes, NIMA, MUSIQ and LIQE without references; where "
+        "nobody has pictures, colours against those of any photographs and structure against the classic engine's; "
+        "colours of charts, sharpness of a slanted edge, flicker of a still scene. The classic engine is always among "
+        "them.",
         epilog="Exit codes: 0 done, 2 bad input.",
         allow_abbrev=False,
     )
