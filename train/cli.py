@@ -53,7 +53,8 @@ def make_train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isp-train",
         description="Trains a model as a recipe says. What it leaves is in runs/NAME: the recipe, metrics.jsonl and "
-        "last.pt, which isp-export turns into a model core. Over several GPUs or hosts: torchrun --nproc-per-node N "
+        "last.pt, which isp-export turns into a model core, as it does best.pt and step-*.pt, if the recipe asks for "
+        "them. Over several GPUs or hosts: torchrun --nproc-per-node N "
         "--no-python isp-train RECIPE.",
         epilog="Exit codes: 0 done, 1 the gain that the recipe asks for was missed or the loss is no number any more, "
         "2 bad input, 130 stopped by Ctrl-C or SIGTERM, after a checkpoint.",
@@ -163,6 +164,8 @@ def _train_stage(stage: Stage, resume: bool) -> int:
     gained = f"{done.start_db:.2f} dB before, {done.end_db:.2f} dB after"
     if not int(os.environ.get("RANK", 0)):
         sys.stdout.write(f"{done.checkpoint}: {config.model.name}, {done.steps} steps, validation {gained}\n")
+        if done.best:
+            sys.stdout.write(f"{done.checkpoint.with_name('best.pt')}: {done.best}\n")
     if done.improved:
         return 0
     sys.stderr.write(f"isp-train: {gained}: the recipe asks for {config.validation.improve_db} dB more\n")

@@ -17,6 +17,7 @@ from ..engines.errors import UserError
 from ..engines.settings import Settings, make_settings, parse_yaml, read_yaml
 from .adversary_settings import AdversarySettings
 from .forms import Form
+from .run_settings import RunSettings, ValidationSettings
 from .sources import SOURCES, AnySource
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -177,30 +178,6 @@ class EmaSettings(Settings):
     """share of the mean that stays with a step; less in the first steps; 0 takes the weights themselves"""
 
 
-class ValidationSettings(Settings):
-    """How the run is measured."""
-
-    every: Annotated[int, Field(ge=1)] = 2000
-    """steps between measurements; there is one before the first step and one after the last"""
-    improve_db: float | None = None
-    """PSNR in dB that the run must gain over its start, else isp-train ends with exit code 1; null asks for nothing"""
-
-
-class RunSettings(Settings):
-    """What the run leaves behind."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
-    """name of its folder; the recipe's name where the recipe has none"""
-    folder: Path = Path("runs")
-    """where the folders of runs are"""
-    log_every: Annotated[int, Field(ge=1)] = 50
-    """steps between lines of metrics.jsonl"""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    """steps between checkpoints; a run that is killed goes on from the last"""
-    tensorboard: bool = False
-    """write curves and pictures for TensorBoard too (package tensorboard)"""
-
-
 class TrainConfig(Settings):
     """A recipe."""
 
@@ -271,6 +248,16 @@ class TrainConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _fitting_choice(self) -> TrainConfig:
+        self.validation.check(self.model.form, self.data.validation, self.photographs)
+        return self
+
+    @property
+    def photographs(self) -> Path | None:
+        """The folder of those whose colours likeness takes."""
+        return self.validation.photographs or (self.adversary.photographs if self.adversary else None)
+
+    @model_validator(mode="after")
     def _fitting_crops(self) -> TrainConfig:
         from .models import NETWORKS
 
@@ -285,7 +272,7 @@ class TrainConfig(Settings):
         return self
 
 
-MAY_CHANGE = ("run", "device", "threads", "data.workers")
+MAY_CHANGE = ("run", "device", "threads", "data.workers", "validation.beside")
 """What may differ from the recipe that a run began with when it goes on."""
 
 

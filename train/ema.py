@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class WeightMean:
+
+class WeightMean(Generic[M]):
     """An exponential mean of a module's weights, as a module of its own.
 
     Args:
@@ -17,12 +20,12 @@ class WeightMean:
             start are soon forgotten: after n steps at most (1 + n) / (10 + n).
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: M, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, module: M, step: int) -> None:
         """Take in the weights after a step, of which this is the number, from 0 on."""
         share = 1 - min(self._decay, (1 + step) / (10 + step))
         for mean, now in zip(self.module.parameters(), module.parameters(), strict=True):

@@ -3,16 +3,20 @@
 What a step does follows from the weights, the optimiser's state (and those of discriminators, if there are any) and the
 number of the step alone: the samples, their
 order, the learning rate and every random number are drawn from (seed, step). So a run that was killed goes on from its
-last checkpoint to the same weights, bit for bit, as one that was not.
+last checkpoint to the same weights, bit for bit, as one that was not. Validations beside training (`beside`) change
+nothing of that: a checkpoint is written when all that was given to them before is measured.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +26,21 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ..engines.errors import UserError
-from .checkpoint import Checkpoint, load_checkpoint
-from .config import ModelSettings, ScheduleSettings, TrainConfig
+from .begin import begin_module
+from .beside import Beside, Measured
+from .config import ScheduleSettings, TrainConfig
+from .data.unpaired import Colours, colours_of
 from .devices import StopRequest, make_fabric, quickened, steady, steady_pads
 from .ema import WeightMean
 from .feed import Batch, Feed
-from .metrics import psnr
-from .models import BothISPs, Module, form_of, make_module, make_network
-from .objectives import Objective, make_objective, see, wanted
-from .report import Report, picture_row
+from .judging import Judge
+from .models import Module
+from .objectives import Objective, make_objective
+from .report import Report
 from .runs import RunFolder, code_version
-from .sources import Opened, SampleSet, beside_photographs, open_sources
+from .selection import Best, checkpoint_of
+from .sources import Opened, beside_photographs, open_sources
 from .tally import Tally, sum_over_processes
-
-_PICTURES = 4
 
 _LAST_TENSORS_S = 0.5
 """What is left to the threads of a process group before it ends, in seconds."""
@@ -54,6 +59,7 @@ class Outcome:
         steps: How many were taken.
         start_db, end_db: PSNR on the validation samples before and after, in dB.
         improved: By as much as the recipe asks.
+        best: Step and score of best.pt, for people; "" where nothing is chosen.
     """
 
     checkpoint: Path
@@ -61,26 +67,31 @@ class Outcome:
     start_db: float
     end_db: float
     improved: bool
+    best: str = ""
 
 
 @dataclass
 class Job:
-    """A run under way. `network` is `core` as Fabric wraps it; `folder` and `report` are those of the first process."""
+    """A run under way. `network` is `core` as Fabric wraps it; `folder`, `report` and `best` are those of the first
+    process. `late` is a checkpoint that waits for a validation: the step of that, and what `_write` takes."""
 
     config: TrainConfig
     fabric: Fabric
     core: Module
     network: nn.Module
-    mean: WeightMean
+    mean: WeightMean[Module]
     optimiser: Any
     scaler: torch.amp.GradScaler | None
     objective: Objective
     feed: Feed
-    held_out: SampleSet
+    judge: Judge
     facts: dict[str, Any]
     about: str
     folder: RunFolder | None
     report: Report | None = None
+    best: Best | None = None
+    beside: Beside | None = None
+    late: tuple[int, nn.Module, dict[str, Any]] | None = None
     step: int = 0
     start_db: float | None = None
     end_db: float = math.nan
@@ -107,6 +118,8 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
         job = setup(config, fabric, scaler, folder)
         if folder:
             job.report = stack.enter_context(Report(folder, config, job.step))
+        if job.beside:
+            stack.enter_context(job.beside)
         try:
             fit(job)
         except torch.OutOfMemoryError as error:
@@ -115,20 +128,19 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
     start_db = math.nan if job.start_db is None else job.start_db
     wanted = config.validation.improve_db
     improved = wanted is None or job.end_db - start_db >= wanted
-    return Outcome(config.run.folder / config.run.name / "last.pt", job.step, start_db, job.end_db, improved)
+    best = str(job.best) if job.best and job.best.chosen else ""
+    return Outcome(config.run.folder / config.run.name / "last.pt", job.step, start_db, job.end_db, improved, best)
 
 
 def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | None, folder: RunFolder | None) -> Job:
     """Put a run together, as its folder says where it stopped. Raises UserError."""
+    _check_alone(config, fabric.world_size)
     train_set = open_sources(config.data.train, config.seed, held_out=False)
-    if (config.adversary or config.balance) and fabric.world_size > 1:
-        raise UserError(
-            f"adversary and balance are for one process, not for {fabric.world_size}; start isp-train without torchrun"
-        )
     if config.adversary:
         train_set = beside_photographs(train_set, config)
     held_out = open_sources(config.data.validation, config.seed, held_out=True)
-    core = _module(config).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    colours = colours_of(config.photographs) if config.validation.choose == "likeness" and config.photographs else None
+    core = begin_module(config).to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if config.deterministic and fabric.device.type == "cuda":
         steady_pads(core)
     kind = torch.optim.AdamW if config.optim.name == "adamw" else torch.optim.Adam
@@ -141,7 +153,8 @@ def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | No
         train_set.samples, config.data.batch, config.seed, rank=fabric.global_rank, world=fabric.world_size, **loader
     )
     objective = make_objective(config, core, fabric.autocast).to(fabric.device)
-    facts = _facts(config, train_set, held_out)
+    judge = Judge(held_out.samples, colours and colours.mean)
+    facts = _facts(config, train_set, held_out, colours)
     job = Job(
         config=config,
         fabric=fabric,
@@ -152,11 +165,15 @@ def setup(config: TrainConfig, fabric: Fabric, scaler: torch.amp.GradScaler | No
         scaler=scaler,
         objective=objective,
         feed=feed,
-        held_out=held_out.samples,
+        judge=judge,
         facts=facts,
         about=train_set.about,
         folder=folder,
     )
+    if config.validation.choose and folder:
+        job.best = Best(config.validation.choose, mean.module, partial(_keep, job, "best"))
+    if config.validation.beside:
+        job.beside = Beside(judge, mean.module, fabric.device, config.deterministic)
     begun = fabric.broadcast(folder.begun.training if folder and folder.begun else None)
     if begun:
         _continue(job, begun)
@@ -167,7 +184,7 @@ def fit(job: Job) -> None:
     """Train to the end of the schedule. Raises as `train`."""
     every, steps = job.config.run, job.config.schedule.steps
     if job.start_db is None:
-        job.start_db = job.end_db = validate(job)
+        validate(job)
     batches, tally = job.feed.batches(job.step), Tally(job.fabric)
     with StopRequest() as stop:
         while job.step < steps:
@@ -177,12 +194,19 @@ def fit(job: Job) -> None:
             tally.add(_take_step(job, batch), len(batch["target"]))
             if job.report:
                 job.report.step(job.step)
+            if job.beside:
+                _take_in(job, job.beside.done())
             last, due = job.step == steps, job.step % every.checkpoint_every == 0
             asked = _asked(job, stop)
             if last or due or asked or job.step % every.log_every == 0:
                 _log(job, tally)
             if last or job.step % job.config.validation.every == 0:
-                job.end_db = validate(job)
+                validate(job)
+            if every.keep_every and job.step % every.keep_every == 0:
+                _check_weights(job)
+                _keep(job, f"step-{job.step:06d}", job.mean.module.network, job.step)
+            if last or asked:
+                _wait_for_validations(job)
             if last or due or asked:
                 save(job)
             if asked and not last:
@@ -208,61 +232,39 @@ def _take_step(job: Job, batch: Batch) -> dict[str, Tensor]:
     return {"loss": total.detach(), **parts, "grad_norm": norm.detach()}  # pyright: ignore[reportOptionalMemberAccess]
 
 
-@torch.inference_mode()
-def validate(job: Job) -> float:
-    """Mean PSNR in dB of the mean weights, in float32, over the validation samples; the same on every process. Where
-    pictures are made better, that of the pictures that are given is logged besides."""
-    job.held_out.set_epoch(0)
-    scores, given, rows = [], [], []
-    for index in range(job.fabric.global_rank, len(job.held_out), job.fabric.world_size):
-        sample = {name: tensor[None].to(job.fabric.device) for name, tensor in job.held_out[index].items()}
-        picture = see(job.mean.module, job.core.takes, sample, job.config.model.output)
-        target = wanted(job.core, sample)
-        scores.append(psnr(picture.cpu(), target.cpu().clamp(0.0, 1.0)))
-        if "input" in sample:
-            given.append(psnr(sample["input"].cpu(), sample["target"].cpu()))
-        if job.report and job.report.shows_pictures and len(rows) < _PICTURES and job.core.wants == "target":
-            rows.append(picture_row(sample, picture, target))
-    sums = [sum(scores), sum(given), len(scores)]
-    summed = torch.tensor(sums, dtype=torch.float64, device=job.fabric.device)
-    total, total_given, count = sum_over_processes(job.fabric, summed).tolist()
-    if job.report:
-        values = {"psnr_db": total / count} | ({"input_db": total_given / count} if given else {})
-        job.report.log(job.step, values)
+def validate(job: Job) -> None:
+    """Have the mean weights measured, beside training if the recipe says so; then pictures are not shown."""
+    if job.beside:
+        _take_in(job, job.beside.give(job.step, job.mean.module.state_dict()))
+        return
+    fabric, rows = job.fabric, [] if job.report and job.report.shows_pictures else None
+    spread = {"rank": fabric.global_rank, "world": fabric.world_size, "sum_up": partial(sum_over_processes, fabric)}
+    values = job.judge.measure(job.mean.module, fabric.device, rows=rows, **spread)
+    _take_in(job, [Measured(job.step, values, job.mean.module.state_dict())])
+    if job.report and rows:
         job.report.pictures(job.step, rows)
-    return total / count
 
 
 def save(job: Job) -> None:
-    """Write a checkpoint. Raises UserError: it cannot be written. TrainingFault: some weights are no numbers."""
+    """Write a checkpoint; if weights are being measured, a copy of all that it takes, once that is done. Raises
+    UserError: it cannot be written. TrainingFault: some weights are no numbers."""
     if not job.folder:
         return
-    if not all(bool(torch.isfinite(weights).all()) for weights in job.core.parameters()):
-        raise TrainingFault(_advice(job, f"there are weights that are no finite numbers at step {job.step}"))
-    config = job.config
-    job.folder.save(
-        Checkpoint(
-            network=job.mean.module.network,  # pyright: ignore[reportArgumentType]
-            model=config.model.name,
-            options=_options(config.model),
-            output=config.model.output,
-            run=f"{config.run.name}: {job.step} of {config.schedule.steps} steps, seed {config.seed}, "
-            f"validation {job.end_db:.2f} dB; ispeed {job.facts['code']}",
-            data=job.about,
-            licence=config.data.licence,
-            training={
-                **job.facts,
-                "step": job.step,
-                "start_db": job.start_db,
-                "end_db": job.end_db,
-                "weights": job.core.state_dict(),
-                "mean": job.mean.module.state_dict(),
-                "optimiser": job.optimiser.state_dict(),
-                "scaler": job.scaler.state_dict() if job.scaler else None,
-                "objective": job.objective.state(),
-            },
-        )
-    )
+    _check_weights(job)
+    if job.late:
+        _wait_for_validations(job)
+    state = {
+        "step": job.step,
+        "weights": job.core.state_dict(),
+        "mean": job.mean.module.state_dict(),
+        "optimiser": job.optimiser.state_dict(),
+        "scaler": job.scaler.state_dict() if job.scaler else None,
+        "objective": job.objective.state(),
+    }
+    if job.beside and (behind := job.beside.pending) is not None:
+        job.late = behind, *copy.deepcopy((job.mean.module.network, state))
+    else:
+        _write(job, job.mean.module.network, state)
 
 
 def learning_rate_share(schedule: ScheduleSettings, step: int) -> float:
@@ -276,61 +278,25 @@ def learning_rate_share(schedule: ScheduleSettings, step: int) -> float:
 # ---- parts -------------------------------------------------------------------------------------------------
 
 
-def _module(config: TrainConfig) -> Module:
-    model = config.model
-    torch.manual_seed(config.seed)
-    try:
-        module = make_module(make_network(model.name, **_options(model)), model.output)
-    except ValueError as error:
-        raise UserError(f"model: {error}") from error
-    except TypeError as error:
-        raise UserError(f"model.options: {model.name} does not take all of {', '.join(model.options)}") from error
-    if model.weights:
-        module.network.load_state_dict(_begun(model, model.weights, "weights", {}).state_dict())
-    if isinstance(both := module.network, BothISPs):
-        for part, network in (("forward", both.forth), ("inverse", both.back)):
-            if part in model.parts:
-                begun = _begun(model, model.parts[part], f"parts.{part}", {"form": form_of(network)})
-                network.load_state_dict(begun.state_dict())
-    return module.train()
+def _check_alone(config: TrainConfig, world: int) -> None:
+    """Raises UserError: the recipe has something that is for one process, and there are others."""
+    validation = config.validation
+    for there, what in (
+        (config.adversary or config.balance, "adversary and balance are"),
+        (validation.beside, "validation.beside is"),
+        (validation.choose == "likeness", "validation.choose: likeness is"),
+    ):
+        if there and world > 1:
+            raise UserError(f"{what} for one process, not for {world}; start isp-train without torchrun")
 
 
-def _begun(model: ModelSettings, path: Path, setting: str, own: dict[str, Any]) -> nn.Module:
-    """The network in a checkpoint, which is like the one in the settings but for some options."""
-    begun, wanted = load_checkpoint(path), _shape(_without_raw(_options(model) | own))
-    if (begun.model, _shape(begun.options)) != (model.name, wanted):
-        raise UserError(
-            f"model.{setting} is a checkpoint of {begun.model} {begun.options}, not of {model.name} {wanted}"
-        )
-    if begun.output != model.output:
-        raise UserError(f"model.{setting} is of a network that gives {begun.output}; set model.output to that")
-    return begun.network
-
-
-def _options(model: ModelSettings) -> dict[str, Any]:
-    """What `make_network` takes besides the name, without defaults."""
-    noise = model.noise and model.noise.model_dump(mode="json", exclude_none=True)
-    given = {"sup": model.sup, "form": model.form, "residual": model.residual, "noise": noise}
-    return _without_raw({name: value for name, value in given.items() if value}) | model.options
-
-
-def _without_raw(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if (name, value) != ("form", "raw")}
-
-
-def _shape(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that weights must have in common: another camera has other gains, for which they may be trained on, what
-    is dropped in training is no weight, and networks of several levels have those of all."""
-    shape = {name: value for name, value in options.items() if name not in ("dropped", "all_dropped", "level")}
-    return shape | ({"noise": True} if "noise" in options else {})
-
-
-def _facts(config: TrainConfig, train_set: Opened, held_out: Opened) -> dict[str, Any]:
+def _facts(config: TrainConfig, train_set: Opened, held_out: Opened, colours: Colours | None) -> dict[str, Any]:
     manifest = {"train": train_set.manifest, "validation": held_out.manifest}
     seen = {"teacher": config.distill.teacher} if config.distill else {}
     if config.adversary:
         seen |= {"texture": config.adversary.texture, "colour": config.adversary.colour}
     manifest |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in seen.items() if path}
+    manifest |= {"photographs": colours.manifest} if colours else {}
     versions = {"code": code_version(), "torch": str(torch.__version__)}
     return {"config": config.model_dump(mode="json"), "manifest": manifest, **versions}
 
@@ -349,7 +315,48 @@ def _continue(job: Job, begun: dict[str, Any]) -> None:
         job.scaler.load_state_dict(begun["scaler"])
     if begun.get("objective"):
         job.objective.restore(begun["objective"])
+    if job.best and begun.get("best"):
+        job.best.restore(begun["best"])
     job.step, job.start_db, job.end_db = begun["step"], begun["start_db"], begun["end_db"]
+
+
+def _take_in(job: Job, measured: Sequence[Measured]) -> None:
+    """What came of validations, by step."""
+    for step, values, weights in measured:
+        job.end_db = values["psnr_db"]
+        job.start_db = job.end_db if job.start_db is None else job.start_db
+        if job.report:
+            job.report.log(step, values)
+        if job.best:
+            job.best.consider(step, values, weights)
+        if job.late and job.late[0] == step:
+            _, network, state = job.late
+            job.late = None
+            _write(job, network, state)
+
+
+def _wait_for_validations(job: Job) -> None:
+    if job.beside:
+        _take_in(job, job.beside.rest())
+
+
+def _write(job: Job, network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Replace last.pt by a state of training, to which the last of what was measured belongs."""
+    if job.folder:
+        measured = {"start_db": job.start_db, "end_db": job.end_db, "best": job.best.state() if job.best else None}
+        told, training = f"validation {job.end_db:.2f} dB", {**job.facts, **measured, **state}
+        job.folder.save(checkpoint_of(job.config, job.about, network, state["step"], told, training))
+
+
+def _keep(job: Job, name: str, network: nn.Module, step: int, told: str = "") -> None:
+    """Write a checkpoint of weights alone. Raises UserError: it cannot be written."""
+    if job.folder:
+        job.folder.keep(name, checkpoint_of(job.config, job.about, network, step, told))
+
+
+def _check_weights(job: Job) -> None:
+    if not all(bool(torch.isfinite(weights).all()) for weights in job.core.parameters()):
+        raise TrainingFault(_advice(job, f"there are weights that are no finite numbers at step {job.step}"))
 
 
 def _asked(job: Job, stop: StopRequest) -> bool:
@@ -364,6 +371,7 @@ def _log(job: Job, tally: Tally) -> None:
     """A line of metrics. Raises TrainingFault: the loss was no number in one of the steps since the last."""
     values = tally.take()
     if not math.isfinite(values["loss"]):
+        _wait_for_validations(job)  # a checkpoint may do so, too
         raise TrainingFault(_advice(job, f"the loss is no finite number any more at step {job.step}"))
     if job.report:
         job.report.log(job.step, {"lr": job.optimiser.param_groups[0]["lr"], **values})

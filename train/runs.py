@@ -3,6 +3,8 @@
 config.yaml      the recipe with all its settings
 metrics.jsonl    a JSON object on a line for every few steps and for every measurement
 last.pt          the last checkpoint: `isp-export` reads it, and the run goes on from it
+best.pt          the best of all measurements, weights alone; only where the recipe says what to choose by
+step-000500.pt   the weights alone of that step, and more such; only where the recipe keeps them
 tensorboard/     only where the recipe asks for it
 """
 
@@ -12,7 +14,9 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,7 +51,11 @@ class RunFolder:
             self.begun = self._load(resume)
             text = yaml.safe_dump(self._values, sort_keys=False)
             write_whole(self.path / "config.yaml", text.encode(), "the recipe of the run")
-            self._cut_metrics(self.begun.training["step"] if self.begun and self.begun.training else -1)
+            before = (self.begun and self.begun.training) or {"step": -1}
+            self._cut_metrics(before["step"])
+            # training writes what was chosen by then again
+            chosen = bool(before.get("best")) or (self.begun is not None and not config.validation.choose)
+            self._cut_kept(before["step"], best=not chosen)
         except BaseException:
             self._undo()
             self.close()
@@ -80,8 +88,12 @@ class RunFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the last checkpoint. Raises UserError: it cannot be written; the one before it is left as it was."""
+        self.keep(self.checkpoint.stem, checkpoint)
+
+    def keep(self, name: str, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint to NAME.pt. Raises UserError: it cannot be written; what was there is left as it was."""
         try:
-            save_checkpoint(self.checkpoint, checkpoint)
+            save_checkpoint(self.path / f"{name}.pt", checkpoint)
         except UserError as error:
             raise UserError(f"{error}; {self.last_good()}") from error
 
@@ -128,17 +140,25 @@ class RunFolder:
 
     def _cut_metrics(self, step: int) -> None:
         """Forget what was logged after the checkpoint, which is done again, and a last line that was cut off."""
-        kept = []
         try:
             lines = self._metrics_path.read_text().splitlines() if self._metrics_path.exists() else []
-            for line in lines:
-                if not _is_until(line, step):
-                    break
-                kept.append(line + "\n")
+            # not in the order of steps where validations went on beside training
+            kept = [line + "\n" for line in lines if _is_until(line, step)]
             write_whole(self._metrics_path, "".join(kept).encode(), "the metrics")
             self._metrics = self._metrics_path.open("a")
         except OSError as error:
             raise UserError(f"cannot write {self._metrics_path}: {error.strerror}") from error
+
+    def _cut_kept(self, step: int, *, best: bool) -> None:
+        """Remove what was kept after the checkpoint, which is done again, and best.pt where it is of another run, or
+        newer than anything that was chosen."""
+        steps = ((path, re.fullmatch(r"step-(\d{6,})", path.stem)) for path in self.path.glob("step-*.pt"))
+        late = [path for path, found in steps if found and int(found[1]) > step]
+        try:
+            for path in [*late, *[self.path / "best.pt"] * best]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
@@ -156,8 +176,10 @@ def _is_until(line: str, step: int) -> bool:
         return False
 
 
+@cache
 def code_version() -> str:
-    """The version of ispeed and a digest of the code that training runs: "0.1.0+0123456789ab"."""
+    """The version of ispeed and a digest of the code that training runs, as it was at the first call:
+    "0.1.0+0123456789ab"."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for room in (here, here.parent / "engines"):  # the two lie side by side, in the repository and installed

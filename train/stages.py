@@ -238,8 +238,15 @@ def check_inputs(stages: Sequence[Stage]) -> None:
         UserError: What is missing, all of it.
     """
     missing = []
+    trained = [(stage, stage.config.validation) for stage in stages if isinstance(stage.config, TrainConfig)]
+    unchosen = {stage.folder / "best.pt": stage.name for stage, validation in trained if not validation.choose}
     for stage in stages[1:]:
         for name, path in _paths(stage.config):
+            if path in unchosen:
+                raise UserError(
+                    f"stages.{stage.name}: {name}: the stage {unchosen[path]} chooses no best.pt: set its "
+                    "validation.choose, or take its last.pt"
+                )
             if not path.is_relative_to(stage.folder.parent) and not os.path.exists(path):
                 missing.append(f"stages.{stage.name}: {name}: there is no {path}")
     if missing:

@@ -67,6 +67,27 @@ def test_metrics_after_the_checkpoint_are_forgotten(config: TrainConfig):
     assert [(line["step"], line["loss"]) for line in lines] == [(0, 0.5), (10, 0.5), (20, 0.25)]
 
 
+def test_measurements_that_came_late_stay(config: TrainConfig):
+    logged = [(0, "loss"), (10, "loss"), (14, "loss"), (0, "psnr_db"), (10, "psnr_db"), (20, "loss"), (14, "psnr_db")]
+    with RunFolder(config, resume=False) as folder:
+        for step, name in logged:
+            folder.log({"step": step, name: 0.5})
+        folder.save(checkpoint(config, 14))
+    with RunFolder(config, resume=True) as folder:
+        kept = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], *(line.keys() - {"step"})) for line in kept] == [each for each in logged if each[0] <= 14]
+
+
+def test_what_was_kept_after_the_checkpoint_is_removed(config: TrainConfig):
+    with RunFolder(config, resume=False) as folder:
+        for name in ("best", "step-000005", "step-000015", "step-1000000", "step-none"):
+            folder.keep(name, Checkpoint(make_lwisp("lwisp-xs"), "lwisp-xs"))
+        folder.save(checkpoint(config, 10))
+    with RunFolder(config, resume=True) as folder:
+        kept = sorted(path.name for path in folder.path.glob("*.pt"))
+    assert kept == ["best.pt", "last.pt", "step-000005.pt", "step-none.pt"]
+
+
 def test_killed_before_its_first_checkpoint_it_begins_again(config: TrainConfig):
     with RunFolder(config, resume=False) as folder:
         folder.log({"step": 0, "loss": 0.5})

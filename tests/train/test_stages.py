@@ -38,6 +38,21 @@ def both(folder: Path, **values: object) -> Path:
     return written(folder, **{**SHARED, "stages": {"first": FIRST, "second": SECOND}, **values})
 
 
+def test_a_stage_begins_with_the_best_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    second = SECOND | {"model": {"weights": "$run/first/best.pt"}}
+    place = ["--set", f"run.folder={tmp_path}"]
+    assert train([str(both(tmp_path, stages={"first": FIRST, "second": second})), *place]) == 2
+    assert "stages.second: model.weights: the stage first chooses no best.pt: set its" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
+    first = FIRST | {"validation": {"every": 2, "choose": "psnr"}}
+    assert train([str(both(tmp_path, stages={"first": first, "second": second})), *place]) == 0
+    lines = (tmp_path / "both/second/metrics.jsonl").read_text().splitlines()
+    measured = [json.loads(line) for line in (tmp_path / "both/first/metrics.jsonl").read_text().splitlines()]
+    best = max(line["psnr_db"] for line in measured if "psnr_db" in line)
+    assert json.loads(lines[0])["psnr_db"] == best
+    assert f"{tmp_path}/both/first/best.pt: step " in capsys.readouterr().out
+
+
 def test_without_stages_a_recipe_is_one(tmp_path: Path):
     path = written(tmp_path, **SHARED)
     (stage,) = read_stages(path)
