@@ -13,7 +13,7 @@ from ..features import load_encoder, load_features
 from .amplitude import DEPTHS, Amplitude
 from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
 from .colour import BlurredColour, ColourAngle
-from .content import EDGE, Content, Variation
+from .content import EDGE, Content, Lightness, Variation
 from .histogram import Histogram
 from .ms_ssim import MsSsim
 from .perceptual import Perceptual
@@ -78,6 +78,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "colour_angle": ColourAngle,
     "histogram": Histogram,
     "content": _content,
+    "lightness": Lightness,
     "variation": Variation,
     "phase": MaskedL1,
     "amplitude": _amplitude,

@@ -14,8 +14,9 @@ What is inference: convolutions pad with zeros; means are taken over 2 x 2 and i
 bilinear interpolation.
 
 What differs from the release: planes are R, Gr, Gb, B, white balanced, 1 is white, and what is missing in a plane of
-RMFA-tiny is 1, as there. What lies beyond [0, 1] is cut off by the network itself, but not in training. `width` scales
-the layers between the first and the last.
+RMFA-tiny is 1, as there. What lies beyond [0, 1] is cut off by the network itself, but not in training: behind the last
+ReLU of the release a channel that is 0 everywhere never learns again, and pictures with a dead channel are a grid of
+holes. `width` scales the layers between the first and the last.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ class PackedISP(nn.Module):
         self.layers = nn.Sequential(
             *(nn.Conv2d(4, first, 3, padding=1), nn.Tanh()),
             *(nn.Conv2d(first, second, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(second, 12, 3, padding=1), nn.ReLU()),
-            nn.PixelShuffle(2),
+            *(nn.Conv2d(second, 12, 3, padding=1), nn.PixelShuffle(2)),
         )
 
     def forward(self, planes: Tensor) -> Tensor:
@@ -59,10 +59,10 @@ class PackedISP(nn.Module):
                 is white.
 
         Returns:
-            float [B, 3, 2 H, 2 W], sRGB in [0, 1]; in training 0 or more.
+            float [B, 3, 2 H, 2 W], sRGB in [0, 1]; in training what lies beyond as well.
         """
         picture = self.layers(planes)
-        return picture if self.training else picture.clamp(max=1.0)
+        return picture if self.training else picture.clamp(0.0, 1.0)
 
 
 class RmfaTiny(nn.Module):
