@@ -39,7 +39,7 @@ class Adversary(nn.Module):
         self._settings = settings
         looks, sees_colour = bool(self.weights.keys() - {"colour"}), "colour" in self.weights
         self._texture = load_texture(settings.texture) if looks and settings.texture else None
-        self._colour = load_colour(settings.colour) if sees_colour and settings.colour else None
+        self._colour = load_colour(settings.colour) if sees_colour else None
         torch.manual_seed(seed)
         try:
             with torch.no_grad():

@@ -27,7 +27,8 @@ class AdversarySettings(Settings):
     texture: Path | None = None
     """what texture is judged by: a checkpoint of the form clean, or the weights of torchvision's alexnet"""
     colour: Path | None = None
-    """what colour is judged by: a checkpoint of the form clean, or the weights of google/vit-base-patch16-224"""
+    """what colour is judged by: a checkpoint of the form clean, or the weights of google/vit-base-patch16-224; null
+    takes the chroma of the blurred picture itself"""
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(dict.fromkeys(TERMS, 1.0))
     """of texture, texture_deep and colour in what the ISP makes small; those that are not named are not judged"""
     every: Annotated[int, Field(ge=1)] = 10
@@ -48,7 +49,6 @@ class AdversarySettings(Settings):
         if unknown or not any(self.weights.values()):
             what = f"there is no {unknown[0]}" if unknown else "nothing is judged"
             raise ValueError(f"{what}: give weights to some of {', '.join(TERMS)}, or leave adversary out")
-        for name, file in (("texture", self.texture), ("colour", self.colour)):
-            if file is None and any(weight for term, weight in self.weights.items() if term.startswith(name)):
-                raise ValueError(f"{name} is judged, but by nothing: give the file {name}, or it no weight")
+        if self.texture is None and any(self.weights.get(term) for term in TERMS if term.startswith("texture")):
+            raise ValueError("texture is judged, but by nothing: give the file texture, or weights to colour alone")
         return self

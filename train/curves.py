@@ -15,6 +15,9 @@ from torch import Tensor
 LUMA = (0.2126, 0.7152, 0.0722)
 """What R, G and B of linear sRGB weigh in luminance, the Y of CIE XYZ (BT.709)."""
 
+LUMA_601 = (0.299, 0.587, 0.114)
+"""What R, G and B of pictures weigh in Y' (BT.601)."""
+
 _STRAIGHT = 0.0031308
 """Linear light up to which the sRGB curve is straight."""
 

@@ -9,7 +9,7 @@ repeated outwards where the blur needs more.
 
 What is ours: where their weights are not given, both look through the encoder of our auto-encoder of clean pictures
 (form "clean"), at a quarter and at an eighth of the picture's size, which are the depths that come nearest to those of
-AlexNet.
+AlexNet. Colour can also be judged by the chroma of the blurred picture, for which nothing needs to be given.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool2d, pad
 
 from ..engines.errors import UserError
+from .curves import LUMA_601
 from .features import is_checkpoint, load_encoder, read_seeing
+from .losses.chroma import chroma
 from .losses.ms_ssim import blurred, gaussian
 from .metrics.lpips import AlexNet
 from .vgg import checked_state, load_layers
@@ -44,7 +46,11 @@ BLUR, SIGMA = 21, 3.0 * 2**0.5
 """Window and standard deviation of the blur, in pixels. It is the kernel of DPED, of a window that reaches to three
 standard deviations, 3 pixels each; its root is taken once more, which widens it."""
 
-_GREY = (0.299, 0.587, 0.114)
+PLACE = 16
+"""Edge in pixels of a place of `ChromaSight`, about what the blur leaves."""
+
+_CHROMA_SCALE = 4.0
+"""Brings the chroma of photographs to the range that a discriminator's first layer is made for."""
 
 
 class TextureSight(nn.Module):
@@ -61,7 +67,7 @@ class TextureSight(nn.Module):
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """Of sRGB [B, 3, H, W] in [0, 1]. Raises ValueError: too small for the encoder."""
-        grey = torch.tensordot(picture.new_tensor(_GREY), picture.movedim(1, 0), 1)[:, None]
+        grey = torch.tensordot(picture.new_tensor(LUMA_601), picture.movedim(1, 0), 1)[:, None]
         seen = self.encoder(grey.expand(-1, 3, -1, -1))
         return seen if self.taps is None else [seen[tap] for tap in self.taps]
 
@@ -75,8 +81,22 @@ class ColourSight(nn.Module):
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """Of sRGB [B, 3, H, W] in [0, 1]: one [B, tokens, C], or [B, C, h, w]. Raises ValueError: too small."""
-        soft = blurred(pad(picture, (BLUR // 2,) * 4, "replicate"), gaussian(BLUR, SIGMA, picture))
-        return self.encoder(soft)[-1:]
+        return self.encoder(_blurred(picture))[-1:]
+
+
+class ChromaSight(nn.Module):
+    """The chroma of the blurred picture itself, a place for each 16 x 16 pixels. How bright frames are is not seen: it
+    would tell them from photographs at once, and nothing of their colours could be learned."""
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Of sRGB [B, 3, H, W] in [0, 1]: one [B, 2, h, w]. Raises ValueError: smaller than a place."""
+        if min(picture.shape[2:]) < PLACE:
+            raise ValueError(f"colours are seen in pictures of {PLACE} pixels and up")
+        return [_CHROMA_SCALE * chroma(avg_pool2d(_blurred(picture), PLACE))]
+
+
+def _blurred(picture: Tensor) -> Tensor:
+    return blurred(pad(picture, (BLUR // 2,) * 4, "replicate"), gaussian(BLUR, SIGMA, picture))
 
 
 def load_texture(path: Path) -> TextureSight:
@@ -89,8 +109,11 @@ def load_texture(path: Path) -> TextureSight:
     return TextureSight(network, ALEXNET_TAPS)
 
 
-def load_colour(path: Path) -> ColourSight:
-    """What colour is judged by: ViT-B/16, or our encoder. Raises UserError: as `load_texture`."""
+def load_colour(path: Path | None) -> ColourSight | ChromaSight:
+    """What colour is judged by: ViT-B/16, or our encoder; its chroma where there is no file. Raises UserError: as
+    `load_texture`."""
+    if path is None:
+        return ChromaSight()
     values = _read(path)
     if values is None:
         return ColourSight(load_encoder(path, CLEAN_DEPTHS[-1:]))

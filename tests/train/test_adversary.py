@@ -64,6 +64,24 @@ def test_colour_is_the_mean_over_places():
 # ---- what they see -------------------------------------------------------------------------------------------
 
 
+def test_without_a_file_colour_is_the_chroma_of_places(clean: Path):
+    sight = load_colour(None)
+    grey = picture(1, 1, EDGE, EDGE).expand(-1, 3, -1, -1)
+    assert sight(grey)[0].abs().max() < 1e-6, "how bright pictures are is not seen"
+    warm = (0.5 * grey + 0.25) * torch.tensor([1.2, 1.0, 0.8]).view(3, 1, 1)
+    seen = sight(warm)[0]
+    assert seen.shape == (1, 2, EDGE // 16, EDGE // 16)
+    assert (seen[:, 0] < -0.1).all()
+    assert (seen[:, 1] > 0.1).all()
+    game = adversary(clean, texture=None, colour=None, weights={"colour": 1})
+    made = grey.clone().requires_grad_()
+    game.terms(made, warm)["colour"].backward()
+    assert made.grad is not None
+    assert made.grad.abs().max() > 0
+    with pytest.raises(UserError, match="pictures of 8 pixels cannot be judged"):
+        Adversary(settings(clean, colour=None, weights={"colour": 1}), 8, 3)
+
+
 def test_texture_is_seen_in_grey_and_colour_without_texture(clean: Path):
     texture, colour = load_texture(clean), load_colour(clean)
     shown = picture(1, 3, EDGE, EDGE)

@@ -87,7 +87,7 @@ def test_without_discriminators_losses_can_be_balanced(clean: Path, tmp_path: Pa
         ({"model": {"name": "lwisp-s", "form": "clean"}}, "are for networks of the form raw"),
         ({"distill": {"teacher": "t.pt"}}, "without distill"),
         ({"adversary": {"texture": "a", "colour": "b", "weights": {"x": 1}}}, "there is no x"),
-        ({"adversary": {"texture": "a"}}, "colour"),
+        ({"adversary": {"colour": "a"}}, "give the file texture"),
     ],
 )
 def test_recipes_that_cannot_be(changes: dict[str, Any], says: str, clean: Path, tmp_path: Path):

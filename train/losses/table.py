@@ -12,6 +12,7 @@ from ...engines.errors import UserError
 from ..features import load_encoder, load_features
 from .amplitude import DEPTHS, Amplitude
 from .basic import L1, MSE, Charbonnier, Gradient, equal_outside, positive
+from .chroma import Chroma
 from .colour import BlurredColour, ColourAngle
 from .content import EDGE, Content, Lightness, Variation
 from .histogram import Histogram
@@ -79,6 +80,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "histogram": Histogram,
     "content": _content,
     "lightness": Lightness,
+    "chroma": Chroma,
     "variation": Variation,
     "phase": MaskedL1,
     "amplitude": _amplitude,

@@ -97,3 +97,9 @@ def test_a_recipe_asks_for_both(clean: Path):
     total.backward()
     assert shown.grad is not None
     assert shown.grad.abs().max() > 0
+
+
+def test_lightness_is_compared_pixel_by_pixel():
+    a, b = picture(2, 3, 8, 12), picture(2, 3, 8, 12, seed=2)
+    loss = make_loss({"lightness": 1.0})
+    torch.testing.assert_close(loss(a, b)[0], (lightness(a) - lightness(b)).abs().mean())
