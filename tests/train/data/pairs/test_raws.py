@@ -72,6 +72,24 @@ def test_the_picture_is_the_classic_engines_with_the_gains_of_the_sample(white_b
         np.testing.assert_allclose(gains, white_balance)
 
 
+def test_a_split_is_a_folder(tmp_path: Path):
+    for folder, count in (("train", 3), ("val", 1)):
+        (tmp_path / folder / "lab").mkdir(parents=True)
+        for number in range(count):
+            write(tmp_path / folder / f"lab/{number}.raw", "RGGB", 12)
+    names = [files.name for files in RawFolder(tmp_path, split="val").files()]
+    assert names == ["val/lab/0.raw"]
+    assert len(RawFolder(tmp_path, split="train").files()) == 3
+    assert len(RawFolder(tmp_path).files()) == 4
+    for split, says in (
+        ("test", "has no folder test: set options.split"),
+        ("../a", "the name of a folder"),
+        ("..", "the"),
+    ):
+        with pytest.raises(UserError, match=says):
+            RawFolder(tmp_path, split=split).files()
+
+
 def test_an_array_of_several_frames_is_so_many(tmp_path: Path):
     np.save(tmp_path / "snap.npy", np.stack([samples("RGGB", 0, 4095) // k for k in (1, 2, 4)]))
     (tmp_path / "snap.npy.yaml").write_text("format: BayerRG12\n")
