@@ -1,5 +1,5 @@
-"""The recipe `unpaired`, shortened, on the layouts of published data sets, on folders of raw frames, with other networks,
-and from pairs."""
+"""The recipe `unpaired`, shortened, on the layouts of published data sets, on folders of raw frames, with other
+networks, and from pairs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 import torch
 
-from ispeed.train.checkpoint import load_checkpoint
 from ispeed.train import cli
+from ispeed.train.checkpoint import load_checkpoint
 
 RECIPE = Path(__file__).parents[2] / "configs/train/unpaired.yaml"
 
