@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -72,3 +73,20 @@ def test_stopped_it_goes_on_to_the_same_weights(tmp_path: Path, model: str, prec
     assert train(config(tmp_path, "stopped", precision, model), resume=True).steps == 300
     one, other = weights(tmp_path, "whole"), weights(tmp_path, "stopped")
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_validation_beside_changes_nothing(tmp_path: Path):
+    """The process that measures shares the GPU."""
+    found = {}
+    for name, beside in (("before", False), ("beside", True)):
+        settings = config(tmp_path, name, "fp32")
+        validation = settings.validation.model_copy(update={"every": 50, "choose": "psnr", "beside": beside})
+        train(settings.model_copy(update={"validation": validation}))
+        lines = (json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        found[name] = {line["step"]: line["psnr_db"] for line in lines if "psnr_db" in line}
+        assert (tmp_path / name / "best.pt").exists()
+    assert found["beside"].keys() == found["before"].keys()
+    for step, value in found["before"].items():
+        assert found["beside"][step] == pytest.approx(value, abs=1e-3)
+    for name, value in weights(tmp_path, "before").items():
+        torch.testing.assert_close(weights(tmp_path, "beside")[name], value, rtol=0, atol=0)
