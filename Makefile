@@ -40,6 +40,10 @@ zoo: $(VENV)/.installed-dev
 	$(BIN)/isp-train configs/experiments/hdrisp.yaml --resume
 	$(BIN)/isp-train configs/train/lwisp-hdr.yaml --set variables.teacher=$(HDR_TEACHER) --resume
 	$(BIN)/isp-export runs/lwisp-hdr/large/last.pt -o engines/zoo/lwisp-hdr.onnx --name lwisp-hdr --force
+	$(BIN)/isp-train configs/train/light-paired.yaml --resume
+	$(BIN)/isp-export runs/light-paired/last.pt -o engines/zoo/light-paired.onnx --name light-paired --force
+	$(BIN)/isp-train configs/train/light-unpaired.yaml --resume
+	$(BIN)/isp-export runs/light-unpaired/isp/last.pt -o engines/zoo/light-unpaired.onnx --name light-unpaired --force
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .coverage*

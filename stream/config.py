@@ -40,9 +40,9 @@ class StreamConfig(Settings):
     """GenTL producer file(s) (.cti) to load before those on GENICAM_GENTL64_PATH and the shipped simulated camera"""
     engine: str = "auto"
     """what develops the frames: classic (no network); auto (a built plan that fits this machine's GPU and the camera's
-    format, else classic); a learned model by its name, on the processor: lwisp, lwisp-s, lwisp-xs, or lwisp-hdr, which
-    tone-maps; or the path of a model core (.onnx), a TensorRT plan that isp-build made (.plan), or an exported torch
-    model (.pt2)"""
+    format, else classic); a learned model by its name, on the processor: lwisp, lwisp-s, lwisp-xs, light-paired (the
+    fastest), light-unpaired (a look of its own), or lwisp-hdr, which tone-maps; or the path of a model core (.onnx), a
+    TensorRT plan that isp-build made (.plan), or an exported torch model (.pt2)"""
     engine_mode: Mode = "throughput"
     """what a learned engine is set up for: throughput (most frames a second, several in flight), latency (each frame
     as soon as may be)"""

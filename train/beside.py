@@ -24,6 +24,9 @@ from .models import Module
 
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_WORDS_S = 2.0
+"""How long a process that has closed its channel may take to end, in seconds."""
+
 _MOST = 2
 """Snapshots at a time."""
 
@@ -100,10 +103,18 @@ class Beside:
     def _start(self) -> None:
         context = get_context("spawn")
         self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _blocked():
-            self._process.start()
-        theirs.close()
+        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        try:
+            with _blocked():
+                process.start()
+        except OSError as error:
+            raise UserError(
+                f"no process can be started to validate beside training ({error.strerror}); set validation.beside to "
+                "false"
+            ) from error
+        finally:
+            theirs.close()
+        self._process = process
 
     def _collect(self, most: int) -> list[Measured]:
         """What is done, when no more than `most` snapshots are left."""
@@ -139,6 +150,12 @@ class Beside:
         return values
 
     def _ended(self) -> UserError:
+        self._process.join(_LAST_WORDS_S)
+        if (code := self._process.exitcode) is not None and code >= 0:
+            return UserError(
+                f"the process that validates beside training ended with {code}, as where the program that trains "
+                "cannot be started a second time; set validation.beside to false, and go on with --resume"
+            )
         return UserError(
             "the process that validates beside training was killed, as when memory runs out; set validation.beside to "
             "false, or crop under data.validation lower, and go on with --resume"

@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,8 +123,12 @@ def train(config: TrainConfig, *, resume: bool = False) -> Outcome:
         try:
             fit(job)
         except torch.OutOfMemoryError as error:
+            _write_what_waits(job)
             kept = f"; {folder.last_good()}" if folder else ""
             raise UserError(f"the GPU's memory is too small: set data.batch or crop lower{kept}") from error
+        except UserError:
+            _write_what_waits(job)
+            raise
     start_db = math.nan if job.start_db is None else job.start_db
     wanted = config.validation.improve_db
     improved = wanted is None or job.end_db - start_db >= wanted
@@ -340,6 +344,12 @@ def _wait_for_validations(job: Job) -> None:
         _take_in(job, job.beside.rest())
 
 
+def _write_what_waits(job: Job) -> None:
+    """Where a run ends on a fault: its last checkpoint, if that waits for a validation that can still be done."""
+    with suppress(UserError):
+        _wait_for_validations(job)
+
+
 def _write(job: Job, network: nn.Module, state: Mapping[str, Any]) -> None:
     """Replace last.pt by a state of training, to which the last of what was measured belongs."""
     if job.folder:
@@ -356,6 +366,7 @@ def _keep(job: Job, name: str, network: nn.Module, step: int, told: str = "") ->
 
 def _check_weights(job: Job) -> None:
     if not all(bool(torch.isfinite(weights).all()) for weights in job.core.parameters()):
+        _write_what_waits(job)
         raise TrainingFault(_advice(job, f"there are weights that are no finite numbers at step {job.step}"))
 
 
@@ -371,7 +382,7 @@ def _log(job: Job, tally: Tally) -> None:
     """A line of metrics. Raises TrainingFault: the loss was no number in one of the steps since the last."""
     values = tally.take()
     if not math.isfinite(values["loss"]):
-        _wait_for_validations(job)  # a checkpoint may do so, too
+        _write_what_waits(job)
         raise TrainingFault(_advice(job, f"the loss is no finite number any more at step {job.step}"))
     if job.report:
         job.report.log(job.step, {"lr": job.optimiser.param_groups[0]["lr"], **values})

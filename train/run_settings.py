@@ -37,9 +37,11 @@ class ValidationSettings(Settings):
         if self.choose == "psnr" and any(source.classic for source in sources):
             raise ValueError(
                 "psnr to the classic engine's pictures says nothing of quality: set validation.choose to likeness, or "
-                "validate on true pictures"
+                "validate on true pictures (which data_set: raws does not have)"
             )
         if self.choose != "likeness":
+            if self.photographs is not None:
+                raise ValueError("validation.photographs is for validation.choose: likeness; leave it out")
             return
         if form != "raw":
             raise ValueError(f"likeness is of what networks of the form raw show, not of the form {form}")

@@ -85,8 +85,8 @@ class ColourSight(nn.Module):
 
 
 class ChromaSight(nn.Module):
-    """The chroma of the blurred picture itself, a place for each 16 x 16 pixels. How bright frames are is not seen: it
-    would tell them from photographs at once, and nothing of their colours could be learned."""
+    """The chroma of the blurred picture itself, a place for each whole 16 x 16 pixels. How bright frames are is not
+    seen: it would tell them from photographs at once, and nothing of their colours could be learned."""
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """Of sRGB [B, 3, H, W] in [0, 1]: one [B, 2, h, w]. Raises ValueError: smaller than a place."""

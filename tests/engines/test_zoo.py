@@ -9,8 +9,18 @@ from ispeed.engines import RawFormat, UserError, open_engine
 from ispeed.engines.core import read_core
 from ispeed.engines.zoo import names, zoo_path
 
-MODELS = {"lwisp": "lwisp", "lwisp-hdr": "lwisp", "lwisp-s": "lwisp-s", "lwisp-xs": "lwisp-xs"}
+MODELS = {
+    "light-paired": "efficientisp",
+    "light-unpaired": "efficientisp",
+    "lwisp": "lwisp",
+    "lwisp-hdr": "lwisp",
+    "lwisp-s": "lwisp-s",
+    "lwisp-xs": "lwisp-xs",
+}
 """Those that ship, and their networks."""
+
+OWN_LOOK = "light-unpaired"
+"""The one whose colours and tone are its own."""
 
 
 def test_the_family_ships():
@@ -22,7 +32,7 @@ def test_a_model_is_a_whole_core_with_a_card(name: str):
     path = zoo_path(name)
     core = read_core(path)
     assert (core.info.name, core.info.model) == (name, MODELS[name])
-    assert core.info.output == "linear"
+    assert core.info.output == ("srgb" if name == OWN_LOOK else "linear")
     assert core.info.inputs == ("wb_r", "wb_g", "wb_b")
     assert core.info.licence
     assert core.info.data
@@ -53,6 +63,6 @@ def test_a_model_develops_any_size(name: str, size: tuple[int, int], rings):
 
 @pytest.mark.parametrize("name", ["", "nobody", "../zoo/lwisp", "catalogue"])
 def test_a_name_that_does_not_ship_is_one_sentence(name: str):
-    with pytest.raises(UserError, match="lwisp, lwisp-hdr, lwisp-s, lwisp-xs") as error:
+    with pytest.raises(UserError, match="light-paired, light-unpaired, lwisp, lwisp-hdr, lwisp-s, lwisp-xs") as error:
         zoo_path(name)
     assert "\n" not in str(error.value)

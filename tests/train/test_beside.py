@@ -271,3 +271,30 @@ def test_what_fails_otherwise_is_one_sentence():
             UserError, match=r"validation beside training failed \(RuntimeError: .*set validation.beside"
         ):
             beside.rest()
+
+
+def test_a_fault_leaves_the_checkpoint_that_waited(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    """Weights that become no numbers while the checkpoint of step 5 waits for its measurement."""
+    from ispeed.train import fit
+
+    take = fit._take_step
+
+    def spoil(job: Any, batch: Any) -> Any:
+        values = take(job, batch)
+        if job.step == 7:
+            torch.nn.init.constant_(next(job.core.parameters()), float("nan"))
+        return values
+
+    monkeypatch.setattr(fit, "_take_step", spoil)
+    slow = ["data.validation.0.count=40", "data.validation.0.crop=128", "validation.every=5"]
+    every = ["run.checkpoint_every=5", "run.keep_every=7", "run.log_every=50"]
+    assert isp_train(words(recipe, "a", BESIDE, *slow, *every)) == 1
+    assert state(recipe, "a")["training"]["step"] == 5
+
+
+def test_a_process_that_cannot_start_is_told_so(recipe: Path):
+    """As of a program that is read from standard input, which cannot be imported a second time."""
+    code = f"from ispeed.train.cli import train\nraise SystemExit(train({words(recipe, 'a', BESIDE)!r}))\n"
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "ended with 1, as where the program that trains cannot be started a second time" in done.stderr

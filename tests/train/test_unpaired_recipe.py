@@ -66,7 +66,7 @@ def train(tmp_path: Path, layout: str, *changes: str) -> Path:
     """Runs it; the folder of the run."""
     held_out = lay_out(layout, tmp_path / "frames")
     variables = [f"variables.layout={layout}", "variables.photographs=photos"]
-    changes = (*variables, f"data.validation.0.options.split={held_out}", *SHORT, *changes)
+    changes = (*variables, f"variables.held_out={held_out}", *SHORT, *changes)
     asked = [part for change in changes for part in ("--set", change)]
     assert cli.train([str(RECIPE), "--data", "frames", *asked]) == 0
     return tmp_path / "runs/unpaired"
@@ -86,7 +86,10 @@ def test_layouts(layout: str, tmp_path: Path):
 @pytest.mark.parametrize("network", ["robustisp", "rmfa-tiny", "lwisp-xs"])
 def test_networks(network: str, tmp_path: Path):
     run = train(tmp_path, "ultraisp", f"variables.network={network}")
-    assert load_checkpoint(run / "isp/last.pt").model == network
+    begun, trained = (load_checkpoint(run / stage / "last.pt") for stage in ("begin", "isp"))
+    assert (begun.model, trained.model) == (network, network)
+    before = begun.network.state_dict()
+    assert any((before[name] != weights).any() for name, weights in trained.network.state_dict().items())
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -106,7 +109,7 @@ def test_from_pairs(plain: bool, tmp_path: Path):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        ("no photographs", "photos"),
+        ("no photographs", "holds no photographs"),
         ("grey photographs", "all 3 photographs of photos are grey"),
         ("no frames", "holds no raw frames"),
         ("no held-out frames", "has no folder val"),

@@ -12,10 +12,10 @@ from ispeed.engines.core import read_core
 from ispeed.engines.quality import develop_all
 from ispeed.engines.zoo import names, zoo_path
 from ispeed.train.data import CAMERA_FROM_SRGB
-from ispeed.train.models import VARIANTS, make_lwisp
+from ispeed.train.models import VARIANTS, make_network
 
-SHIPPED = list(VARIANTS)
-CARDS = [*SHIPPED, "lwisp-hdr"]
+SHIPPED = [*VARIANTS, "light-paired"]
+CARDS = [*SHIPPED, "lwisp-hdr", "light-unpaired"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -40,7 +40,7 @@ def test_grey_is_grey(name: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("name", CARDS)
 def test_card(name: str):
     core, card = read_core(zoo_path(name)), zoo_path(name).with_suffix(".md").read_text()
-    parameters = sum(p.numel() for p in make_lwisp(core.info.model).parameters())
+    parameters = sum(p.numel() for p in make_network(core.info.model).parameters())
     assert core.info.name == name
     assert core.info.licence == "Apache-2.0"
     assert "Apache-2.0" in card

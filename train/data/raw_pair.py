@@ -227,9 +227,13 @@ def read_frame(path: Path, *, part: int | None = None, **keys: Any) -> tuple[Sam
 def open_array(path: Path) -> npt.NDArray[Any]:
     """The array in a file, of which nothing is read but what is looked at. Raises UserError: it cannot be read."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}; copy it again") from error
+    if not isinstance(found, np.ndarray):  # several arrays, whatever the file is called
+        found.close()
+        raise UserError(f"{path} is an archive of arrays (npz), not one array; save the frames with numpy.save")
+    return found
 
 
 class _Facts(NamedTuple):

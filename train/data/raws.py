@@ -25,8 +25,10 @@ def how_to_get() -> str:
     """How to lay out raw frames of one's own."""
     return (
         "A folder of raw frames without pictures, and the folders in it: NAME.raw, .bin, .png or .npy with "
-        "NAME.raw.yaml beside them, or NAME.dng; isp-stream --snap writes such files. split names one of the folders, "
-        "such as train. For training against photographs (adversary): the picture of each is the classic engine's."
+        "NAME.raw.yaml beside them (width: 1280, height: 1024, format: BayerRG12, black: 64, white: 4095; and "
+        "exposure_us and gain_db, where known), or NAME.dng; isp-stream --snap writes such files. split names one of "
+        "the folders, such as train. For training against photographs (adversary): the picture of each is the classic "
+        "engine's."
     )
 
 

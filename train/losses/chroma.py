@@ -67,7 +67,7 @@ class Chroma(nn.Module):
             ValueError: Other shapes, or smaller than a square.
         """
         a, b = (self._spread(picture) for picture in checked(shown, wanted, self.over))
-        with torch.no_grad():  # where the best stretch lies, its own slope is 0
+        with torch.no_grad():  # the slope is 0 in the best stretch, and nearly so where one is cut off at 0
             best = stretch(a, b)
         return (a - best @ b).square().sum() / a.square().sum().clamp(min=_LEAST * a[0].numel())
 

@@ -72,6 +72,13 @@ def test_the_picture_is_the_classic_engines_with_the_gains_of_the_sample(white_b
         np.testing.assert_allclose(gains, white_balance)
 
 
+def test_an_archive_is_no_array(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", a=np.zeros((4, 4), np.uint16))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(UserError, match="archive of arrays"):
+        RawFolder(tmp_path).files()
+
+
 def test_a_split_is_a_folder(tmp_path: Path):
     for folder, count in (("train", 3), ("val", 1)):
         (tmp_path / folder / "lab").mkdir(parents=True)
@@ -84,7 +91,7 @@ def test_a_split_is_a_folder(tmp_path: Path):
     for split, says in (
         ("test", "has no folder test: set options.split"),
         ("../a", "the name of a folder"),
-        ("..", "the"),
+        ("..", "name of a folder"),
     ):
         with pytest.raises(UserError, match=says):
             RawFolder(tmp_path, split=split).files()
