@@ -98,11 +98,22 @@ def chart_score(picture: npt.ArrayLike, corners: npt.ArrayLike) -> ChartScore:
     return light_score(patch_light(picture, corners))
 
 
-def light_score(means: npt.ArrayLike) -> ChartScore:
-    """The same of the mean linear light of the patches, [24, 3]. Raises ValueError: the neutral patches are black."""
+def light_score(means: npt.ArrayLike, usable: npt.ArrayLike | None = None) -> ChartScore:
+    """The same of the mean linear light of the patches.
+
+    Args:
+        means: [24, 3].
+        usable: Of which patches the neutral ones are taken for the gain, bool [24]; None for all.
+
+    Raises:
+        ValueError: The neutral patches are black, or none is usable.
+    """
     measured = np.asarray(means, np.float64)
-    wanted = ((REFERENCE_LAB[NEUTRAL, 0] + 16) / 116) ** 3  # all neutrals are above the straight part of L*
-    shown = luminance(measured[NEUTRAL])
+    greys = np.arange(24)[NEUTRAL]
+    if usable is not None:
+        greys = greys[np.asarray(usable, bool)[NEUTRAL]]
+    wanted = ((REFERENCE_LAB[greys, 0] + 16) / 116) ** 3  # all neutrals are above the straight part of L*
+    shown = luminance(measured[greys])
     if not shown.any():
         raise ValueError("the neutral patches are black; the corners lie elsewhere, or the picture is empty")
     gain = float(shown @ wanted / (shown @ shown))

@@ -65,6 +65,11 @@ def test_light_undoes_the_curve():
     np.testing.assert_allclose(light(srgb_curve(values)), values, atol=1e-7)
 
 
+def test_lab_and_back():
+    linear = np.random.default_rng(2).uniform(-0.05, 1.1, (200, 3))
+    np.testing.assert_allclose(linear_from_lab(lab_from_linear(linear)), linear, atol=1e-12)
+
+
 # ---- charts ------------------------------------------------------------------------------------------------------
 
 
