@@ -27,7 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{colour}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{dark,flat,grey,colour}")
+    _add_sensor(commands)
     _add_colour(commands)
     return parser
 
@@ -48,6 +49,35 @@ def _add(commands: argparse._SubParsersAction, name: str, text: str) -> argparse
     parser.add_argument("--serial", metavar="SERIAL", help="the camera's serial number: isp-stream refuses others")
     add_format(parser)
     return parser
+
+
+def _add_sensor(commands: argparse._SubParsersAction) -> None:
+    dark = _add(
+        commands,
+        "dark",
+        "Black level, read noise and defect pixels from frames without light. Take 16 or more with the cap on, with"
+        " the exposure and gain that the camera will work at.",
+    )
+    flat = _add(
+        commands,
+        "flat",
+        "Dead and odd pixels from frames of an even surface. Take 16 or more of a white wall or through a diffuser, "
+        "out of focus, not clipped; after isp-calibrate dark, whose black level is in the calibration file.",
+    )
+    for parser, run in ((dark, _dark), (flat, _flat)):
+        parser.add_argument("frames", nargs="+", metavar="FRAMES", help="files with frames, 4 or more altogether")
+        parser.set_defaults(run=run)
+    grey = _add(commands, "grey", "White balance from a grey card. It is not clipped, and in the light to work in.")
+    grey.add_argument("frames", nargs=1, metavar="FRAME", help="file with a frame; of several their mean is measured")
+    grey.add_argument(
+        "--area",
+        type=int,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="where the card is, in pixels: left, top, width, height (default: a quarter of the frame each way, in its "
+        "middle)",
+    )
+    grey.set_defaults(run=_grey)
 
 
 def _add_colour(commands: argparse._SubParsersAction) -> None:
@@ -92,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         file = CalibrationFile(args.output)
-        args.run(args, file, take(args.frames, args, file))
+        args.run(args, file, take(args.frames, args, file, mend=args.command in ("grey", "colour")))
     except UserError as error:
         sys.stderr.write(f"isp-calibrate: error: {error}\n")
         return 2
@@ -116,6 +146,47 @@ def _colour(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> No
     record = {"ciede2000_before": before, "ciede2000_after": after}
     file.add("colour", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
     _say(*report(result), _written(args, "white_balance, colour_matrix"))
+
+
+def _dark(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None:
+    from .sensor import calibrate_dark, report_dark
+
+    result = calibrate_dark(taken)
+    values = {"black_level": result.black_level, "defects": _together(file, result.defects)}
+    record = {"black_level": result.sites, "read_noise": round(result.read_noise, 3)}
+    record |= {"fixed_pattern": round(result.pattern, 3), "defects": len(result.defects)}
+    file.add("dark", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _say(*report_dark(result), f"{args.output}: black_level, {_count(values['defects'])}")
+
+
+def _flat(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None:
+    from .sensor import calibrate_flat, report_flat
+
+    result = calibrate_flat(taken)
+    values = {"defects": _together(file, result.defects)}
+    record = {"defects": len(result.defects), "darkest_corner": result.shading}
+    file.add("flat", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _say(*report_flat(result), _written(args, _count(values["defects"])))
+
+
+def _grey(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None:
+    from .sensor import calibrate_grey, report_grey
+
+    result = calibrate_grey(taken, args.area)
+    values = {"white_balance": result.white_balance.tolist()}
+    record = {"area": list(result.area)}
+    file.add("grey", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _say(*report_grey(result), _written(args, "white_balance"))
+
+
+def _together(file: CalibrationFile, found: list[tuple[int, int]]) -> list[list[int]]:
+    """The defects that stand in the file and these, each once, by rows."""
+    both = sorted({*file.defects, *found}, key=lambda place: (place[1], place[0]))
+    return [list(place) for place in both]
+
+
+def _count(defects: list[list[int]]) -> str:
+    return f"defects ({len(defects)} altogether)"
 
 
 def _written(args: argparse.Namespace, keys: str) -> str:

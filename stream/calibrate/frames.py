@@ -57,13 +57,14 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile) -> Taken:
+def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile, *, mend: bool) -> Taken:
     """The frames of all files together.
 
     Args:
         specs: As `load_raw` takes them.
         args: With what `add_format` adds.
-        file: Where levels may be known from.
+        file: Where levels and defects may be known from.
+        mend: Whether the defects are replaced.
 
     Raises:
         UserError: A file cannot be read, files differ in format, levels fit no format, the frames are not Bayer frames,
@@ -90,7 +91,7 @@ def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile) 
     if fmt.width == 3:
         raise UserError(f"{loaded[0].path} holds pictures of three colours: give the mosaic, before a demosaic")
     samples = np.concatenate([frames.samples for frames in loaded])
-    return Taken(mended(samples, fmt, file.defects), fmt, [frames.path for frames in loaded])
+    return Taken(mended(samples, fmt, file.defects) if mend else samples, fmt, [frames.path for frames in loaded])
 
 
 def mended(samples: npt.NDArray[Any], fmt: RawFormat, defects: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
@@ -102,9 +103,9 @@ def mended(samples: npt.NDArray[Any], fmt: RawFormat, defects: Sequence[tuple[in
     return good
 
 
-def said_levels(args: argparse.Namespace) -> dict[str, float]:
+def said_levels(args: argparse.Namespace) -> dict[str, Any]:
     """The levels that the command line says, by their names in a calibration file."""
-    levels = {"black_level": args.black, "white_level": args.white}
+    levels: dict[str, Any] = {"black_level": args.black, "white_level": args.white}
     return {name: level for name, level in levels.items() if level is not None}
 
 
