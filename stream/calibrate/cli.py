@@ -13,7 +13,7 @@ from .frames import Taken, add_format, said_levels, take
 
 _EPILOG = (
     "Frames: a .npy, .raw, .bin or grey .png file with FILE.yaml beside it (isp-stream --snap writes such), or with "
-    "what its samples are by the flags below. isp-stream --config FILE applies the calibration, isp-stream --config "
+    "what its samples are by flags. isp-stream --config FILE applies the calibration, isp-stream --config "
     "camera.yaml --config mine.yaml with settings of your own. Exit codes: 0 done, 2 bad input."
 )
 
