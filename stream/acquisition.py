@@ -228,6 +228,8 @@ class Acquisition:
             enable_chunks(features)
         raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
         raw = levels(features, config, scene, raw, self.warnings)
+        if config.measured:
+            config.measured.require_like(raw, info.serial)
         stream = self._camera.stream
         alignment = max(1, _tolerant(lambda: stream.buffer_alignment, 1))
         payload = int(stream.payload_size if stream.defines_payload_size() else features.read("PayloadSize", 0, True))

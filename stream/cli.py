@@ -14,7 +14,7 @@ from ..engines.errors import UserError
 from .changes import read_scalar
 from .config import StreamConfig, make_config, read_yaml
 
-_YAML_ONLY = ("features", "realtime", "colour_matrix", "defects")
+_YAML_ONLY = ("features", "realtime", "colour_matrix", "defects", "measured")
 _MANY = {"cti": "X", "publish": "X", "at": "FRAMES:NAME=VALUE"}
 
 
@@ -28,7 +28,14 @@ def make_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; flags go before it")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="YAML file of settings, such as isp-calibrate writes; flags go before it (may be repeated: the last file "
+        "goes before the others)",
+    )
     parser.add_argument("--list", action="store_true", help="list the cameras that are there, and end")
     parser.add_argument("--check", action="store_true", help="look over this machine, say what to mend, and end")
     parser.add_argument(
@@ -73,7 +80,9 @@ def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]
     flags = make_parser().parse_args(argv)
     given = vars(flags).copy()
     actions = {name: given.pop(name, None) for name in ("config", "list", "check", "snap", "set")}
-    values: dict[str, Any] = read_yaml(actions["config"]) if actions["config"] else {}
+    values: dict[str, Any] = {}
+    for path in actions["config"] or []:
+        values |= read_yaml(path)
     in_file = values.get("features")
     features = dict(in_file) if isinstance(in_file, dict) else {}
     for item in actions["set"] or []:

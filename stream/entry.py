@@ -20,6 +20,20 @@ def stream() -> int:
     return main()
 
 
+def calibrate() -> int:
+    """`isp-calibrate`."""
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupted)
+    from .calibrate.cli import main
+
+    return main()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    # SystemExit unwinds through what writes a file, so that no half of one stays
+    raise SystemExit(130)
+
+
 def view() -> int:
     """`isp-view`."""
     signal.signal(signal.SIGINT, _leave)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics.chart import chart_score
+from ...engines.chart import chart_score
 from ..metrics.edge import mtf50
 from ..metrics.flicker import ChangingLightMeter, Flicker, FlickerMeter
 from ..metrics.histogram import Floats

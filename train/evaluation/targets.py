@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ...engines.bayer import RawFormat, pack, unpack
+from ...engines.chart import patch_light, read_charts
 from ...engines.errors import UserError
 from ...engines.reference import srgb_curve
 from ..curves import linear_from_srgb, srgb_from_linear
 from ..data.photos import read_photo
 from ..data.raw_pair import camera_row, read_frame
 from ..data.unprocess import draw
-from ..metrics.chart import patch_light, read_charts
 from ..metrics.edge import slanted_edge
 from ..metrics.flicker import changing_light
 from .frames import (

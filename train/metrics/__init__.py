@@ -1,8 +1,8 @@
 """How good a picture is, and how close to another. Pictures are [H, W, 3], sRGB, uint8 or floating point in [0, 1]."""
 
+from ...engines.chart import PATCHES, ChartScore, chart_score, read_charts
+from ...engines.cie import ciede2000, lab_from_linear
 from ..data.splits import HELD_OUT_SEED
-from .chart import PATCHES, ChartScore, chart_score, read_charts
-from .colour import ciede2000, lab_from_linear
 from .edge import mtf, mtf50, slanted_edge
 from .flicker import ChangingLightMeter, Flicker, FlickerMeter, changing_light
 from .histogram import histogram_distance, histograms_apart, mean_histogram

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .colour import light, luminance
+from ...engines.cie import light, luminance
 from .pictures import unit
 
 Floats = npt.NDArray[np.float64]

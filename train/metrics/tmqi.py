@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ...engines.cie import luminance
 from ..curves import LUMA
 from ..losses.ms_ssim import SCALE_WEIGHTS, SIGMA, WINDOW, blurred, gaussian, least_edge
-from .colour import luminance
 from .pictures import unit
 
 Floats = npt.NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...engines.errors import UserError
-from .colour import ciede2000, lab_from_linear, light, luminance
-from .pictures import unit
+from .cie import ciede2000, lab_from_linear, light, luminance
+from .errors import UserError
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,32 +95,68 @@ def chart_score(picture: npt.ArrayLike, corners: npt.ArrayLike) -> ChartScore:
     Raises:
         ValueError: Another shape, a patch without pixels or not all in the picture, or black neutral patches.
     """
-    means = patch_light(picture, corners)
-    wanted = ((REFERENCE_LAB[NEUTRAL, 0] + 16) / 116) ** 3  # all neutrals are above the straight part of L*
-    shown = luminance(means[NEUTRAL])
+    return light_score(patch_light(picture, corners))
+
+
+def light_score(means: npt.ArrayLike, usable: npt.ArrayLike | None = None) -> ChartScore:
+    """The same of the mean linear light of the patches.
+
+    Args:
+        means: [24, 3].
+        usable: Of which patches the neutral ones are taken for the gain, bool [24]; None for all.
+
+    Raises:
+        ValueError: The neutral patches are black, or none is usable.
+    """
+    measured = np.asarray(means, np.float64)
+    greys = np.arange(24)[NEUTRAL]
+    if usable is not None:
+        greys = greys[np.asarray(usable, bool)[NEUTRAL]]
+    wanted = ((REFERENCE_LAB[greys, 0] + 16) / 116) ** 3  # all neutrals are above the straight part of L*
+    shown = luminance(measured[greys])
     if not shown.any():
         raise ValueError("the neutral patches are black; the corners lie elsewhere, or the picture is empty")
     gain = float(shown @ wanted / (shown @ shown))
-    return ChartScore(ciede2000(lab_from_linear(gain * means), REFERENCE_LAB), gain)
+    return ChartScore(ciede2000(lab_from_linear(gain * measured), REFERENCE_LAB), gain)
 
 
 def patch_light(picture: npt.ArrayLike, corners: npt.ArrayLike) -> Floats:
     """Mean linear light of each patch, [N, 3]; arguments and errors as of `chart_score`, for any number of patches."""
-    values, polygons = unit(picture), np.asarray(corners, np.float64)
-    if values.ndim != 3 or polygons.ndim != 3 or polygons.shape[1:] != (4, 2):
-        raise ValueError(f"a chart is patches [N, 4, 2] in a picture [H, W, 3], not {[*polygons.shape]}")
-    means = np.empty((len(polygons), 3))
+    values = np.asarray(picture)
+    if values.ndim != 3 or values.shape[2] != 3:
+        raise ValueError(f"a chart is in a picture [H, W, 3], not {[*values.shape]}")
+    whole = values.dtype == np.uint8
+    if not whole and not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"a picture is uint8, or floating point in [0, 1], not {values.dtype}")
+    patches = (values[at][inside] for at, inside in patch_pixels(values.shape, corners))
+    return np.stack([light(pixels / 255.0 if whole else pixels).mean(0) for pixels in patches])
+
+
+def patch_pixels(
+    shape: Sequence[int], corners: npt.ArrayLike
+) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+    """Where the patches lie in a picture: of each the rectangle around it, and which pixels of that are inside.
+
+    Args:
+        shape: Height and width of the picture first.
+        corners: [N, 4, 2] (x, y), convex.
+
+    Raises:
+        ValueError: Another shape, or a patch without pixels or not all in the picture.
+    """
+    polygons = np.asarray(corners, np.float64)
+    if polygons.ndim != 3 or polygons.shape[1:] != (4, 2):
+        raise ValueError(f"a chart is patches [N, 4, 2], not {[*polygons.shape]}")
     for place, polygon in enumerate(polygons):
         left, top = np.ceil(polygon.min(0)).astype(int)
         right, bottom = np.floor(polygon.max(0)).astype(int) + 1
-        if min(left, top) < 0 or right > values.shape[1] or bottom > values.shape[0]:
+        if min(left, top) < 0 or right > shape[1] or bottom > shape[0]:
             raise ValueError(f"patch {place + 1} of the chart reaches out of the picture; give corners in its pixels")
         y, x = np.mgrid[top:bottom, left:right]
         inside = _inside(x, y, polygon)
         if not inside.any():
             raise ValueError(f"patch {place + 1} of the chart holds no pixel; give corners in pixels of the picture")
-        means[place] = light(values[top:bottom, left:right][inside]).mean(0)
-    return means
+        yield (slice(top, bottom), slice(left, right)), inside
 
 
 def _inside(x: npt.NDArray[np.int_], y: npt.NDArray[np.int_], polygon: Floats) -> npt.NDArray[np.bool_]:

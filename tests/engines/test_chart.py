@@ -10,10 +10,9 @@ import pytest
 from skimage.color import deltaE_ciede2000
 
 from ispeed.engines import UserError
+from ispeed.engines.chart import PATCHES, REFERENCE_LAB, chart_score, patch_light, read_charts
+from ispeed.engines.cie import XYZ_D50_FROM_SRGB, ciede2000, lab_from_linear, light, linear_from_lab
 from ispeed.engines.reference import srgb_curve
-from ispeed.train.metrics import PATCHES, chart_score, ciede2000, lab_from_linear, read_charts
-from ispeed.train.metrics.chart import REFERENCE_LAB, patch_light
-from ispeed.train.metrics.colour import XYZ_D50_FROM_SRGB, light
 
 # From table 1 of Sharma, Wu, Dalal (2005), whose pairs find the usual mistakes.
 SHARMA = [
@@ -66,15 +65,17 @@ def test_light_undoes_the_curve():
     np.testing.assert_allclose(light(srgb_curve(values)), values, atol=1e-7)
 
 
+def test_lab_and_back():
+    linear = np.random.default_rng(2).uniform(-0.05, 1.1, (200, 3))
+    np.testing.assert_allclose(linear_from_lab(lab_from_linear(linear)), linear, atol=1e-12)
+
+
 # ---- charts ------------------------------------------------------------------------------------------------------
 
 
 def rendered(gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """A chart of the reference colours, and its corners, tilted within patches of 20 x 20 pixels."""
-    f_y = (REFERENCE_LAB[:, 0] + 16) / 116
-    f = np.stack([f_y + REFERENCE_LAB[:, 1] / 500, f_y, f_y - REFERENCE_LAB[:, 2] / 200], -1)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * XYZ_D50_FROM_SRGB.sum(1)
-    linear = gain * np.linalg.solve(XYZ_D50_FROM_SRGB, xyz.T).T
+    linear = gain * linear_from_lab(REFERENCE_LAB)
     picture = np.kron(srgb_curve(linear).reshape(4, 6, 3), np.ones((20, 20, 1)))
     tilted = np.array([[4.0, 6.0], [14.0, 3.0], [16.0, 13.0], [5.0, 16.0]])
     corners = np.stack([tilted + np.array([20 * (k % 6), 20 * (k // 6)]) for k in range(24)])

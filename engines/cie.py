@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-
-from ..curves import linear_from_srgb
 
 Floats = npt.NDArray[np.float64]
 
@@ -20,7 +17,8 @@ D50 = XYZ_D50_FROM_SRGB.sum(1)
 
 def light(srgb: npt.ArrayLike) -> Floats:
     """Linear light of display values in [0, 1], any shape, in float64."""
-    return linear_from_srgb(torch.from_numpy(np.array(srgb, np.float64))).numpy()
+    shown = np.asarray(srgb, np.float64)
+    return np.where(shown <= 0.04045, shown / 12.92, ((np.maximum(shown, 0) + 0.055) / 1.055) ** 2.4)
 
 
 def luminance(linear: npt.ArrayLike) -> Floats:
@@ -34,6 +32,16 @@ def lab_from_linear(linear: npt.ArrayLike) -> Floats:
     edge = 6 / 29
     f = np.where(xyz > edge**3, np.cbrt(xyz), xyz / (3 * edge**2) + 4 / 29)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def linear_from_lab(lab: npt.ArrayLike) -> Floats:
+    """The inverse of `lab_from_linear`; below 0 or above 1 where sRGB cannot show the colour."""
+    lightness, a, b = np.moveaxis(np.asarray(lab, np.float64), -1, 0)
+    middle = (lightness + 16) / 116
+    f = np.stack([middle + a / 500, middle, middle - b / 200], -1)
+    edge = 6 / 29
+    xyz = np.where(f > edge, f**3, 3 * edge**2 * (f - 4 / 29)) * D50
+    return np.linalg.solve(XYZ_D50_FROM_SRGB, xyz.reshape(-1, 3).T).T.reshape(xyz.shape)
 
 
 def ciede2000(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
