@@ -22,7 +22,7 @@ def test_those_that_ship_are_read(path: Path):
 
 
 def test_what_ships():
-    shipped = ["charts", "deblur", "hdr", "histogram", "misisp", "paramisp", "photos", "quick", "rhid"]
+    shipped = ["charts", "deblur", "hdr", "histogram", "misisp", "paramisp", "photos", "quick", "rhid", "unpaired"]
     assert [path.stem for path in CONFIGS] == shipped
 
 
