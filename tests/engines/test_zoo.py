@@ -57,7 +57,8 @@ def test_a_model_develops_any_size(name: str, size: tuple[int, int], rings):
         assert 80 < np.median(grey) < 220
         assert grey.std() < 6
     else:
-        assert abs(int(np.median(grey)) - 188) <= 6  # the sRGB curve of half the white level
+        # the sRGB curve of half the white level; for the smallest networks, which see zeros beyond, 2 x 2 is all border
+        assert abs(int(np.median(grey)) - 188) <= (12 if name.startswith("light") and width == 2 else 6)
     assert srgb.untouched()
 
 
