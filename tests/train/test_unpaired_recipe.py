@@ -17,7 +17,7 @@ from ispeed.train.checkpoint import load_checkpoint
 RECIPE = Path(__file__).parents[2] / "configs/train/unpaired.yaml"
 
 SHORT = [
-    *("run.checkpoint_every=2", "data.batch=2", "data.train.0.repeats=2"),
+    *("run.checkpoint_every=2", "data.batch=2", "stages.isp.data.batch=2", "data.train.0.repeats=2"),
     *("stages.encoder.data.batch=2", "stages.encoder.data.train.0.crop=64", "stages.encoder.data.train.0.repeats=1"),
     *("stages.encoder.data.validation.0.crop=64", "stages.encoder.data.validation.0.hold_out=0.5"),
     *(f"stages.{stage}.schedule.{what}" for stage in ("encoder", "begin", "isp") for what in ("steps=2", "warmup=0")),
