@@ -75,7 +75,7 @@ class Photographs(Photos):
         return {"target": self.photo(index)[0].float() / 255}
 
 
-class Beside(NamedTuple):
+class Pieces(NamedTuple):
     """Pictures for frames to be put beside.
 
     Attributes:
@@ -143,7 +143,7 @@ def _told_if_unread(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read: {reason(error)}; copy it again, or remove it") from error
 
 
-def open_photographs(folder: Path | None, crop: int, count: int, downscale: float | None, seed: int) -> Beside:
+def open_photographs(folder: Path | None, crop: int, count: int, downscale: float | None, seed: int) -> Pieces:
     """As many pieces as there are frames, or more.
 
     Args:
@@ -159,11 +159,11 @@ def open_photographs(folder: Path | None, crop: int, count: int, downscale: floa
     if folder is None:
         if crop > EDGE:
             raise UserError(f"rendered scenes give pieces of up to {EDGE}, not {crop}: name a folder of photographs")
-        return Beside(ScenePhotos(count, crop, seed=seed), "scenes", "rendered scenes")
+        return Pieces(ScenePhotos(count, crop, seed=seed), "scenes", "rendered scenes")
     files, about = _with_colours(folder)
     repeats = -(-count // len(files))
     photos = Photographs(folder, PLAIN, files, crop=crop, repeats=repeats, downscale=downscale, seed=seed)
-    return Beside(photos, manifest_hash(files), about)
+    return Pieces(photos, manifest_hash(files), about)
 
 
 class Unpaired(SeededSamples):
