@@ -122,7 +122,8 @@ class Grab:
         return {"geometry": self._acquisition.geometry.to_json()}
 
     def _attach(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        options = HoldOptions(*(request[name] for name in ("policy", "depth", "reserve", "history", "limit")))
+        names = ("policy", "depth", "reserve", "history", "limit", "keep_history")
+        options = HoldOptions(*(request[name] for name in names))
         self._camera().attach(fds, options, request["timeout_ms"])
         return {}
 

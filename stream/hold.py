@@ -19,6 +19,7 @@ from typing import Any
 from ..engines.errors import UserError
 from .camera.frame_ids import FrameIds
 from .frame import FrameRecord
+from .log import ArrivalLog
 from .queues import GrantQueue, ReturnQueue
 from .ring import Owner, Ring, Word
 
@@ -40,7 +41,8 @@ class HoldOptions:
     """How frames are handed on; the arguments of the `attach` command.
 
     `depth`: most frames granted and not yet returned. `reserve`: slots that stay queued at the producer. `history`:
-    developed frames kept readable. `limit`: frames to grant in all, 0 for no limit.
+    frames kept readable that develop is done with, or that were superseded. `limit`: frames to grant in all, 0 for no
+    limit. `keep_history`: the history is not given up for frames that wait, because somebody records it.
     """
 
     policy: str
@@ -48,6 +50,7 @@ class HoldOptions:
     reserve: int = 4
     history: int = 0
     limit: int = 0
+    keep_history: bool = False
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -79,7 +82,7 @@ class Hold:
         self.ring, self.options = ring, options
         self._queue, self._grant_fd, self._statistics = queue, grant_fd, statistics
         self._words, self._table, self._generations = ring.words, ring.table, ring.generations
-        self._grants, self._returns = GrantQueue(ring), ReturnQueue(ring)
+        self._grants, self._returns, self._log = GrantQueue(ring), ReturnQueue(ring), ArrivalLog(ring)
         self._waiting: deque[tuple[Any, ...]] = deque()  # FrameRecord without its grant number, oldest first
         self._history: deque[int] = deque()
         self._ids = FrameIds()
@@ -141,19 +144,19 @@ class Hold:
             self._give_back(slot)
             return
         self._table[slot] = _IS_WAITING
-        self._waiting.append(
-            (
-                slot,
-                arrival.flags,
-                frame_id,
-                arrival.timestamp,
-                grabbed_ns,
-                self._segment,
-                arrival.size,
-                exposure_us,
-                gain_db,
-            )
+        entry = (
+            slot,
+            arrival.flags,
+            frame_id,
+            arrival.timestamp,
+            grabbed_ns,
+            self._segment,
+            arrival.size,
+            exposure_us,
+            gain_db,
         )
+        self._waiting.append(entry)
+        self._log.add(entry, self._generations[slot])
         self._grant()
         if self._waiting or self.queued < self.options.reserve:
             self._make_room()
@@ -248,7 +251,7 @@ class Hold:
         """Keeps the reserve queued: with history first, then with waiting frames as the policy asks, oldest first."""
         policy, waiting = self.options.policy, self._waiting
         reserve = self.options.reserve
-        while self.queued < reserve and self._history:
+        while self.queued < reserve and self._history and not self.options.keep_history:
             self._give_back(self._history.popleft())
         if policy == "every":
             while self.queued < reserve and waiting:
@@ -260,11 +263,14 @@ class Hold:
     def _drop_oldest(self) -> None:
         slot = self._waiting.popleft()[0]
         self._words[_SUPERSEDED] += 1
-        self._give_back(slot)
+        self._retire(slot)
 
     def _release(self, slot: int) -> None:
         """A granted slot comes back: into the history, or straight to the producer."""
         self.granted -= 1
+        self._retire(slot)
+
+    def _retire(self, slot: int) -> None:
         if not self.options.history:
             self._give_back(slot)
             return

@@ -5,7 +5,7 @@ user, also after `kill -9`. Layout, all little-endian u64 unless said (offsets a
 
     page 0        header: magic "ISPRING1", version, kind, slots, slot stride, payload, offsets, stream id
     control page  64 single-writer words (see `Word`), then the slot table and one generation per slot
-    queues        raw ring only: grant queue (64-byte records), return queue (u64)
+    queues        raw ring only: grant queue (64-byte records), return queue (u64), arrival log (64-byte records)
     headers       sRGB ring only: one 256-byte FrameHeader per slot
     data          slots of `payload` bytes, 4 KiB apart
 
@@ -56,6 +56,7 @@ class Word(IntEnum):
     LAST_FRAME_ID = 11
     GRAB_ALIVE_NS = 12  # CLOCK_MONOTONIC of grab's last look around, while an acquisition runs; 0 otherwise
     LAST_SEEN_NS = 13  # CLOCK_MONOTONIC when the last of the seen came
+    ARRIVED = 14  # complete frames in the arrival log, also those that were superseded later
     # develop
     GRANT_TAIL = 16
     RETURN_HEAD = 17
@@ -92,6 +93,7 @@ class RingLayout:
     generations_offset: int
     queue_offset: int
     queue_capacity: int
+    log_offset: int
     headers_offset: int
     data_offset: int
     total: int
@@ -105,15 +107,15 @@ class RingLayout:
         table = PAGE + 64 * 8
         generations = table + slots * 8
         at = _pages(generations + slots * 8)
-        capacity, queue, headers = 0, at, at
+        capacity, queue, headers, log = 0, at, at, at
         if kind == "raw":
             capacity = 1 << (slots - 1).bit_length()  # never more entries than slots
-            at = _pages(at + capacity * (RECORD_SIZE + 8))
+            log = _pages(queue + capacity * (RECORD_SIZE + 8))
+            at = _pages(log + capacity * RECORD_SIZE)
         else:
             at = _pages(at + slots * HEADER_SIZE)
-        return cls(
-            kind, slots, payload, stride, PAGE, table, generations, queue, capacity, headers, at, at + slots * stride
-        )
+        words, total = PAGE, at + slots * stride
+        return cls(kind, slots, payload, stride, words, table, generations, queue, capacity, log, headers, at, total)
 
     def to_json(self) -> dict:
         """A JSON-able dict; `RingLayout(**d)` restores it."""

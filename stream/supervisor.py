@@ -208,6 +208,7 @@ class Supervisor:
             policy=config.policy,
             reserve=RESERVE,
             history=config.history,
+            keep_history=False,
             # Frames that wait in develop are the newest no more: one for each lane, and none to wait.
             depth=self._depth if config.policy != "latest" else min(self._depth, self._lanes),
             limit=config.frames,

@@ -10,6 +10,7 @@ from ispeed.engines.errors import UserError
 from ispeed.stream.camera.sources import Arrival
 from ispeed.stream.hold import Hold, HoldOptions
 from ispeed.stream.ledger import read_account
+from ispeed.stream.log import ArrivalLog
 from ispeed.stream.queues import GrantQueue, ReturnQueue
 from ispeed.stream.ring import Owner, Ring, Word
 
@@ -271,6 +272,25 @@ def test_consumer_lost_takes_everything_back_and_a_late_return_does_no_harm(benc
     assert made.owners() == {"QUEUED": SLOTS - 2, "WAITING": 2}
     made.hold.consumer(epoch=2)
     assert [record.frame_id for record in made.take()] == [5, 6]
+
+
+def test_a_kept_history_holds_superseded_frames_too_and_is_not_given_up_for_waiting_ones(bench):
+    made = running(bench, depth=1, history=3, keep_history=True)
+    slots = [made.frame() for _ in range(10)]  # one granted, none returned: the others wait until the reserve is short
+    assert made.owners().get("QUEUED") == 4
+    assert made.words[Word.SUPERSEDED] == 5
+    assert made.owners()["HISTORY"] == 3
+    assert [slot for slot in slots if made.ring.table[slot] & 0xFF == Owner.HISTORY] == slots[3:6]
+    assert_balanced_log(made, 10)
+
+
+def assert_balanced_log(made: Bench, count: int) -> None:
+    """Every frame that came is in the log, with the generation that its slot had then."""
+    first, records = ArrivalLog(made.ring).since(0, 100)
+    assert first == 0
+    assert records["frame_id"].tolist() == list(range(1, count + 1))
+    whole = [made.ring.generations[int(r["slot"])] == r["generation"] for r in records]
+    assert whole == [made.ring.table[int(r["slot"])] & 0xFF != Owner.QUEUED for r in records]
 
 
 def test_history_keeps_developed_frames_until_the_producer_needs_their_slots(bench):
