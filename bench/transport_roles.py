@@ -78,7 +78,7 @@ def ring_source(options: dict[str, Any]) -> dict[str, float]:
     watch = StopWatch(options.get("seconds"))
     with Publisher([options["endpoint"]], 0) as publisher:
         publisher.attach(ring, _info(width, height))
-        while publisher.subscribers["descriptors"] < options["subscribers"]:
+        while publisher.subscribers()["descriptors"] < options["subscribers"]:
             publisher.poll_subscriptions()
             time.sleep(0.005)
         number, due_s = 0, time.monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..engines.lazy import lazily
 
 if TYPE_CHECKING:
+    from .control import Control, ControlError
     from .endpoint import default_endpoint
     from .frame import LOSS_REASONS, FrameHeader
     from .publish import Publisher
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOSS_REASONS",
+    "Control",
+    "ControlError",
     "Frame",
     "FrameHeader",
     "FrameOverwritten",
@@ -33,6 +36,8 @@ __all__ = [
 
 _HOMES = {
     "LOSS_REASONS": "frame",
+    "Control": "control",
+    "ControlError": "control",
     "Frame": "reader",
     "FrameHeader": "frame",
     "FrameOverwritten": "reader",

@@ -103,10 +103,10 @@ class Acquisition:
         self._return_thread = threading.Thread(target=self._return_loop, name="returns", daemon=True)
         self._return_thread.start()
 
-    def consumer(self, epoch: int) -> None:
-        """The develop process `epoch` is ready."""
+    def consumer(self, epoch: int, depth: int = 0) -> None:
+        """The develop process `epoch` is ready, for `depth` frames at once (0: as many as before); 0 pauses grants."""
         with self._lock:
-            self._need_hold().consumer(epoch)
+            self._need_hold().consumer(epoch, depth)
 
     def consumer_lost(self) -> int:
         """The develop process died; how many slots it held."""
@@ -155,6 +155,10 @@ class Acquisition:
         self._look_at_nodes()
         return result
 
+    def describe(self, names: list[str]) -> dict[str, Any]:
+        """What features are set to and can be set to, see Features.describe."""
+        return {"features": [self._features.describe(name) for name in names]}
+
     def make_changes(self) -> None:
         """Sets the features whose time has come; one that is refused is a warning, for the run has begun."""
         for change in self._schedule.due(self._need_hold().ring.words[Word.SEEN]):
@@ -167,6 +171,11 @@ class Acquisition:
             told = f"camera {self.info.serial}: {change.feature} {shown}, after {change.after} frames"
             self.changes.append({"text": told, "feature": change.feature, "value": value, "after": change.after})
         self._change_at = self._schedule.next_after
+
+    @property
+    def fps(self) -> float | None:
+        """The camera's rate in Hz; None where it has none of its own."""
+        return self._fps
 
     def trigger(self) -> None:
         """Fires the software trigger. Raises UserError."""

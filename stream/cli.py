@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.errors import UserError
+from .cameras import camera_indices, make_configs
 from .changes import read_scalar
-from .config import StreamConfig, make_config, read_yaml
+from .config import StreamConfig, read_yaml
 
-_YAML_ONLY = ("features", "realtime", "colour_matrix", "defects", "measured")
-_MANY = {"cti": "X", "publish": "X", "at": "FRAMES:NAME=VALUE"}
+_YAML_ONLY = ("cameras", "features", "realtime", "colour_matrix", "defects", "measured")
+_MANY = {"camera": "CAMERA", "cti": "X", "publish": "X", "control": "X", "at": "FRAMES:NAME=VALUE"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,16 +76,14 @@ def _metavar(name: str) -> str:
     return choices.get(name, name.upper())
 
 
-def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]:
-    """Flags over YAML over defaults. Raises UserError."""
-    flags = make_parser().parse_args(argv)
-    given = vars(flags).copy()
+def parse(argv: Sequence[str] | None) -> tuple[list[StreamConfig], argparse.Namespace]:
+    """The settings of each camera: flags over YAML over defaults. Raises UserError."""
+    given = vars(make_parser().parse_args(argv)).copy()
     actions = {name: given.pop(name, None) for name in ("config", "list", "check", "snap", "set")}
-    values: dict[str, Any] = {}
+    in_files: dict[str, Any] = {}
     for path in actions["config"] or []:
-        values |= read_yaml(path)
-    in_file = values.get("features")
-    features = dict(in_file) if isinstance(in_file, dict) else {}
+        in_files |= read_yaml(path)
+    features: dict[str, Any] = {}
     for item in actions["set"] or []:
         name, equals, value = item.partition("=")
         if not equals or not name:
@@ -93,57 +92,80 @@ def parse(argv: Sequence[str] | None) -> tuple[StreamConfig, argparse.Namespace]
             features[name] = read_scalar(value)
         except ValueError as error:
             raise UserError(f"--set {name}: {error}") from error
-    values.update(given)
-    if actions["set"]:
-        values["features"] = features
-    return make_config(values), argparse.Namespace(**{name: actions[name] for name in ("list", "check", "snap")})
+    if features:
+        given["features"] = features
+    configs = make_configs(in_files, given)
+    return configs, argparse.Namespace(**{name: actions[name] for name in ("list", "check", "snap")})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `isp-stream` and returns its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        config, actions = parse(argv)
+        if words[:1] == ["control"]:
+            from .control_cli import control
+
+            return control(words[1:])
+        configs, actions = parse(words)
         if actions.check:
-            return _check(config)
+            return _check(configs[0])
         if actions.list:
-            return _list(config)
+            return _list(configs[0])
         if actions.snap:
             from .snap import snap
 
-            return snap(config, actions.snap)
-        return run(config)
+            if len(configs) > 1:
+                raise UserError("--snap takes frames of one camera: name one --camera")
+            return snap(configs[0], actions.snap)
+        return run(configs)
     except UserError as error:
         sys.stderr.write(f"isp-stream: error: {error}\n")
         return 2
 
 
-def run(config: StreamConfig) -> int:
-    """Streams until the end that `config` names, a signal, or a fault. Returns the exit code. Raises UserError."""
+def run(configs: Sequence[StreamConfig]) -> int:
+    """Streams until the end that the settings name, a signal, or a fault. Returns the exit code. Raises UserError."""
+    from .control import default_control
+    from .control_server import ControlServer
     from .hub import Signals
-    from .publish import Publisher, default_endpoint
+    from .publish import Publisher
     from .saver import Saver, make_folder
     from .supervisor import Supervisor
     from .telemetry import Telemetry
 
     signals = Signals()
-    if config.save:
-        make_folder(config.save)
-    camera = _camera_index(config)
+    whole = configs[0]
+    indices = camera_indices(configs)
+    folders = _save_folders(whole.save, indices)
+    for folder in folders.values():
+        make_folder(folder)
     with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
-        publisher = Publisher(config.publish or [default_endpoint(camera)], camera, insecure=config.insecure)
+        publisher = Publisher(whole.publish, indices, insecure=whole.insecure)
         stack.callback(publisher.close)
-        telemetry = Telemetry(_style(config), config.trace, config.policy)
+        control = ControlServer(whole.control or [default_control(i) for i in indices], insecure=whole.insecure)
+        stack.callback(control.close)
+        telemetry = Telemetry(_style(whole), publisher.announce)
         stack.callback(telemetry.close)
-        saver = Saver(publisher.endpoints[0], config.save) if config.save else None
-        supervisor = Supervisor(config, publisher, telemetry, signals, saver)
+        savers = {camera: Saver(publisher.endpoints[0], camera, folder) for camera, folder in folders.items()}
+        cameras = list(zip(indices, configs, strict=True))
+        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers)
         stack.callback(supervisor.release)
         code = supervisor.run()
-        if saver and saver.report:
-            telemetry.saved(saver.report, config.save)
-        if supervisor.ledger and supervisor.ledger.segments:
-            telemetry.final(supervisor.ledger.to_json(), code)
-        telemetry.write_trace()
+        for pipeline in supervisor.pipelines:
+            saver = savers.get(pipeline.camera)
+            if saver and saver.report:
+                pipeline.meter.saved(saver.report, folders[pipeline.camera])
+            if pipeline.ledger and pipeline.ledger.segments:
+                pipeline.meter.final(pipeline.ledger.to_json(), code)
+            pipeline.meter.write_trace()
     return code
+
+
+def _save_folders(save: Path | None, indices: Sequence[int]) -> dict[int, Path]:
+    """The folder for the pictures of each camera; of several, each has one inside."""
+    if save is None:
+        return {}
+    return {index: save if len(indices) == 1 else save / str(index) for index in indices}
 
 
 def _style(config: StreamConfig) -> Any:
@@ -152,18 +174,6 @@ def _style(config: StreamConfig) -> Any:
     if config.json_lines:
         return "json"
     return "live" if os.isatty(1) else "plain"
-
-
-def _camera_index(config: StreamConfig) -> int:
-    """The index that names endpoint and topics; a serial number has to be looked up."""
-    if config.camera.isdecimal() and len(config.camera) < 4:
-        return int(config.camera)
-    from .camera import list_cameras
-
-    for camera in list_cameras(config.cti):
-        if camera.serial == config.camera:
-            return camera.index
-    return 0  # the grab stage says in its own words which cameras there are
 
 
 def _list(config: StreamConfig) -> int:

@@ -74,7 +74,11 @@ class StreamConfig(Settings):
     """Settings of `isp-stream`."""
 
     camera: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)] = "0"
-    """camera to open: its index in --list, or its serial number"""
+    """camera to open: its index in --list, or its serial number; several are streamed side by side, each on topics of
+    its own"""
+    cameras: dict[str, Any] = Field({})
+    """a section for each camera of the run, by index or serial number, with the settings in which it differs (YAML
+    only)"""
     cti: list[Path] = Field([])
     """GenTL producer file(s) (.cti) to load before those on GENICAM_GENTL64_PATH and the shipped simulated camera"""
     engine: str = "auto"
@@ -151,6 +155,8 @@ class StreamConfig(Settings):
     publish: list[str] = Field([])
     """endpoint(s) to publish on, such as ipc:///run/me/cam or tcp://127.0.0.1:5555; empty is
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA"""
+    control: list[str] = Field([])
+    """endpoint(s) to take commands on, such as tcp://127.0.0.1:5556; empty is ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA.control"""
     insecure: bool = False
     """allow a tcp endpoint that other hosts can reach, unencrypted"""
     shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = None

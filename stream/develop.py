@@ -92,11 +92,6 @@ class Developer:
         self._busy_from_ns = 0  # since when the engine has been busy, as far as that is not counted yet
         self._completion_fd = engine.completion_fd
         self._watch_events()
-        if self._words[_DEVELOPED]:
-            last = FrameHeader.unpack(
-                self._srgb.memory, self._srgb.header_offset((self._words[_DEVELOPED] - 1) % self._srgb.slots)
-            )
-            engine.resume((last.wb_r, last.wb_g, last.wb_b))
 
     def _prepared(self, engine: Engine, settings: dict[str, Any]) -> Engine:
         """The engine, ready for the rings; the classic one where "auto" found a plan that cannot be made ready."""
@@ -119,6 +114,7 @@ class Developer:
 
     def run(self) -> None:
         """Develops until stopped. An engine's failure is counted for every frame in flight and then raised."""
+        self._resume()
         try:
             while self._running or self._flights:
                 self._finish_what_is_done()
@@ -127,6 +123,12 @@ class Developer:
         except Exception:
             self._give_up()
             raise
+
+    def _resume(self) -> None:
+        """The engine goes on with the white balance of the last frame that any develop process finished."""
+        if done := self._words[_DEVELOPED]:
+            last = FrameHeader.unpack(self._srgb.memory, self._srgb.header_offset((done - 1) % self._srgb.slots))
+            self._engine.resume((last.wb_r, last.wb_g, last.wb_b))
 
     def close(self) -> None:
         """Ends the engine and gives up the rings. Harmless when called twice."""
@@ -341,11 +343,23 @@ def _set_up(channel: Channel) -> Developer:
                     depth=developer.batch * developer.lanes + 1,
                     lanes=developer.lanes,
                 )
+                _await_turn(channel, request)
                 return developer
             else:
                 raise ChannelClosed
         except UserError as error:
             answer_user_error(channel, request, error)
+
+
+def _await_turn(channel: Channel, request: dict[str, Any]) -> None:
+    """Waits, where another process still develops, until that one is done. Raises ChannelClosed."""
+    if not request.get("wait"):
+        return
+    while (got := channel.receive()) is None or got[0]["cmd"] not in ("run", "stop"):
+        pass
+    if got[0]["cmd"] == "stop":
+        raise ChannelClosed
+    channel.answer(got[0])
 
 
 def _obey(channel: Channel, developer: Developer) -> None:

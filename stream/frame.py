@@ -202,7 +202,7 @@ def patch_published(buffer, offset: int, published_ns: int) -> None:
 
 
 def topic(kind: str, camera: int) -> bytes:
-    """The 8-byte, NUL-padded topic of `kind` ("i" stream info, "d" descriptors, "p" pixels) for a camera index.
+    """The 8-byte, NUL-padded topic of `kind` ("i" stream info, "d" descriptors, "p" pixels, "s" status) of a camera.
 
     Fixed width, so that a subscription to camera 1 does not match camera 10.
     """

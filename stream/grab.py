@@ -40,9 +40,11 @@ class Grab:
         self._commands: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
             "open": self._open,
             "attach": self._attach,
+            "pause": self._pause,
             "consumer": self._consumer,
             "consumer_lost": self._consumer_lost,
             "start": self._start,
+            "features": self._features,
             "set": self._set,
             "trigger": self._trigger,
             "stop": self._stop,
@@ -122,13 +124,17 @@ class Grab:
         return {"geometry": self._acquisition.geometry.to_json()}
 
     def _attach(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        names = ("policy", "depth", "reserve", "history", "limit", "keep_history")
-        options = HoldOptions(*(request[name] for name in names))
+        names = ("policy", "depth", "reserve", "history", "limit")
+        options = HoldOptions(*(request[name] for name in names), keep_history=request.get("keep_history", False))
         self._camera().attach(fds, options, request["timeout_ms"])
         return {}
 
+    def _pause(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._camera().consumer(0)
+        return {}
+
     def _consumer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        self._camera().consumer(request["epoch"])
+        self._camera().consumer(request["epoch"], request.get("depth", 0))
         return {}
 
     def _consumer_lost(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -139,8 +145,12 @@ class Grab:
         self._camera().start(request["segment"])
         return {}
 
+    def _features(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        return self._camera().describe(request["names"])
+
     def _set(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        return {"value": self._camera().set(request["feature"], request["value"])}
+        camera = self._camera()
+        return {"value": camera.set(request["feature"], request["value"]), "fps": camera.fps}
 
     def _trigger(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._camera().trigger()

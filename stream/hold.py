@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engines.errors import UserError
@@ -174,9 +174,14 @@ class Hold:
         words = self._words
         words[_WAITING], words[_QUEUED] = len(self._waiting), self.queued
 
-    def consumer(self, epoch: int) -> None:
-        """The develop process `epoch` is ready: grants flow."""
+    def consumer(self, epoch: int, depth: int = 0) -> None:
+        """The develop process `epoch` is ready: grants flow, up to `depth` at once (0: as many as before).
+
+        Epoch 0 pauses them; what was granted stays so.
+        """
         self._epoch = epoch
+        if depth:
+            self.options = replace(self.options, depth=depth)
         self._grant()
 
     def consumer_lost(self) -> int:

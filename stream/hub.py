@@ -18,6 +18,8 @@ from typing import Any
 from .channel import ChannelClosed, check
 from .stage import StageProcess
 
+_LOOK_S = 0.01  # how often to look whether a process has ended
+
 
 class Stopping(Exception):
     """The user asked to end while a call was under way."""
@@ -42,6 +44,11 @@ class Signals:
         """Whether the user will not wait."""
         return self.count > 1
 
+    def ask_to_end(self) -> None:
+        """As the first signal does; a second one is a user's who will not wait."""
+        self.count = max(self.count, 1)
+        os.eventfd_write(self.wake, 1)
+
     def _on_signal(self, number: int, frame: Any) -> None:
         self.count += 1
         os.eventfd_write(self.wake, 1)
@@ -52,16 +59,19 @@ class Signals:
 class Hub:
     """Starts, calls and ends stages. `on_wake` runs first whenever anything wakes the poll."""
 
-    def __init__(self, fds: tuple[int, ...], on_wake: Callable[[], None], signals: Signals) -> None:
+    def __init__(self, on_wake: Callable[[], None], signals: Signals) -> None:
         self._on_wake = on_wake
         self.signals = signals
         signals.on_force = self._kill_all
         self._stages: dict[int, StageProcess] = {}
         self._answers: dict[tuple[int, int], dict[str, Any]] = {}
         self._poll = select.poll()
-        for fd in (*fds, signals.wake):
-            self._poll.register(fd, select.POLLIN)
+        self.watch(signals.wake)
         self.inbox: deque[tuple[StageProcess, dict[str, Any]]] = deque()
+
+    def watch(self, fd: int) -> None:
+        """Wakes whenever the descriptor is readable; `on_wake` is to read it."""
+        self._poll.register(fd, select.POLLIN)
 
     def pump(self, timeout_s: float, *, stoppable: bool = True) -> None:
         """Waits up to `timeout_s` for anything and takes in messages. Raises Stopping once a signal has come."""
@@ -118,9 +128,15 @@ class Hub:
         return stage
 
     def retire(self, stage: StageProcess, grace_s: float = 0.0) -> None:
-        """Takes a stage out of the poll and sees its process end, killed after `grace_s`. Harmless when repeated."""
+        """Takes a stage out of the poll and sees its process end, killed after `grace_s`. Harmless when repeated.
+
+        The poll goes on meanwhile, for what other cameras deliver.
+        """
         self._ignore(stage)
-        stage.end(0 if self.signals.forced else grace_s)
+        deadline = time.monotonic() + grace_s
+        while not stage.ended and time.monotonic() < deadline and not self.signals.forced:
+            self.pump(_LOOK_S, stoppable=False)
+        stage.end()
         self._stages = {fd: other for fd, other in self._stages.items() if other is not stage}
 
     def _ignore(self, stage: StageProcess) -> None:

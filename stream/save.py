@@ -195,9 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("endpoint", help="where the stream is published, such as ipc:///run/me/cam")
     parser.add_argument("folder", type=Path, help="folder for the files; made where it is missing")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after N frames; 0 goes on (default 0)")
+    parser.add_argument("--camera", type=int, metavar="N", help="index of the camera; left out: whichever comes first")
     options = parser.parse_args(argv)
     try:
-        with Stop(watched=0) as stop, Subscriber(options.endpoint, mode="every") as subscriber:
+        with (
+            Stop(watched=0) as stop,
+            Subscriber(options.endpoint, camera=options.camera, mode="every") as subscriber,
+        ):
             subscriber.announce(SAVER_TOPIC)
             report = save_frames(subscriber, options.folder, frames=options.frames, stop=stop)
     except UserError as error:

@@ -28,8 +28,8 @@ def make_folder(folder: Path) -> None:
 class Saver:
     """Starts `python -m ispeed.stream.save` on an endpoint, and ends it when every frame has been published."""
 
-    def __init__(self, endpoint: str, folder: Path) -> None:
-        command = [sys.executable, "-m", "ispeed.stream.save", endpoint, str(folder)]
+    def __init__(self, endpoint: str, camera: int, folder: Path) -> None:
+        command = [sys.executable, "-m", "ispeed.stream.save", endpoint, str(folder), "--camera", str(camera)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

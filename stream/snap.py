@@ -80,7 +80,8 @@ class _Camera:
     def __init__(self, config: StreamConfig) -> None:
         self._config = config
         self._granted, self._returned = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
-        self._hub = Hub((self._granted,), self._on_wake, Signals())
+        self._hub = Hub(self._on_wake, Signals())
+        self._hub.watch(self._granted)
         self._grab: StageProcess | None = None
         self._ring: Ring | None = None
 

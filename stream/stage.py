@@ -88,11 +88,14 @@ class StageProcess:
         self._process.kill()
         self._process.wait()
 
-    def end(self, grace_s: float) -> None:
-        """Waits up to `grace_s` seconds for the process to end by itself, then kills it. Harmless when repeated."""
-        try:
-            self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Kills the process, if it has not ended, and closes its channel. Harmless when repeated."""
+        if not self.ended:
             self._process.kill()
             self._process.wait()
         self.channel.close()

@@ -76,11 +76,13 @@ def lines_of(message: dict[str, Any]) -> list[str]:
     event = message["event"]
     if event == "started":
         return [started_line(message)]
+    which = f"camera {message['camera']}: " if message.get("several") else ""
     if event == "status":
-        return [status_line(message)]
+        return [which + status_line(message)]
     if event == "final":
-        return ledger_lines(message)
-    return [message.get("text", event)]
+        first, *others = ledger_lines(message)
+        return [which + first, *others]
+    return [which + message.get("text", event)]
 
 
 def show_plain() -> None:
@@ -104,11 +106,13 @@ def show_live() -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    statuses: dict[int, str] = {}  # by camera
     with Live(Text("starting"), console=console, auto_refresh=False, transient=True) as live:
         for line in sys.stdin:
             message = json.loads(line)
             if message["event"] == "status":
-                live.update(Text(status_line(message)), refresh=True)
+                statuses[message.get("camera", 0)] = lines_of(message)[0]
+                live.update(Text("\n".join(statuses.values())), refresh=True)
             else:
                 for text in lines_of(message):
                     console.print(Text(text))

@@ -130,6 +130,28 @@ class Features:
         elif not isinstance(node := self._settable(name), self._genapi.ICommand):
             self._convert(node, name, value)
 
+    @_alone
+    def describe(self, name: str) -> dict[str, Any]:
+        """What a feature is set to and can be set to, as JSON: name, value, writable, min, max, inc, unit, entries.
+
+        Only name and `writable` (false) of one that is not there; the others as far as they are known.
+        """
+        node: Any = self.node(name)
+        api = self._genapi
+        found: dict[str, Any] = {"name": name, "writable": self._mode(node) in ("WO", "RW")}
+        if (value := self.read(name)) is not None:
+            found["value"] = value
+        try:
+            if isinstance(node, api.IEnumeration):
+                found["entries"] = list(node.symbolics)
+            elif isinstance(node, (api.IInteger, api.IFloat)):
+                found |= {"min": node.min, "max": node.max, "unit": str(node.unit)}
+                if isinstance(node, api.IInteger):
+                    found["inc"] = node.inc
+        except self._errors:
+            pass
+        return found
+
     def set_if_there(self, name: str, value: Scalar) -> bool:
         """Sets a feature that not every camera has; whether it could be set."""
         if not self.writable(name):

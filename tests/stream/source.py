@@ -96,9 +96,9 @@ class Source:
         """Waits for exactly that many subscriptions."""
         deadline = time.monotonic() + timeout_s
         wanted = {"descriptors": descriptors, "pixels": pixels}
-        while self.publisher.subscribers != wanted:
+        while self.publisher.subscribers() != wanted:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.publisher.subscribers} subscribers, not {wanted}")
+                raise TimeoutError(f"{self.publisher.subscribers()} subscribers, not {wanted}")
             time.sleep(0.002)
             self.publisher.poll_subscriptions()
 
@@ -204,7 +204,7 @@ def main() -> None:
                 _run(source, **arguments)
             elif command == "burst":
                 source.burst(**arguments)
-            answer = {"published": source.published, "subscribers": source.publisher.subscribers}
+            answer = {"published": source.published, "subscribers": source.publisher.subscribers()}
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
 

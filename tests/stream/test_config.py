@@ -41,7 +41,7 @@ def test_values_that_cannot_be_are_refused(values):
 def test_flags_go_before_the_file_and_features_are_merged(tmp_path):
     path = tmp_path / "cam.yaml"
     path.write_text("fps: 100\npixel_format: BayerRG8\nfeatures: {Gamma: 1.0}\n")
-    config, _ = parse(["--config", str(path), "--fps", "250", "--set", "LUTEnable=true", "--json"])
+    (config,), _ = parse(["--config", str(path), "--fps", "250", "--set", "LUTEnable=true", "--json"])
     assert (config.fps, config.pixel_format, config.json_lines) == (250.0, "BayerRG8", True)
     assert config.features == {"Gamma": 1.0, "LUTEnable": True}
 
@@ -49,9 +49,9 @@ def test_flags_go_before_the_file_and_features_are_merged(tmp_path):
 def test_changes_during_the_run_from_flags_and_file(tmp_path):
     path = tmp_path / "cam.yaml"
     path.write_text("at: ['500:ExposureTime=200', 600:Gain=6]\n")
-    config, _ = parse(["--config", str(path)])
+    (config,), _ = parse(["--config", str(path)])
     assert config.at == ["500:ExposureTime=200", "600:Gain=6"]
-    config, _ = parse(["--config", str(path), "--at", "7:Gain=1.5", "--at", "5:GainAuto=Off"])
+    (config,), _ = parse(["--config", str(path), "--at", "7:Gain=1.5", "--at", "5:GainAuto=Off"])
     assert config.at == ["7:Gain=1.5", "5:GainAuto=Off"]
     schedule = Schedule(config.at)
     assert (schedule.next_after, schedule.due(4)) == (5, [])
@@ -64,14 +64,14 @@ def test_changes_during_the_run_from_flags_and_file(tmp_path):
 
 
 def test_a_feature_that_is_no_yaml_is_a_text():
-    config, _ = parse(["--set", "DeviceUserID=a: [", "--set", "Installed=2024-13-45"])
+    (config,), _ = parse(["--set", "DeviceUserID=a: [", "--set", "Installed=2024-13-45"])
     assert config.features == {"DeviceUserID": "a: [", "Installed": "2024-13-45"}
 
 
 def test_the_json_name_works_in_the_file_too(tmp_path):
     path = tmp_path / "cam.yaml"
     path.write_text("json: true\nwhite_balance: [2, 1, 1.5]\n")
-    config, _ = parse(["--config", str(path)])
+    (config,), _ = parse(["--config", str(path)])
     assert config.json_lines
     assert config.white_balance == (2.0, 1.0, 1.5)
 

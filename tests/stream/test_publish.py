@@ -300,9 +300,9 @@ def test_hostile_subscriptions_do_no_harm(runtime_dir: Path, source: ModuleType)
             hostile.send(b"\1d/0\0\0\0\0\0" + number.to_bytes(2, "little"))
         with Subscriber(mode="every", timeout_ms=10000) as frames:
             deadline = time.monotonic() + 10
-            while stream.publisher.subscribers["descriptors"] < 500 and time.monotonic() < deadline:
+            while stream.publisher.subscribers()["descriptors"] < 500 and time.monotonic() < deadline:
                 stream.publisher.poll_subscriptions()
-            assert all(count >= 0 for count in stream.publisher.subscribers.values())
+            assert all(count >= 0 for count in stream.publisher.subscribers().values())
             while not frames.received:
                 stream.publish(1)
                 with contextlib.suppress(TimeoutError):

@@ -69,8 +69,7 @@ class Driver:
         if self.ring is None:
             self.ring = Ring.create("raw", slots, payload, stream_id=1)
             self.grants, self.returns = GrantQueue(self.ring), ReturnQueue(self.ring)
-        chosen = {"policy": "every", "reserve": 4, "history": 0, "depth": 8, "limit": 0}
-        chosen |= {"keep_history": False, "timeout_ms": 500, **options}
+        chosen = {"policy": "every", "reserve": 4, "history": 0, "depth": 8, "limit": 0, "timeout_ms": 500, **options}
         self.call("attach", (self.ring.fd, self.granted_fd, self.returned_fd), **chosen)
 
     def consumer(self) -> None:

@@ -1,0 +1,126 @@
+"""ControlServer: takes in what is asked over the control socket, and answers. Part of the main process's poll.
+
+Nothing here waits: requests are read a few at a time, and one whose answer its asker does not fetch is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import zmq
+
+from ..engines.errors import UserError
+from .control import MESSAGE_MAX
+from .endpoint import EndpointLock, find_port, parse_endpoint, require_local
+from .publish import bind
+from .requests import Request, parse_request
+
+_AT_ONCE = 16  # messages read in one turn, so that a flood of them cannot hold up a frame
+_MOST_WAITING = 32
+_ANSWERS = 64  # that may wait for one asker
+
+
+class Asked(NamedTuple):
+    """A request, and whom to answer."""
+
+    who: bytes
+    request: Request
+
+
+class ControlServer:
+    """Listens on `endpoints`, none of which may be reached from other hosts unless `insecure`.
+
+    Attributes:
+        endpoints: Where it listens.
+        waiting: Requests that are still to be answered, oldest first.
+        refused: Messages that were no request, or too many.
+
+    Raises:
+        UserError: An endpoint is taken or cannot be.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, insecure: bool = False) -> None:
+        self.waiting: deque[Asked] = deque()
+        self.refused = 0
+        self.endpoints: list[str] = []
+        self._locks: list[EndpointLock] = []
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.MAXMSGSIZE, MESSAGE_MAX),
+            (zmq.SNDHWM, _ANSWERS),
+            (zmq.RCVHWM, _MOST_WAITING),
+        ):
+            self._socket.set(option, value)
+        try:
+            for endpoint in endpoints:
+                self.endpoints.append(self._take(endpoint, insecure))
+        except UserError:
+            self.close()
+            raise
+
+    def __enter__(self) -> ControlServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor, for poll. It signals edges: call `poll` at each wake."""
+        return self._socket.fileno()
+
+    def poll(self) -> bool:
+        """Reads what has come. Returns whether there may be more."""
+        for _ in range(_AT_ONCE):
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                return False
+            self._read(self._socket.recv_multipart(zmq.NOBLOCK))
+        return True
+
+    def answer(self, asked: Asked, **result: Any) -> None:
+        """Answers a request with what it asked for."""
+        self._send(asked.who, {"id": asked.request.id, "ok": True, **result})
+
+    def refuse(self, asked: Asked, why: str) -> None:
+        """Answers a request with a sentence."""
+        self._send(asked.who, {"id": asked.request.id, "ok": False, "error": why})
+
+    def close(self) -> None:
+        """Ends it and removes sockets and locks. Harmless when called twice."""
+        self._socket.close(linger=100)
+        self._context.term()
+        for lock in self._locks:
+            lock.release()
+
+    def _take(self, endpoint: str, insecure: bool) -> str:
+        transport, _ = parse_endpoint(endpoint)
+        if not insecure:
+            require_local(endpoint)
+        if transport == "ipc":
+            self._locks.append(EndpointLock(endpoint))
+            return bind(self._socket, endpoint)
+        return bind(self._socket, find_port(endpoint))
+
+    def _read(self, parts: list[bytes]) -> None:
+        who = parts[0]
+        try:
+            if len(parts) != 2:
+                raise UserError("no command of isp-stream: a request has one part")
+            request = parse_request(parts[1])
+            if len(self.waiting) >= _MOST_WAITING:
+                raise UserError(f"too many commands at once: {_MOST_WAITING} wait already; ask again later")
+        except UserError as error:
+            self.refused += 1
+            self._send(who, {"id": None, "ok": False, "error": str(error)})
+            return
+        self.waiting.append(Asked(who, request))
+
+    def _send(self, who: bytes, answer: dict[str, Any]) -> None:
+        try:
+            self._socket.send_multipart([who, json.dumps(answer).encode()], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            pass  # its asker is gone, or does not read

@@ -1,0 +1,53 @@
+"""Shared: what the processes of one camera's pipeline share, and the account that is kept in it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..engines import RawFormat
+from .config import StreamConfig
+from .custody import Custody
+from .ledger import FrameLedger
+from .liveness import Liveness
+from .ring import Ring
+
+RESERVE = 4  # slots that the queue policy keeps queued at the producer
+SLACK_S = 0.1  # default length of a ring
+
+
+class Shared:
+    """The rings of one camera, the eventfds of their queues, and the views of them that the main process has.
+
+    Args:
+        config: Of the camera.
+        geometry: Of its frames, as grab tells it.
+        events: eventfds: granted, returned, developed.
+
+    Raises:
+        UserError: There is not enough memory, or the name of the ring is in use.
+    """
+
+    def __init__(self, config: StreamConfig, geometry: dict[str, Any], events: list[int]) -> None:
+        self.geometry, self.events = geometry, events
+        self.stream_id = int.from_bytes(os.urandom(8), "little")
+        g = geometry
+        self.raw_format = RawFormat(g["width"], g["height"], g["pixel_format"], g["black_level"], g["white_level"])
+        slots = config.slots or min(512, max(16, round(SLACK_S * (g["fps"] or 0))))
+        raw_slots = max(slots, g["min_buffers"]) + config.history
+        picture = self.raw_format.width * self.raw_format.height * 3
+        self.free_slots = raw_slots - config.history - RESERVE
+        self.raw = Ring.create("raw", raw_slots, g["payload"], self.stream_id)
+        self.srgb = Ring.create("srgb", slots, picture, self.stream_id, config.shm_name)
+        self.ledger, self.custody = FrameLedger(self.raw.words), Custody(self.raw)
+        self.liveness = Liveness(self.raw, self.custody, config.stage_timeout_ms)
+
+    @property
+    def words(self) -> memoryview:
+        """The shared counters."""
+        return self.raw.words
+
+    def release(self) -> None:
+        """Gives the rings' names back, after the last look at the ledger."""
+        self.raw.unlink()
+        self.srgb.unlink()
