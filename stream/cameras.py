@@ -65,9 +65,9 @@ def camera_indices(configs: Sequence[StreamConfig]) -> list[int]:
     indices = [int(c.camera) if _is_index(c.camera) else by_serial.get(c.camera, -1) for c in configs]
     free = (index for index in range(len(configs) * 2) if index not in indices)
     indices = [next(free) if index < 0 else index for index in indices]
-    for config, index in zip(configs, indices, strict=True):
-        if indices.count(index) > 1:
-            raise UserError(f"camera {config.camera} is camera {index}, which is asked for already")
+    for place, index in enumerate(indices):
+        if index in indices[:place]:
+            raise UserError(f"camera {configs[place].camera} is camera {index}, which is asked for already")
     return indices
 
 
