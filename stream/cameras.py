@@ -10,7 +10,10 @@ from ..engines.errors import UserError
 from .config import StreamConfig, make_config
 
 #: Settings of the run as a whole, which no section of a camera may have.
-WHOLE_RUN = ("cti", "publish", "control", "insecure", "frames", "seconds", "save", "trace", "json", "quiet", "cameras")
+WHOLE_RUN = (
+    *("cti", "share_engine", "publish", "control", "insecure", "frames", "seconds", "save", "trace", "json", "quiet"),
+    "cameras",
+)
 
 
 def make_configs(in_files: Mapping[str, Any], flags: Mapping[str, Any]) -> list[StreamConfig]:

@@ -104,6 +104,14 @@ class Channel:
         """Answers `request`."""
         self.send({"call": request.get("call"), **result})
 
+    def shut(self) -> None:
+        """Ends the connection and closes this end, also while another thread waits in it."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end has gone before
+        self._socket.close()
+
     def close(self) -> None:
         """Closes this end."""
         self._socket.close()

@@ -92,6 +92,9 @@ class StreamConfig(Settings):
     engine_precision: Literal["auto", "fp32", "bf16"] = "auto"
     """what a learned model computes in on the processor: auto (bf16 where the processor has it, which is faster, else
     fp32), fp32 (the same on every processor but for rounding), bf16"""
+    share_engine: bool = False
+    """develop all cameras of the run in one process, instead of one for each: on a GPU they then share its context and
+    overlap; what ends that process ends it for all until it is started again"""
     fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """AcquisitionFrameRate in Hz; null leaves the camera's own"""
     width: Annotated[int, Field(gt=0, le=65535)] | None = None

@@ -372,7 +372,8 @@ def _obey(channel: Channel, developer: Developer) -> None:
     developer.stop()
 
 
-def _body(channel: Channel) -> None:
+def body(channel: Channel) -> None:
+    """The stage, from its first command to its end. Raises what the engine raises."""
     developer = _set_up(channel)
     threading.Thread(target=_obey, args=(channel, developer), daemon=True).start()
     try:
@@ -385,4 +386,4 @@ def _body(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_stage("develop", _body))
+    raise SystemExit(run_stage("develop", body))

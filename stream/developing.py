@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from .host import DevelopHost
 from .hub import Hub, StageDied
 from .shared import Shared
 from .stage import StageProcess
@@ -13,7 +14,7 @@ OPEN_TIMEOUT_S = 180.0  # a cold compile of an engine for a GPU is the slowest a
 
 
 class DevelopSide:
-    """The process, and what it was started with.
+    """The process, and what it was started with. With a `host` it is a part of that process.
 
     Attributes:
         stage: The process, None before the first.
@@ -22,8 +23,8 @@ class DevelopSide:
         epoch: Its number.
     """
 
-    def __init__(self, hub: Hub, settings: dict[str, Any]) -> None:
-        self._hub, self._settings = hub, settings
+    def __init__(self, hub: Hub, settings: dict[str, Any], host: DevelopHost | None = None) -> None:
+        self._hub, self._settings, self._host = hub, settings, host
         self._opened = 0
         self.stage: StageProcess | None = None
         self.engine: dict[str, Any] = {}
@@ -37,7 +38,7 @@ class DevelopSide:
 
     def begin(self) -> None:
         """Starts a process and has it open the engine, without waiting."""
-        self.stage = self._hub.spawn("develop")
+        self.stage = self._spawn()
         self._opened = self.stage.post("open", config=self._settings)
 
     def await_opened(self) -> None:
@@ -50,7 +51,7 @@ class DevelopSide:
 
     def restart(self, shared: Shared) -> None:
         """A new process in the place of one that died. Raises UserError, StageDied, TimeoutError."""
-        self.stage = self._hub.spawn("develop")
+        self.stage = self._spawn()
         self._hub.call(self.stage, "open", OPEN_TIMEOUT_S, config=self._settings)
         self.prepare(shared)
 
@@ -60,7 +61,7 @@ class DevelopSide:
         Raises UserError, StageDied or TimeoutError, and leaves nothing.
         """
         settings = {**self._settings, **changes}
-        stage = self._hub.spawn("develop")
+        stage = self._spawn()
         try:
             self._hub.call(stage, "open", OPEN_TIMEOUT_S, config=settings)
             answer = self._prepared(stage, settings, shared, wait=True)
@@ -93,6 +94,9 @@ class DevelopSide:
         if self.stage is None:
             raise StageDied("the develop process is not there")
         return self.stage
+
+    def _spawn(self) -> StageProcess:
+        return self._hub.adopt(self._host.spawn()) if self._host else self._hub.spawn("develop")
 
     def _prepared(
         self, stage: StageProcess, settings: dict[str, Any], shared: Shared, *, wait: bool = False

@@ -93,7 +93,7 @@ class Hub:
             self.inbox.append((stage, {"event": "died"}))
             return
         if got is not None and "call" in got[0]:
-            self._answers[stage.pid, got[0]["call"]] = got[0]
+            self._answers[id(stage), got[0]["call"]] = got[0]
         elif got is not None:
             self.inbox.append((stage, got[0]))
 
@@ -112,7 +112,7 @@ class Hub:
     def answer(self, stage: StageProcess, call: int, timeout_s: float, *, stoppable: bool = True) -> dict[str, Any]:
         """Waits for an answer while the poll goes on. Raises UserError, StageDied, TimeoutError or Stopping."""
         deadline = time.monotonic() + timeout_s
-        while (answer := self._answers.pop((stage.pid, call), None)) is None:
+        while (answer := self._answers.pop((id(stage), call), None)) is None:
             if stage.dead:
                 raise StageDied(f"the {stage.name} process ended")
             if time.monotonic() > deadline:
@@ -122,7 +122,10 @@ class Hub:
 
     def spawn(self, name: str) -> StageProcess:
         """Starts a stage and watches it."""
-        stage = StageProcess(name)
+        return self.adopt(StageProcess(name))
+
+    def adopt(self, stage: StageProcess) -> StageProcess:
+        """Watches a stage that has been started."""
         self._stages[stage.channel.fileno()] = stage
         self._poll.register(stage.channel.fileno(), select.POLLIN)
         return stage

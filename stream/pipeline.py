@@ -13,6 +13,7 @@ from typing import Any
 from ..engines.errors import UserError
 from .config import StreamConfig
 from .developing import OPEN_TIMEOUT_S, DevelopSide, tell
+from .host import DevelopHost
 from .hub import Hub, StageDied
 from .ledger import FrameLedger, read_account
 from .meter import Meter
@@ -41,13 +42,21 @@ class Pipeline:
         failed: Whether a fault ended it.
     """
 
-    def __init__(self, camera: int, config: StreamConfig, hub: Hub, publisher: Publisher, meter: Meter) -> None:
+    def __init__(
+        self,
+        camera: int,
+        config: StreamConfig,
+        hub: Hub,
+        publisher: Publisher,
+        meter: Meter,
+        host: DevelopHost | None = None,
+    ) -> None:
         self.camera, self._config, self._hub = camera, config, hub
         self._publisher, self.meter = publisher, meter
         self.geometry: dict[str, Any] = {}
         self.failed = False
         self._settings = config.model_dump(mode="json")
-        self.develop = DevelopSide(hub, self._settings)
+        self.develop = DevelopSide(hub, self._settings, host)
         self._grab: StageProcess | None = None
         self._shared: Shared | None = None
         self._events = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(3)]  # granted, returned, developed

@@ -13,6 +13,7 @@ from ..engines.errors import UserError
 from .commands import Commands
 from .config import StreamConfig
 from .control_server import ControlServer
+from .host import DevelopHost
 from .hub import Hub, Signals, StageDied, Stopping
 from .pipeline import Pipeline, StageFault
 from .publish import Publisher
@@ -51,11 +52,12 @@ class Supervisor:
         self.hub = Hub(self._on_wake, signals)
         self.hub.watch(publisher.fileno())
         self.hub.watch(control.fileno())
+        host = DevelopHost() if cameras[0][1].share_engine and len(cameras) > 1 else None
         self.pipelines: list[Pipeline] = []
         for index, config in cameras:
             trace = _of_camera(config, index, len(cameras))
             meter = telemetry.meter(index, config.policy, trace)
-            self.pipelines.append(Pipeline(index, config, self.hub, publisher, meter))
+            self.pipelines.append(Pipeline(index, config, self.hub, publisher, meter, host))
         self._commands = Commands(control, self.pipelines, signals)
 
     def run(self) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ispeed.engines.errors import UserError
-from ispeed.stream import Subscriber, default_endpoint
+from ispeed.stream import Control, Subscriber, default_endpoint
 from ispeed.stream.cameras import camera_indices, make_configs
 from ispeed.stream.cli import parse
+from ispeed.stream.control import default_control
 
 
 def test_flags_go_before_a_section_and_that_before_the_rest_of_the_file():
@@ -85,6 +86,30 @@ def test_one_camera_that_goes_leaves_the_other_alone(isp_stream):
     assert all(ledger["balanced"] for ledger in ledgers)
     assert [len(ledger["segments"]) for ledger in ledgers] == [1, 2]
     assert sum(ledgers[0]["lost"].values()) == 0
+    assert run.process.wait(30) == 0
+
+
+def test_one_develop_process_for_two_cameras(isp_stream, core_file):
+    run = isp_stream("--camera", "0", "--camera", "1", "--share-engine", "--slots", "500", fps=50)
+    pids = {camera: run.until("started", camera=camera)["pids"] for camera in (0, 1)}
+    assert pids[0]["develop"] == pids[1]["develop"]
+    assert pids[0]["grab"] != pids[1]["grab"]
+    run.until("status", camera=1)
+    with Control(default_control(0), camera=1, timeout_ms=60_000) as control:
+        assert control.call("engine", engine=str(core_file))["engine"]["name"] == "tiny"
+        assert run.until("engine", camera=1)["pids"]["develop"] == pids[0]["develop"]
+        os.kill(pids[0]["develop"], signal.SIGKILL)
+        assert {run.until("stage_died")["camera"] for _ in (0, 1)} == {0, 1}
+        engines: dict[int, str] = {}
+        while engines != {0: "classic", 1: "tiny"}:
+            status = run.until("status")
+            if status["rates"]["publish"]:
+                engines[status["camera"]] = status["engine"]
+        control.call("stop")
+    for camera in (0, 1):
+        ledger = run.until("final", camera=camera)["ledger"]
+        assert ledger["balanced"]
+        assert len(ledger["segments"]) == 1
     assert run.process.wait(30) == 0
 
 

@@ -1,0 +1,64 @@
+"""DevelopHost: one process for the develop stages of several cameras, as the main process sees it."""
+
+from __future__ import annotations
+
+from .channel import Channel, ChannelClosed
+from .stage import StageProcess
+
+
+class DevelopHost:
+    """Starts the process when the first stage is wanted, again after it died, and ends it with the last one."""
+
+    def __init__(self) -> None:
+        self._process: StageProcess | None = None
+        self._stages: list[HostedStage] = []
+
+    def spawn(self) -> StageProcess:
+        """A new stage in the process. It does not wait for that to answer."""
+        process = self._process
+        if process is None or process.ended:
+            process = self._process = StageProcess("develop_host")
+            self._stages = []
+        ours, theirs = Channel.pair()
+        process.post("host", (theirs.fileno(),))  # of one that has died meanwhile, the new channel reads as ended
+        theirs.close()
+        stage = HostedStage(self, process, ours)
+        self._stages.append(stage)
+        return stage
+
+    def leave(self, stage: HostedStage) -> None:
+        """A stage has ended; with the last one the process does."""
+        if stage in self._stages:
+            self._stages.remove(stage)
+            if not self._stages and self._process is not None:
+                self._process.end()
+                self._process = None
+
+
+class HostedStage(StageProcess):
+    """A stage that is a thread of a process with others."""
+
+    def __init__(self, host: DevelopHost, process: StageProcess, channel: Channel) -> None:
+        self.name, self.channel = "develop", channel
+        self.pid, self.dead, self._calls = process.pid, False, 0
+        self._host, self._process = host, process._process
+        self._over = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is no more: its thread, or the process."""
+        try:
+            while not self._over and self.channel.receive(0) is not None:
+                pass
+        except (ChannelClosed, OSError):
+            self._over = True
+        return self._over or super().ended
+
+    def how_it_ended(self) -> str:
+        """As of a process, or "by its own fault" where the process goes on."""
+        return super().how_it_ended() if super().ended else "by its own fault"
+
+    def end(self) -> None:
+        """Ends it, and with the last one the process. Harmless when repeated."""
+        self.channel.close()
+        self._host.leave(self)
