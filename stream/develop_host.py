@@ -1,8 +1,8 @@
 """The develop stages of several cameras in one process: `python -m ispeed.stream.develop_host CHANNEL_FD`.
 
 Each camera's stage is what it is in a process of its own (`develop.py`), in a thread, with a channel of its own that
-comes as a descriptor with the command `host`. On a GPU they share one context, so that their work overlaps; on the processor
-they share no more than the process. A stage that fails ends alone; what ends the process ends all of them.
+comes as a descriptor with the command `host`. On a GPU they share one context, so that their work overlaps; on the
+processor they share no more than the process. A stage that fails ends alone; what ends the process ends all of them.
 """
 
 from __future__ import annotations
