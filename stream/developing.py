@@ -127,11 +127,3 @@ class Another:
 
     def __init__(self, stage: StageProcess, settings: dict[str, Any], answer: dict[str, Any]) -> None:
         self.stage, self.settings, self.answer = stage, settings, answer
-
-
-def tell(hub: Hub, stage: StageProcess | None, command: str, **arguments: Any) -> dict[str, Any] | None:
-    """A command to a stage, if there is one; None where it died meanwhile, of which the inbox will tell."""
-    with suppress(StageDied):
-        if stage:
-            return hub.call(stage, command, 5, **arguments)
-    return None

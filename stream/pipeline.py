@@ -12,20 +12,19 @@ from typing import Any
 
 from ..engines.errors import UserError
 from .config import StreamConfig
-from .developing import OPEN_TIMEOUT_S, DevelopSide, tell
+from .developing import DevelopSide
+from .grabbing import GrabSide
 from .host import DevelopHost
 from .hub import Hub, StageDied
 from .ledger import FrameLedger, read_account
 from .meter import Meter
 from .publish import Publisher
 from .ring import Word
-from .shared import RESERVE, Shared
+from .shared import Shared
 from .stage import StageProcess
 
 DRAIN_TIMEOUT_S = 6.0
-_BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
 _NEVER = float("inf")
-_FIELDS = {"ExposureTime": "exposure_us", "Gain": "gain_db", "AcquisitionFrameRate": "fps"}
 
 
 class StageFault(Exception):
@@ -37,7 +36,7 @@ class Pipeline:
 
     Attributes:
         camera: Its index, in topics and messages.
-        geometry: What grab says of it.
+        grab: Its grab process.
         develop: Its develop process.
         failed: Whether a fault ended it.
     """
@@ -53,34 +52,26 @@ class Pipeline:
     ) -> None:
         self.camera, self._config, self._hub = camera, config, hub
         self._publisher, self.meter = publisher, meter
-        self.geometry: dict[str, Any] = {}
         self.failed = False
-        self._settings = config.model_dump(mode="json")
-        self.develop = DevelopSide(hub, self._settings, host)
-        self._grab: StageProcess | None = None
+        settings = config.model_dump(mode="json")
+        self.grab, self.develop = GrabSide(hub, config, settings), DevelopSide(hub, settings, host)
         self._shared: Shared | None = None
         self._events = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(3)]  # granted, returned, developed
         os.set_blocking(self._events[2], False)
         hub.watch(self._events[2])
         self._consuming = False  # whether develop is ready and grab grants to it
-        self._reopen_at = _NEVER
-        self._tries = 0  # to open the camera again, since it was lost
-        self._told = ""
-        self._opened = 0
         self._ended = False
 
     # -- starting -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Starts both stages, without waiting for either."""
-        self._grab = self._hub.spawn("grab")
-        self._opened = self._grab.post("open", config=self._settings)
+        self.grab.begin()
         self.develop.begin()
 
     def make_ready(self) -> None:
         """Waits for both, makes the rings, and publishes where they are. Raises UserError for bad input."""
-        self.geometry = self._hub.answer(self._need(self._grab), self._opened, OPEN_TIMEOUT_S)["geometry"]
-        self.geometry["camera"] = self.camera
+        self.grab.await_opened(self.camera)
         self.develop.await_opened()
         shared = self._shared = Shared(self._config, self.geometry, self._events)
         self.develop.prepare(shared)
@@ -103,29 +94,14 @@ class Pipeline:
         )
 
     def _attach_grab(self) -> None:
-        config, grab, shared = self._config, self._need(self._grab), self._need(self._shared)
-        self._hub.call(
-            grab,
-            "attach",
-            10,
-            fds=(shared.raw.fd, self._events[0], self._events[1]),
-            policy=config.policy,
-            reserve=RESERVE,
-            history=config.history,
-            depth=self.develop.depth,
-            limit=config.frames,
-            timeout_ms=config.timeout_ms,
-        )
-        # Nobody is granted anything now, so whatever the table still says so was held by a dead process.
-        self._hub.call(grab, "consumer_lost", 5)
-        self._hub.call(grab, "consumer", 5, epoch=self.develop.epoch)
+        shared = self._need(self._shared)
+        self.grab.attach(shared, self.develop.epoch, self.develop.depth)
         self._consuming = True
         shared.liveness.develop_starts()
 
     def _start_acquisition(self) -> None:
-        shared = self._need(self._shared)
-        segment = shared.ledger.open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
-        self._hub.call(self._need(self._grab), "start", 10, segment=segment)
+        segment = self._need(self._shared).ledger.open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
+        self.grab.start(segment)
 
     def _tell_info(self) -> None:
         g, shared = self.geometry, self._need(self._shared)
@@ -141,6 +117,11 @@ class Pipeline:
         self._publisher.attach(shared.srgb, info, self.camera)
 
     # -- the run ------------------------------------------------------------------------------------------------
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What the camera's frames are like; empty before it is open."""
+        return self.grab.geometry
 
     @property
     def words(self) -> memoryview:
@@ -160,7 +141,7 @@ class Pipeline:
     @property
     def pids(self) -> dict[str, int]:
         """Process ids of the main process and the stages that run."""
-        stages = {stage.name: stage.pid for stage in (self._grab, self.develop.stage) if stage}
+        stages = {stage.name: stage.pid for stage in (self.grab.stage, self.develop.stage) if stage}
         return {"main": os.getpid(), **stages}
 
     @property
@@ -171,11 +152,11 @@ class Pipeline:
     @property
     def due_at(self) -> float:
         """When `turn` has something to do by itself, in time.monotonic seconds."""
-        return self._reopen_at
+        return _NEVER if self._ended else self.grab.due_at
 
     def owns(self, stage: StageProcess) -> bool:
         """Whether a stage is one of its own, as it is now."""
-        return stage is self._grab or stage is self.develop.stage
+        return stage is self.grab.stage or stage is self.develop.stage
 
     def publish(self) -> None:
         """Publishes what has been developed since."""
@@ -205,20 +186,20 @@ class Pipeline:
         """What it does: `live`, `waiting` for a camera that is lost, or `over`."""
         if self._ended:
             return "over"
-        return "live" if self._grab is not None else "waiting"
+        return "live" if self.grab.stage is not None else "waiting"
 
     def turn(self) -> None:
         """Does what is due, and kills a stage that neither ends nor goes on; the poll then notices its death."""
         if self._ended or self._shared is None:
             return
-        if time.monotonic() >= self._reopen_at:
+        if time.monotonic() >= self.grab.due_at:
             self._reopen_camera()
         liveness = self._shared.liveness
         if self.develop.alive and self._consuming and liveness.develop_hangs():
             self._hung(self.develop.require())
             liveness.develop_starts()
-        if self._grab and not self._grab.dead and liveness.grab_hangs():
-            self._hung(self._grab)
+        if self.grab.alive and liveness.grab_hangs():
+            self._hung(self.grab.require())
             liveness.grab_ended()
 
     def _hung(self, stage: StageProcess) -> None:
@@ -229,16 +210,11 @@ class Pipeline:
 
     def features(self, names: list[str]) -> dict[str, Any]:
         """What features of the camera are set to and can be set to. Raises UserError."""
-        return {"features": self._ask_grab("features", names=names)["features"]}
+        return {"features": self.grab.ask("features", names=names)["features"]}
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost. Raises UserError."""
-        answer = self._ask_grab("set", feature=feature, value=value)
-        if feature in _FIELDS:
-            self._settings[_FIELDS[feature]] = answer["value"]
-        else:
-            self._settings["features"] = {**self._settings["features"], feature: answer["value"]}
-        self.geometry["fps"] = answer["fps"]
+        answer = self.grab.set(feature, value)
         self.meter.rate_is(answer["fps"])
         shown = f"{answer['value']:g}" if isinstance(answer["value"], float) else answer["value"]
         self.meter.note("changed", f"{feature} {shown}", feature=feature, value=answer["value"])
@@ -246,7 +222,7 @@ class Pipeline:
 
     def trigger(self) -> dict[str, Any]:
         """Fires the camera's software trigger. Raises UserError."""
-        self._ask_grab("trigger")
+        self.grab.ask("trigger")
         return {}
 
     def change_engine(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -263,24 +239,14 @@ class Pipeline:
             self.develop.drop(another)
             raise UserError("the engine stays as it is: its process has ended just now and is started again")
         self._consuming = False
-        tell(self._hub, self._grab, "pause")
+        self.grab.tell("pause")
         self._wait_drained()
         self.develop.take_over(another, shared)
-        self._settings |= changes
         self._go_on()
         self.meter.engine_is(self.develop.engine)
         self._tell_info()
         self.meter.note("engine", f"engine {self.develop.engine['name']}", engine=self.develop.engine, pids=self.pids)
         return {"engine": self.develop.engine}
-
-    def _ask_grab(self, command: str, **arguments: Any) -> dict[str, Any]:
-        try:
-            answer = tell(self._hub, self._grab, command, **arguments)
-        except TimeoutError as error:
-            raise UserError(str(error)) from error
-        if answer is None:
-            raise UserError(f"camera {self.geometry['serial']} is not there at the moment")
-        return answer
 
     # -- faults -------------------------------------------------------------------------------------------------
 
@@ -295,7 +261,7 @@ class Pipeline:
             elif event == "camera_lost":
                 self.meter.fault(f"camera lost: {message['why']}", event="camera_lost")
                 self._close_camera(f"camera lost: {message['why']}", alive=True)
-            elif event == "died" and stage is self._grab:
+            elif event == "died" and stage is self.grab.stage:
                 self._report_death(stage)
                 self._close_camera("the grab process died", alive=False)
                 self._count_death("grab")
@@ -309,19 +275,16 @@ class Pipeline:
 
     def _close_camera(self, why: str, *, alive: bool) -> None:
         """Ends the segment with every frame accounted for, ends grab, and plans the next try."""
-        grab = self._need(self._grab)
         if alive:
-            with suppress(TimeoutError, StageDied):
-                self._hub.call(grab, "stop", DRAIN_TIMEOUT_S, drain=self._consuming)
-            grab.post("close")  # a camera that is silent but there must not stay claimed
+            self.grab.stop(drain=self._consuming)
+            self.grab.close()  # a camera that is silent but there must not stay claimed
         self._end_grab(why, grace_s=2.0 if alive else 0.0)
-        self._plan_reopening()
+        self.grab.plan_opening()
 
     def _end_grab(self, why: str, grace_s: float = 0.0) -> None:
         """Sees grab end, counts what it held, and closes the segment."""
         shared = self._need(self._shared)
-        self._hub.retire(self._need(self._grab), grace_s)
-        self._grab = None
+        self.grab.end(grace_s)
         shared.liveness.grab_ended()
         self._wait_drained()
         shared.custody.grab_died()
@@ -347,7 +310,7 @@ class Pipeline:
         shared = self._need(self._shared)
         self._consuming = False
         self.develop.end()
-        tell(self._hub, self._grab, "consumer_lost")
+        self.grab.tell("consumer_lost")
         self.publish()
         shared.custody.develop_died()
         self._count_death("develop")
@@ -360,35 +323,27 @@ class Pipeline:
     def _go_on(self) -> None:
         """Frames are granted to a develop process that is new."""
         epoch, depth = self.develop.epoch, self.develop.depth
-        self._consuming = tell(self._hub, self._grab, "consumer", epoch=epoch, depth=depth) is not None
+        self._consuming = self.grab.tell("consumer", epoch=epoch, depth=depth) is not None
         self._need(self._shared).liveness.develop_starts()
 
     def _reopen_camera(self) -> None:
         if not self.develop.alive:
             return  # its restart, which is in the inbox, comes first
-        self._reopen_at = _NEVER
-        self._grab = self._hub.spawn("grab")
         try:
-            # By its serial number: while it is away, its index may be another camera's.
-            settings = {**self._settings, "camera": self.geometry["serial"] or self._config.camera}
-            geometry = self._hub.call(self._grab, "open", OPEN_TIMEOUT_S, config=settings)["geometry"]
+            geometry = self.grab.open_again()
             if (wanted := _frame_key(self.geometry)) != _frame_key(geometry):
                 raise StageFault(f"the camera came back with other frames ({_frame_key(geometry)}, was {wanted})")
             self._attach_grab()
             self._start_acquisition()
         except (UserError, StageDied, TimeoutError) as error:  # not there yet, busy, or gone again
             self._end_grab(f"the camera could not be started: {error}")
-            if str(error) != self._told:
-                self._told = str(error)
+            if str(error) != self.grab.told:
+                self.grab.told = str(error)
                 self.meter.warning(f"still waiting for the camera: {error}", event="waiting")
-            self._plan_reopening()
+            self.grab.plan_opening()
             return
-        self._tries, self._told = 0, ""
+        self.grab.is_back()
         self.meter.warning(f"camera {geometry['serial']} is back", event="outage", **_last(self.ledger))
-
-    def _plan_reopening(self) -> None:
-        self._reopen_at = time.monotonic() + _BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)]
-        self._tries += 1
 
     def _count_death(self, name: str) -> None:
         if self._need(self._shared).liveness.died_too_often(name):
@@ -399,7 +354,7 @@ class Pipeline:
     def stop(self, *, drain: bool) -> None:
         """Ends the acquisition; with `drain`, what has come is still published. Harmless when repeated."""
         shared = self._shared
-        if self._grab and not self._grab.dead and shared and shared.ledger.segment_open and not self._ended:
+        if self.grab.alive and shared and shared.ledger.segment_open and not self._ended:
             self._stop_acquisition(shared, drain=drain and self._consuming and self.develop.alive)
 
     def shut_down(self) -> None:
@@ -407,11 +362,9 @@ class Pipeline:
         shared = self._shared
         if self._ended:
             return
-        if self._grab and not self._grab.dead:
-            self._grab.post("close")
+        self.grab.close()
         self.develop.end(grace_s=5)
-        if self._grab:
-            self._hub.retire(self._grab, grace_s=5)
+        self.grab.end(grace_s=5)
         if shared:
             self.publish()
             shared.words[Word.STOPPED_MAIN] += max(0, read_account(shared.words).in_flight)
@@ -422,8 +375,7 @@ class Pipeline:
         self._ended = True
 
     def _stop_acquisition(self, shared: Shared, *, drain: bool) -> None:
-        with suppress(TimeoutError, StageDied, UserError):
-            self._hub.call(self._need(self._grab), "stop", DRAIN_TIMEOUT_S, stoppable=False, drain=drain)
+        self.grab.stop(drain=drain, stoppable=False)
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
         busy, signals = shared.custody, self._hub.signals
         while busy.busy and self.develop.alive and time.monotonic() < deadline and not signals.forced:
