@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(configs: Sequence[StreamConfig]) -> int:
     """Streams until the end that the settings name, a signal, or a fault. Returns the exit code. Raises UserError."""
-    from .control import default_control
+    from .control import control_beside
     from .control_server import ControlServer
     from .hub import Signals
     from .publish import Publisher
@@ -142,7 +142,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
         publisher = Publisher(whole.publish, indices, insecure=whole.insecure)
         stack.callback(publisher.close)
-        control = ControlServer(whole.control or [default_control(i) for i in indices], insecure=whole.insecure)
+        control = ControlServer(whole.control or control_beside(whole.publish, indices), insecure=whole.insecure)
         stack.callback(control.close)
         telemetry = Telemetry(_style(whole), publisher.announce)
         stack.callback(telemetry.close)

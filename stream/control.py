@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
@@ -34,6 +35,12 @@ class ControlError(Exception):
 def default_control(camera: int) -> str:
     """The control endpoint of a camera (index) when none is given."""
     return default_endpoint(camera) + ".control"
+
+
+def control_beside(publish: Sequence[str], cameras: Sequence[int]) -> list[str]:
+    """Where an isp-stream listens that publishes there: beside the sockets' files, or at the default of each camera."""
+    files = [f"{endpoint}.control" for endpoint in publish if endpoint.startswith("ipc://")]
+    return files or [default_control(camera) for camera in cameras]
 
 
 class Control:
