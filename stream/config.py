@@ -159,7 +159,7 @@ class StreamConfig(Settings):
     """endpoint(s) to publish on, such as ipc:///run/me/cam or tcp://127.0.0.1:5555; empty is
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA"""
     control: list[str] = Field([])
-    """endpoint(s) to take commands on, such as tcp://127.0.0.1:5556; empty is beside the socket files of publish, such as
+    """endpoint(s) to take commands on, such as tcp://127.0.0.1:5556; empty is beside the socket files of publish, as
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA.control"""
     insecure: bool = False
     """allow a tcp endpoint that other hosts can reach, unencrypted"""
