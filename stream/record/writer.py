@@ -1,8 +1,8 @@
-"""Writing recordings."""
+"""Recordings from arrays in memory."""
 
 from __future__ import annotations
 
-import json
+import mmap
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
-from .layout import EVENT, FORMAT, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
+from .hdf import Contents, HdfWriter
+from .layout import RAW_FRAME, SRGB_FRAME, pages
+
+_AT_ONCE = 64  # frames
 
 
 def write_recording(
@@ -31,10 +34,10 @@ def write_recording(
     fps: float = 100.0,
     complete: bool = True,
 ) -> Path:
-    """Writes a recording in one go, from arrays in memory; for tests and converters.
+    """Writes a recording in one go, from arrays in memory; for tests and converters. Returns `path`.
 
     Args:
-        path: The file.
+        path: The file; one that is there is replaced.
         raw_format: Format of `frames`; None without raw frames.
         frames: uint8 [N, payload_size].
         raw_frames: RAW_FRAME [N]; made up where not given, with ids from 1 and times at `fps`.
@@ -45,24 +48,44 @@ def write_recording(
         fps: Frames a second, for what is made up.
         complete: False leaves the file as a writer that was killed would.
     """
-    h5py = require_h5py()
-    with h5py.File(path, "w", libver=("v108", "v108")) as file:
-        texts = {"stream_id": "0" * 16, "serial": serial, "model": "", "vendor": "", "reason": "written"}
-        parts = {"geometry": geometry, "settings": settings, "calibration": calibration, "engine": engine}
-        file.attrs.update({"format": FORMAT, "version": VERSION, "camera": 0, "complete": complete, **texts})
-        file.attrs.update({name: json.dumps(value or {}) for name, value in parts.items()})
-        file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        if frames is not None and raw_format is not None:
-            array = np.asarray(frames, np.uint8).reshape(-1, raw_format.payload_size)
-            raw = file.create_dataset("raw", data=array, chunks=(1, raw_format.payload_size), maxshape=(None, None))
-            raw.attrs.update(raw_format.to_json())
-            file["raw_frames"] = _made_up(len(array), fps, RAW_FRAME) if raw_frames is None else raw_frames
-        if srgb is not None:
-            array = np.asarray(srgb, np.uint8)
-            file.create_dataset("srgb", data=array, chunks=(1, *array.shape[1:]), maxshape=(None, *array.shape[1:]))
-            file["srgb_frames"] = _made_up(len(array), fps, SRGB_FRAME) if srgb_frames is None else srgb_frames
-        file["events"] = np.empty(0, EVENT)
+    texts = {"stream_id": "0" * 16, "serial": serial, "model": "", "vendor": "", "reason": "written"}
+    texts["created"] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    parts = {"geometry": geometry, "settings": settings, "calibration": calibration, "engine": engine}
+    contents = Contents(texts=texts, parts={name: part or {} for name, part in parts.items()})
+    arrays: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]] = {}
+    if frames is not None and raw_format is not None:
+        contents.raw_format = raw_format
+        array = np.asarray(frames, np.uint8).reshape(-1, raw_format.payload_size)
+        arrays["raw"] = array, _made_up(len(array), fps, RAW_FRAME) if raw_frames is None else raw_frames
+    if srgb is not None:
+        array = np.asarray(srgb, np.uint8)
+        contents.srgb_size = (array.shape[2], array.shape[1])
+        arrays["srgb"] = array, _made_up(len(array), fps, SRGB_FRAME) if srgb_frames is None else srgb_frames
+    path.unlink(missing_ok=True)
+    writer = HdfWriter(path, contents, {kind: len(array) for kind, (array, _) in arrays.items()})
+    try:
+        for kind, (array, rows) in arrays.items():
+            _put(writer, kind, array.reshape(len(array), -1), rows)
+        if complete:
+            writer.finish()
+    finally:
+        writer.abandon()
     return path
+
+
+def _put(writer: HdfWriter, kind: str, array: npt.NDArray[np.uint8], rows: npt.NDArray[Any]) -> None:
+    if not len(array):
+        return
+    stride = pages(array.shape[1])
+    buffer = mmap.mmap(-1, stride * _AT_ONCE)  # begins at a page, which an array does not
+    view = np.frombuffer(buffer, np.uint8).reshape(_AT_ONCE, stride)
+    memory = memoryview(buffer)
+    pieces = [memory[i * stride : (i + 1) * stride] for i in range(_AT_ONCE)]
+    for first in range(0, len(array), _AT_ONCE):
+        some = array[first : first + _AT_ONCE]
+        view[: len(some), : array.shape[1]] = some
+        writer.write(kind, pieces[: len(some)])
+        writer.commit(kind, rows[first : first + _AT_ONCE])
 
 
 def _made_up(count: int, fps: float, dtype: np.dtype) -> npt.NDArray[Any]:
