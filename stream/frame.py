@@ -30,6 +30,8 @@ FLAG_EXPOSURE_FROM_CHUNK = 1 << 0
 FLAG_GAIN_FROM_CHUNK = 1 << 1
 FLAG_WHITE_BALANCE_GIVEN = 1 << 2  # the gains were given, not estimated from the frames
 FLAG_DEVICE_CLOCK_IS_HOST = 1 << 3  # device_timestamp is CLOCK_MONOTONIC of this host, in ns
+FLAG_LINE_STATUS = 1 << 4  # bits 16 to 31 are the camera's lines 0 to 15 as they were for the frame (LineStatusAll)
+LINE_STATUS_SHIFT = 16
 
 DTYPE_UINT8 = 1
 COLOUR_SRGB = 1
