@@ -137,12 +137,15 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .control_server import ControlServer
     from .hub import Signals
     from .publish import Publisher
+    from .record.plan import make_plan
     from .saver import Saver, make_folder
     from .supervisor import Supervisor
     from .telemetry import Telemetry
 
     signals = Signals()
     whole = configs[0]
+    for config in configs:
+        make_plan(config)  # what cannot be recorded is to be said before anything is started
     indices = camera_indices(configs)
     folders = _save_folders(whole.save, indices)
     for folder in folders.values():

@@ -198,6 +198,11 @@ class FrameHeader(NamedTuple):
         return self.stride * self.height
 
 
+def line_flags(lines: int) -> int:
+    """The bits of `flags` for the levels of a camera's lines, one bit each; -1 is not known."""
+    return 0 if lines < 0 else FLAG_LINE_STATUS | (lines & 0xFFFF) << LINE_STATUS_SHIFT
+
+
 def patch_published(buffer, offset: int, published_ns: int) -> None:
     """Sets only `published_ns` in a packed header (the publisher stamps it, all else is the developer's)."""
     _PUBLISHED.pack_into(buffer, offset + OFFSETS["published_ns"], published_ns)

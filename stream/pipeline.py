@@ -18,6 +18,7 @@ from .hub import Hub, StageDied
 from .ledger import FrameLedger, read_account
 from .meter import Meter
 from .publish import Publisher
+from .recording import RecordSide
 from .ring import Word
 from .shared import RESERVE, Shared
 from .stage import StageProcess
@@ -39,6 +40,7 @@ class Pipeline:
         camera: Its index, in topics and messages.
         geometry: What grab says of it.
         develop: Its develop process.
+        record: Its record process, where it has one.
         failed: Whether a fault ended it.
     """
 
@@ -57,6 +59,7 @@ class Pipeline:
         self.failed = False
         self._settings = config.model_dump(mode="json")
         self.develop = DevelopSide(hub, self._settings, host)
+        self.record = RecordSide(hub, config, meter)
         self._grab: StageProcess | None = None
         self._shared: Shared | None = None
         self._events = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(3)]  # granted, returned, developed
@@ -72,19 +75,21 @@ class Pipeline:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Starts both stages, without waiting for either."""
+        """Starts the stages, without waiting for any."""
         self._grab = self._hub.spawn("grab")
         self._opened = self._grab.post("open", config=self._settings)
         self.develop.begin()
+        self.record.begin()
 
     def make_ready(self) -> None:
-        """Waits for both, makes the rings, and publishes where they are. Raises UserError for bad input."""
+        """Waits for them, makes the rings, and publishes where they are. Raises UserError for bad input."""
         self.geometry = self._hub.answer(self._need(self._grab), self._opened, OPEN_TIMEOUT_S)["geometry"]
         self.geometry["camera"] = self.camera
         self.develop.await_opened()
-        shared = self._shared = Shared(self._config, self.geometry, self._events)
+        shared = self._shared = Shared(self._config, self.geometry, self._events, self.record.plan)
         self.develop.prepare(shared)
         self._attach_grab()
+        self.record.attach(shared, self.develop.engine)
         self._tell_info()
 
     def start(self) -> None:
@@ -111,7 +116,8 @@ class Pipeline:
             fds=(shared.raw.fd, self._events[0], self._events[1]),
             policy=config.policy,
             reserve=RESERVE,
-            history=config.history,
+            history=shared.history,
+            keep_history=self.record.plan is not None,
             depth=self.develop.depth,
             limit=config.frames,
             timeout_ms=config.timeout_ms,
@@ -160,7 +166,7 @@ class Pipeline:
     @property
     def pids(self) -> dict[str, int]:
         """Process ids of the main process and the stages that run."""
-        stages = {stage.name: stage.pid for stage in (self._grab, self.develop.stage) if stage}
+        stages = {stage.name: stage.pid for stage in (self._grab, self.develop.stage, self.record.stage) if stage}
         return {"main": os.getpid(), **stages}
 
     @property
@@ -175,7 +181,7 @@ class Pipeline:
 
     def owns(self, stage: StageProcess) -> bool:
         """Whether a stage is one of its own, as it is now."""
-        return stage is self._grab or stage is self.develop.stage
+        return stage in (self._grab, self.develop.stage, self.record.stage)
 
     def publish(self) -> None:
         """Publishes what has been developed since."""
@@ -198,7 +204,9 @@ class Pipeline:
     def tick(self) -> None:
         """Shows a status."""
         if self._shared and not self._ended:
-            self.meter.tick(self.words, self._publisher.subscribers(self.camera), state=self.state)
+            self.meter.tick(
+                self.words, self._publisher.subscribers(self.camera), state=self.state, **self.record.status
+            )
 
     @property
     def state(self) -> str:
@@ -269,6 +277,7 @@ class Pipeline:
         self._settings |= changes
         self._go_on()
         self.meter.engine_is(self.develop.engine)
+        self.record.tell_engine(self.develop.engine)
         self._tell_info()
         self.meter.note("engine", f"engine {self.develop.engine['name']}", engine=self.develop.engine, pids=self.pids)
         return {"engine": self.develop.engine}
@@ -288,7 +297,9 @@ class Pipeline:
         """Deals with what a stage reports, or with its end. Raises StageFault."""
         event = message["event"]
         with suppress(StageDied):  # the stage that died meanwhile has its own event in the inbox
-            if event == "warning":
+            if stage is self.record.stage:
+                self.record.handle(message, self._need(self._shared), self.develop.engine)
+            elif event == "warning":
                 self.meter.warning(message["text"])
             elif event == "changed":
                 self.meter.note("changed", **{name: message[name] for name in ("text", "feature", "value", "after")})
@@ -419,6 +430,7 @@ class Pipeline:
                 shared.ledger.close_segment(time.monotonic_ns(), "stopped")
             else:
                 shared.ledger.end_outage(time.monotonic_ns(), self.geometry["fps"] or 0)
+        self.record.end()
         self._ended = True
 
     def _stop_acquisition(self, shared: Shared, *, drain: bool) -> None:

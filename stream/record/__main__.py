@@ -94,7 +94,7 @@ class RecordStage:
             tell=self._channel.send,
         )
         gc.freeze()  # nothing of all this is to be looked at again while frames are written
-        self._recorder.begin()
+        self._recorder.begin(resumed=request["resumed"])
         return self._recorder.describe()
 
     def _tell(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # of fallocate
 _MOST_PIECES = 1024  # IOV_MAX
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -52,6 +53,10 @@ class DirectFile:
             code = ctypes.get_errno()
             if code not in (*_REFUSED, errno.ENOSYS):
                 raise OSError(code, os.strerror(code))
+
+    def give_back(self, offset: int, length: int) -> None:
+        """Gives the room of bytes that were not written back to the disk, where the file system can."""
+        _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
     def write(self, offset: int, pieces: Sequence[memoryview]) -> None:
         """Writes page-aligned pieces of whole pages one after another from `offset` on. Raises OSError."""

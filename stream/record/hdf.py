@@ -26,12 +26,13 @@ from ...engines.bayer import RawFormat
 from .direct import DirectFile
 from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, require_h5py
 
-BLOCK_BYTES = 1 << 30  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each
-BLOCK_FRAMES = 4096
+BLOCK_BYTES = 1 << 28  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each
+BLOCK_FRAMES = 1024
 _END_OF_FILE = 40  # where the oldest format says how long the file is, as a u64
 _U64 = struct.Struct("<Q")
-_META_BYTES = 1 << 16  # what the library writes beside the frames is kept together in front, so much
-_META_PER_FRAME = 64  # and so much for the index of each frame
+_META_BYTES = 1 << 16  # what the library writes beside the frames is kept together in front: so much,
+_META_PER_FRAME = 64  # and so much for the index of each frame, for at least so many frames
+_META_FRAMES = 16384
 
 
 @dataclass
@@ -148,6 +149,9 @@ class HdfWriter:
         """Cuts the file to what is in it, marks it as complete and closes it. Raises OSError."""
         try:
             for stream in self._streams.values():
+                for offset, count in stream.places(stream.count, stream.capacity - stream.count):
+                    if self._direct and not self._loose:  # what the library cannot cut off is no burden either
+                        self._direct.give_back(offset, count * stream.stride)
                 stream.trim()
             self._events.trim()
             self._file.attrs.modify("complete", np.int8(1))
@@ -264,18 +268,16 @@ class _Stream:
         table_end = self.table.extend(capacity)
         before, self.capacity = self.capacity, capacity
         self._dataset.set_extent((capacity, *self._shape))
-        first, last = self._offset(before), self._offset(capacity - 1)
-        regular = last - first == (capacity - 1 - before) * self.stride
-        if regular and self.frame_bytes >= PAGE:
-            self._add_run(before, capacity - before, first)
-        else:  # the library has put something of its own in between
+        if self.frame_bytes < PAGE:
             for index in range(before, capacity):
-                self._add_run(index, 1, self._offset(index))
+                self._runs.append((index, 1, self._offset(index)))
+        else:
+            self._find_runs(before, self._offset(before), capacity - 1, self._offset(capacity - 1))
         return max(table_end, *(offset + count * self.stride for _, count, offset in self._runs))
 
     def places(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Where frames [first, first + count) lie: (offset, how many one behind the other)."""
-        for run_first, run_count, offset in reversed(self._runs):
+        for run_first, run_count, offset in reversed(self._runs) if count else ():
             if run_first <= first:
                 skipped = first - run_first
                 some = min(count, run_count - skipped)
@@ -306,8 +308,17 @@ class _Stream:
     def _offset(self, index: int) -> int:
         return self._dataset.get_chunk_info_by_coord((index,) + (0,) * len(self._shape)).byte_offset
 
+    def _find_runs(self, first: int, first_at: int, last: int, last_at: int) -> None:
+        """Notes where frames `first` to `last` lie. The library is asked little, for it looks through all each time."""
+        if last_at - first_at == (last - first) * self.stride:
+            self._add_run(first, last - first + 1, first_at)
+            return
+        middle = (first + last) // 2  # it has put something of its own in between
+        self._find_runs(first, first_at, middle, self._offset(middle))
+        self._find_runs(middle + 1, self._offset(middle + 1), last, last_at)
+
     def _add_run(self, first: int, count: int, offset: int) -> None:
-        if self._runs and self.frame_bytes >= PAGE:
+        if self._runs:
             last_first, last_count, last_offset = self._runs[-1]
             if last_first + last_count == first and last_offset + last_count * self.stride == offset:
                 self._runs[-1] = (last_first, last_count + count, last_offset)
@@ -327,7 +338,7 @@ def _create(path: Path, expected: int) -> Any:
     # writer would leave wrong.
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_V18)
     access.set_alignment(PAGE, PAGE)
-    access.set_meta_block_size(pages(_META_BYTES + _META_PER_FRAME * expected))
+    access.set_meta_block_size(pages(_META_BYTES + _META_PER_FRAME * max(expected, _META_FRAMES)))
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_EXCL, fapl=access))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...engines.errors import UserError
 from ..config import StreamConfig
+from ..ring import available_memory
 from .layout import pages
 
 _PACKAGES = {"h5": "h5py", "mp4": "av"}
@@ -66,6 +67,14 @@ class Plan:
                 )
             return 0
         return math.ceil((self.pre_s + self.slack_s) * fps)
+
+    def require_memory(self, needed: int, kept: int) -> None:
+        """Raises UserError when the rings, of `needed` bytes, do not fit into the free memory."""
+        if needed > (available := available_memory()):
+            raise UserError(
+                f"keeping {kept} frames for --pre-trigger-s {self.pre_s:g} and --record-slack-s {self.slack_s:g} needs "
+                f"{needed // _MIB} MiB of memory, and {available // _MIB} MiB are free: keep less, or record less"
+            )
 
     def require_disk(self, frame_bytes: dict[str, int], fps: float | None) -> None:
         """Raises UserError when the disk cannot hold one recording."""

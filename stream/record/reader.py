@@ -89,6 +89,7 @@ class Recording:
         self.srgb_frames = self._frames(self._srgb, "srgb_frames", SRGB_FRAME)
         self.events = self._table("events", EVENT)
         self.events = self.events[: _filled(self.events["time_ns"])]
+        self._places: dict[str, npt.NDArray[np.int64]] = {}  # where each frame lies, once that is asked for
         self._plain = {name: _is_plain(item) for name, item in (("raw", self._raw), ("srgb", self._srgb))}
 
     @property
@@ -149,9 +150,12 @@ class Recording:
             if not self._plain[name]:
                 dataset.read_direct(out[None], np.s_[index : index + 1])
                 return out
-            # Straight from the file: several times faster than through the library, and another thread may run.
-            place = dataset.id.get_chunk_info_by_coord((index,) + (0,) * len(shape))
-            if place.byte_offset is not None and os.preadv(self._fd, [out.data], place.byte_offset) == out.nbytes:
+            # Straight from the file: several times faster than through the library, and other threads may run.
+            if name not in self._places:
+                count = self.raw_count if name == "raw" else self.srgb_count
+                self._places[name] = _places(dataset, count)
+            place = int(self._places[name][index])
+            if place >= 0 and os.preadv(self._fd, [out.data], place) == out.nbytes:
                 return out
         except Exception as error:  # of a broken file the HDF5 library raises whatever it likes
             raise UserError(_unreadable(self.path, error)) from error
@@ -279,6 +283,18 @@ def _is_plain(dataset: Any) -> bool:
     if dataset is None or dataset.chunks != (1, *dataset.shape[1:]):
         return False
     return dataset.id.get_create_plist().get_nfilters() == 0
+
+
+def _places(dataset: Any, count: int) -> npt.NDArray[np.int64]:
+    """Byte offset in the file of each of the first `count` frames, -1 where one is not in it."""
+    places = np.full(count, -1, np.int64)
+
+    def note(chunk: Any) -> None:
+        if 0 <= chunk.chunk_offset[0] < len(places):
+            places[chunk.chunk_offset[0]] = chunk.byte_offset
+
+    dataset.id.chunk_iter(note)
+    return places
 
 
 def _is_stored(table: Any) -> bool:

@@ -78,10 +78,10 @@ class Recorder:
             return "recording"
         return "idle" if self._plan.from_start else "armed"
 
-    def begin(self) -> None:
-        """Begins with the first frame, where that is wanted. Raises UserError."""
+    def begin(self, *, resumed: bool = False) -> None:
+        """Begins with the first frame, or with the next where it is `resumed`, if that is wanted. Raises UserError."""
         if self._plan.from_start:
-            self._open(0, math.inf, "start")
+            self._open(time.monotonic_ns() if resumed else 0, math.inf, "start")
 
     def trigger(self, why: str, time_ns: int = 0) -> dict[str, Any]:
         """A trigger, at CLOCK_MONOTONIC `time_ns` (0: now): begins a recording, or prolongs the one that is on.
@@ -193,7 +193,7 @@ class Recorder:
         contents, now = self._contents, datetime.now(timezone.utc)
         contents.texts |= {"reason": why, "created": now.isoformat(timespec="milliseconds")}
         contents.parts["calibration"]["estimated_white_balance"] = self._gains()
-        expected = dict.fromkeys(sizes, min(count, 2 * BLOCK_FRAMES))
+        expected = dict.fromkeys(sizes, min(count, 8 * BLOCK_FRAMES))
         try:
             return open_sink(plan.format, path, contents, expected, fps=self._fps, record_fps=self._record_fps)
         except OSError as error:

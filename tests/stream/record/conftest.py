@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for recorded_rings.py
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Callable[[str, int], str]:
