@@ -284,8 +284,8 @@ def test_started_and_stopped_by_hand(rig: Callable[..., Rig]) -> None:
     run.recorder.start("page")
     run.come(200)
     assert run.recorder.describe()["frames"] == {"raw": 210}
-    run.clock.now_ns -= 1
     run.recorder.stop("page")
+    run.clock.now_ns += 1
     run.come(5)
     assert run.ended()["reason"] == "page"
     assert run.recorder.state == "armed"
