@@ -28,6 +28,7 @@ class RecordSide:
     Attributes:
         plan: What is recorded; None where nothing is.
         stage: The process; None where there is none (any more).
+        failed: Whether a recording ended before its time.
     """
 
     def __init__(self, hub: Hub, config: StreamConfig, meter: Meter) -> None:
@@ -35,6 +36,7 @@ class RecordSide:
         self._settings = config.model_dump(mode="json")
         self.plan: Plan | None = make_plan(config)
         self.stage: StageProcess | None = None
+        self.failed = False
         self._opened = self._deaths = 0
         self._status: dict[str, Any] = {}
 
@@ -115,6 +117,7 @@ class RecordSide:
             try:
                 self._hub.call(stage, "close", _CLOSE_S, stoppable=False)
             except (StageDied, TimeoutError, UserError) as error:
+                self.failed = True
                 self._meter.fault(f"recording ended: {error}", event="recording", change="lost", state="over")
         for other, message in list(self._hub.inbox):  # what it has said meanwhile
             if other is stage and message["event"] == "recording":
@@ -128,7 +131,7 @@ class RecordSide:
         if stage is None:
             return
         self._hub.retire(stage)
-        self.stage, self._deaths = None, self._deaths + 1
+        self.stage, self._deaths, self.failed = None, self._deaths + 1, True
         again = self._deaths <= _MOST_DEATHS
         text = f"the record process ended {stage.how_it_ended()}; what it had written is kept"
         text += "; starting it again" if again else "; it did so again and again: nothing is recorded any more"
@@ -150,6 +153,7 @@ class RecordSide:
             return
         details = {name: value for name, value in message.items() if name not in ("event", "text")}
         text = message.get("text") or _text(message)
+        self.failed |= bool(message.get("failed"))
         if change == "refused" or message.get("failed"):
             self._meter.warning(text, event="recording", **details)
         else:
@@ -170,4 +174,5 @@ def _text(message: dict[str, Any]) -> str:
     lost = f", {lapped} LAPPED" if lapped else ""
     thinned = f", {message['thinned']} left out" if message["thinned"] else ""
     size = f"{message['bytes'] / 1e6:.1f} MB"
-    return f"recorded {counts} frames, {size}, to {message['file']}{lost}{thinned}: {message['reason']}"
+    to = f", {size}, to {message['file']}" if message.get("file") else ""
+    return f"recorded {counts} frames{to}{lost}{thinned}: {message['reason']}"

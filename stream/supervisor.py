@@ -82,7 +82,8 @@ class Supervisor:
         for camera, saver in self._savers.items():
             if saver.failure:
                 self._tell_saver_failed(camera)
-        return int(not drain or any(p.failed for p in self.pipelines) or any(s.failure for s in self._savers.values()))
+        failed = any(p.failed or p.record.failed for p in self.pipelines)
+        return int(not drain or failed or any(s.failure for s in self._savers.values()))
 
     def _start(self) -> None:
         for pipeline in self.pipelines:  # they start up side by side

@@ -6,7 +6,9 @@ exposure and time differ between frames. Samples are 16 bit, packed formats unpa
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import struct
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -85,6 +87,10 @@ class DngWriter:
     def abandon(self) -> None:
         self._table.abandon()
 
+    def discard(self) -> None:
+        self.abandon()
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def _name(self, row: Any) -> Path:
         segment = int(row["segment"])
         if self._first_segment is None:
@@ -97,7 +103,7 @@ class DngWriter:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             if os.writev(fd, [header, samples.data]) != len(header) + samples.nbytes:
-                raise OSError(28, os.strerror(28))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             part.unlink(missing_ok=True)
             raise

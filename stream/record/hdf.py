@@ -175,6 +175,12 @@ class HdfWriter:
             os.close(self._fd)
             self._fd = -1
 
+    def discard(self) -> None:
+        """Closes and removes the file. Never raises."""
+        self.abandon()
+        with suppress(OSError):
+            self.path.unlink()
+
     def _announce_end(self) -> None:
         """Says in the file that it ends behind the last frame. The library cuts it first and says so then: a file that
         is shorter than it says cannot be opened, and the writer may be killed in between."""

@@ -59,7 +59,7 @@ class Mp4Writer:
         self._last_pts = -1
         self._closed = False
         self._table = CsvTable(path.with_suffix(".csv"))
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": _MOVFLAGS})
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": _MOVFLAGS, "flush_packets": "1"})
         name, options = next((name, options) for name, options in _CODECS if name in av.codecs_available)
         rate = min(fps or record_fps or 30.0, record_fps or 1e6)
         self._stream = self._container.add_stream(name, rate=Fraction(rate).limit_denominator(1000), options=options)
@@ -113,6 +113,11 @@ class Mp4Writer:
             with suppress(Exception):  # a codec says in many ways that it cannot end what it could not begin
                 self._container.close()
         self._table.abandon()
+
+    def discard(self) -> None:
+        self.abandon()
+        for path in (self.path, self.path.with_suffix(".csv")):
+            path.unlink(missing_ok=True)
 
     def _encode(self, image: npt.NDArray[np.uint8], time_ns: int) -> None:
         import av

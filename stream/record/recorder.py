@@ -223,6 +223,10 @@ class Recorder:
         if take is None:
             return
         account = take.account()
+        if not any(account["frames"].values()) and not account["thinned"]:
+            take.sink.discard()
+            self._tell_state("ended", reason=f"{why}; without a frame there is no file", failed=failed, **account)
+            return
         try:
             lapped = sum(account["lapped"].values())
             take.note("lapped" if lapped else "end", f"{why}; {lapped} frames lapped" if lapped else why)

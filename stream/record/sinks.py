@@ -54,6 +54,10 @@ class Sink(Protocol):
         """Closes it as it is, readable up to the last frame that was committed. Never raises."""
         ...
 
+    def discard(self) -> None:
+        """Closes and removes it. Never raises."""
+        ...
+
 
 def open_sink(
     form: str, path: Path, contents: Contents, expected: dict[str, int], *, fps: float, record_fps: float

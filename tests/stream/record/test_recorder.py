@@ -408,3 +408,11 @@ def test_a_jump_of_brightness_triggers_once(rig: Callable[..., Rig]) -> None:
     run.come(100, level=0.05)  # and dark
     assert len(recordings(run)) == 2
     assert run.ended()["ids"]["raw"][0] == 101 - 5 + 1
+
+
+def test_a_recording_without_a_frame_leaves_no_file(rig: Callable[..., Rig]) -> None:
+    run = rig()
+    assert len(recordings(run)) == 1
+    run.recorder.close()
+    assert run.ended()["frames"] == {"raw": 0}
+    assert list(run.folder.iterdir()) == []
