@@ -234,7 +234,7 @@ class Acquisition:
         configure(features, config, info, scene, self.warnings)
         self._schedule.check(features)
         if "ChunkModeActive" not in config.features:
-            enable_chunks(features)
+            enable_chunks(features, lines="line" in config.record_on)
         raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
         raw = levels(features, config, scene, raw, self.warnings)
         if config.measured:

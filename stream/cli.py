@@ -16,7 +16,14 @@ from .changes import read_scalar
 from .config import StreamConfig, read_yaml
 
 _YAML_ONLY = ("cameras", "features", "realtime", "colour_matrix", "defects", "measured")
-_MANY = {"camera": "CAMERA", "cti": "X", "publish": "X", "control": "X", "at": "FRAMES:NAME=VALUE"}
+_MANY = {
+    "camera": "CAMERA",
+    "cti": "X",
+    "publish": "X",
+    "control": "X",
+    "at": "FRAMES:NAME=VALUE",
+    "record_on": "{start,key,line,brightness}",
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -72,6 +79,7 @@ def _help(text: str, default: Any) -> str:
 
 def _metavar(name: str) -> str:
     choices = {"policy": "{every,latest,block}", "acquisition": "{auto,zero-copy,copy}"}
+    choices |= {"record_format": "{h5,dng,mp4}", "record_what": "{raw,srgb,both}"}
     choices |= {"engine_mode": "{throughput,latency}", "engine_precision": "{auto,fp32,bf16}"}
     return choices.get(name, name.upper())
 
@@ -129,12 +137,15 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .control_server import ControlServer
     from .hub import Signals
     from .publish import Publisher
+    from .record.plan import make_plan
     from .saver import Saver, make_folder
     from .supervisor import Supervisor
     from .telemetry import Telemetry
 
     signals = Signals()
     whole = configs[0]
+    for config in configs:
+        make_plan(config)  # what cannot be recorded is to be said before anything is started
     indices = camera_indices(configs)
     folders = _save_folders(whole.save, indices)
     for folder in folders.values():

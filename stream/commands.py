@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,4 +68,4 @@ def _change_engine(pipeline: Pipeline, request: EngineRequest) -> dict[str, Any]
 
 
 def _record(pipeline: Pipeline, request: RecordRequest) -> dict[str, Any]:
-    raise UserError("nothing is recorded in this run: start isp-stream with --record FOLDER")
+    return pipeline.record.ask(request.action, request.reason or "control", time.monotonic_ns())

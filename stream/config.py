@@ -174,6 +174,32 @@ class StreamConfig(Settings):
     FILE?width=512&height=512&format=BayerRG12 where no FILE.yaml says so"""
     save: Path | None = None
     """folder for a PNG of each frame"""
+    record: Path | None = None
+    """folder for recordings, each a file (or a folder of DNG files) named by camera and time; see record_on"""
+    record_format: Literal["h5", "dng", "mp4"] = "h5"
+    """what recordings are: h5 (HDF5, raw and sRGB frames, at the disk's full rate), dng (a file for each raw frame),
+    mp4 (a video of the sRGB frames)"""
+    record_what: Literal["raw", "srgb", "both"] | None = None
+    """frames that are recorded: raw (the bytes as they came), srgb, both (h5 only); null is raw, and srgb for mp4"""
+    record_on: list[Literal["start", "key", "line", "brightness"]] = Field([])
+    """what begins a recording: start (the first frame; it goes on to the end), key (Enter in the terminal), line (a
+    rising edge on a line of the camera), brightness (a jump of the mean, see brightness_jump); a control message always
+    does. Empty is start, or key where pre_trigger_s or post_trigger_s is given"""
+    pre_trigger_s: Annotated[float, Field(ge=0, le=3600)] = 0
+    """seconds before a trigger that are recorded, out of the ring, which is made as large as they need"""
+    post_trigger_s: Annotated[float, Field(ge=0, le=86400)] | None = None
+    """seconds after a trigger that are recorded, after the last one where more come meanwhile; null is 1"""
+    record_seconds: Annotated[float, Field(ge=0, le=1e6)] = 0
+    """longest recording in seconds, with what is before the trigger; 0 sets no limit"""
+    record_slack_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+    """seconds that the disk may stand still while frames are recorded; the ring is made larger by so much"""
+    record_line: Annotated[int, Field(ge=0, le=15)] = 0
+    """line of the camera that triggers: its bit in LineStatusAll"""
+    brightness_jump: Annotated[float, Field(gt=0, le=1000)] = 0.3
+    """change of the mean above black that triggers, up or down, as a fraction of the mean of the last second"""
+    record_fps: Annotated[float, Field(ge=0, le=1e6)] = 60
+    """most frames a second in an MP4, which plays at the speed of the scene; those between are left out, and counted;
+    0 leaves none out"""
     trace: Path | None = None
     """file for each frame's five time stamps, as Chrome-trace JSON (the last 200,000 frames)"""
     json_lines: Annotated[bool, Field(alias="json")] = False

@@ -30,6 +30,8 @@ FLAG_EXPOSURE_FROM_CHUNK = 1 << 0
 FLAG_GAIN_FROM_CHUNK = 1 << 1
 FLAG_WHITE_BALANCE_GIVEN = 1 << 2  # the gains were given, not estimated from the frames
 FLAG_DEVICE_CLOCK_IS_HOST = 1 << 3  # device_timestamp is CLOCK_MONOTONIC of this host, in ns
+FLAG_LINE_STATUS = 1 << 4  # bits 16 to 31 are the camera's lines 0 to 15 as they were for the frame (LineStatusAll)
+LINE_STATUS_SHIFT = 16
 
 DTYPE_UINT8 = 1
 COLOUR_SRGB = 1
@@ -194,6 +196,11 @@ class FrameHeader(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the frame's pixels, rows of `stride` bytes."""
         return self.stride * self.height
+
+
+def line_flags(lines: int) -> int:
+    """The bits of `flags` for the levels of a camera's lines, one bit each; -1 is not known."""
+    return 0 if lines < 0 else FLAG_LINE_STATUS | (lines & 0xFFFF) << LINE_STATUS_SHIFT
 
 
 def patch_published(buffer, offset: int, published_ns: int) -> None:

@@ -72,8 +72,11 @@ class GrabSide:
         settings = {**self._settings, "camera": self.geometry["serial"] or self._config.camera}
         return self._hub.call(self.stage, "open", OPEN_TIMEOUT_S, config=settings)["geometry"]
 
-    def attach(self, shared: Shared, epoch: int, depth: int) -> None:
-        """Gives the process the rings; grants go to the develop process `epoch`. Raises StageDied, TimeoutError."""
+    def attach(self, shared: Shared, epoch: int, depth: int, *, keep_history: bool) -> None:
+        """Gives the process the rings; grants go to the develop process `epoch`.
+
+        `keep_history`: the history is recorded, and not given up for frames that wait. Raises StageDied, TimeoutError.
+        """
         config, grab = self._config, self.require()
         self._hub.call(
             grab,
@@ -82,7 +85,8 @@ class GrabSide:
             fds=(shared.raw.fd, shared.events[0], shared.events[1]),
             policy=config.policy,
             reserve=RESERVE,
-            history=config.history,
+            history=shared.history,
+            keep_history=keep_history,
             depth=depth,
             limit=config.frames,
             timeout_ms=config.timeout_ms,

@@ -73,6 +73,11 @@ class Hub:
         """Wakes whenever the descriptor is readable; `on_wake` is to read it."""
         self._poll.register(fd, select.POLLIN)
 
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        with suppress(KeyError):
+            self._poll.unregister(fd)
+
     def pump(self, timeout_s: float, *, stoppable: bool = True) -> None:
         """Waits up to `timeout_s` for anything and takes in messages. Raises Stopping once a signal has come."""
         ready = self._poll.poll(timeout_s * 1e3)

@@ -19,6 +19,7 @@ from .hub import Hub, StageDied
 from .ledger import FrameLedger, read_account
 from .meter import Meter
 from .publish import Publisher
+from .recording import RecordSide
 from .ring import Word
 from .shared import Shared
 from .stage import StageProcess
@@ -38,6 +39,7 @@ class Pipeline:
         camera: Its index, in topics and messages.
         grab: Its grab process.
         develop: Its develop process.
+        record: Its record process, where it has one.
         failed: Whether a fault ended it.
     """
 
@@ -55,6 +57,7 @@ class Pipeline:
         self.failed = False
         settings = config.model_dump(mode="json")
         self.grab, self.develop = GrabSide(hub, config, settings), DevelopSide(hub, settings, host)
+        self.record = RecordSide(hub, config, meter)
         self._shared: Shared | None = None
         self._events = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(3)]  # granted, returned, developed
         os.set_blocking(self._events[2], False)
@@ -65,17 +68,19 @@ class Pipeline:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Starts both stages, without waiting for either."""
+        """Starts the stages, without waiting for any."""
         self.grab.begin()
         self.develop.begin()
+        self.record.begin()
 
     def make_ready(self) -> None:
-        """Waits for both, makes the rings, and publishes where they are. Raises UserError for bad input."""
+        """Waits for them, makes the rings, and publishes where they are. Raises UserError for bad input."""
         self.grab.await_opened(self.camera)
         self.develop.await_opened()
-        shared = self._shared = Shared(self._config, self.geometry, self._events)
+        shared = self._shared = Shared(self._config, self.geometry, self._events, self.record.plan)
         self.develop.prepare(shared)
         self._attach_grab()
+        self.record.attach(shared, self.develop.engine)
         self._tell_info()
 
     def start(self) -> None:
@@ -94,8 +99,8 @@ class Pipeline:
         )
 
     def _attach_grab(self) -> None:
-        shared = self._need(self._shared)
-        self.grab.attach(shared, self.develop.epoch, self.develop.depth)
+        shared, keep = self._need(self._shared), self.record.plan is not None
+        self.grab.attach(shared, self.develop.epoch, self.develop.depth, keep_history=keep)
         self._consuming = True
         shared.liveness.develop_starts()
 
@@ -141,7 +146,7 @@ class Pipeline:
     @property
     def pids(self) -> dict[str, int]:
         """Process ids of the main process and the stages that run."""
-        stages = {stage.name: stage.pid for stage in (self.grab.stage, self.develop.stage) if stage}
+        stages = {s.name: s.pid for s in (self.grab.stage, self.develop.stage, self.record.stage) if s}
         return {"main": os.getpid(), **stages}
 
     @property
@@ -156,7 +161,7 @@ class Pipeline:
 
     def owns(self, stage: StageProcess) -> bool:
         """Whether a stage is one of its own, as it is now."""
-        return stage is self.grab.stage or stage is self.develop.stage
+        return stage in (self.grab.stage, self.develop.stage, self.record.stage)
 
     def publish(self) -> None:
         """Publishes what has been developed since."""
@@ -179,7 +184,9 @@ class Pipeline:
     def tick(self) -> None:
         """Shows a status."""
         if self._shared and not self._ended:
-            self.meter.tick(self.words, self._publisher.subscribers(self.camera), state=self.state)
+            self.meter.tick(
+                self.words, self._publisher.subscribers(self.camera), state=self.state, **self.record.status
+            )
 
     @property
     def state(self) -> str:
@@ -244,6 +251,7 @@ class Pipeline:
         self.develop.take_over(another, shared)
         self._go_on()
         self.meter.engine_is(self.develop.engine)
+        self.record.tell_engine(self.develop.engine)
         self._tell_info()
         self.meter.note("engine", f"engine {self.develop.engine['name']}", engine=self.develop.engine, pids=self.pids)
         return {"engine": self.develop.engine}
@@ -254,7 +262,9 @@ class Pipeline:
         """Deals with what a stage reports, or with its end. Raises StageFault."""
         event = message["event"]
         with suppress(StageDied):  # the stage that died meanwhile has its own event in the inbox
-            if event == "warning":
+            if stage is self.record.stage:
+                self.record.handle(message, self._need(self._shared), self.develop.engine)
+            elif event == "warning":
                 self.meter.warning(message["text"])
             elif event == "changed":
                 self.meter.note("changed", **{name: message[name] for name in ("text", "feature", "value", "after")})
@@ -372,6 +382,7 @@ class Pipeline:
                 shared.ledger.close_segment(time.monotonic_ns(), "stopped")
             else:
                 shared.ledger.end_outage(time.monotonic_ns(), self.geometry["fps"] or 0)
+        self.record.end()
         self._ended = True
 
     def _stop_acquisition(self, shared: Shared, *, drain: bool) -> None:

@@ -255,14 +255,19 @@ def require_memory(total: int) -> None:
 
     Reserving pages of a memfd beyond that does not fail: the kernel kills a process instead.
     """
+    if total > (available := available_memory()):
+        raise UserError(
+            f"a ring needs {total >> 20} MiB of memory and {available >> 20} MiB are free: "
+            "ask for fewer slots (--slots) or a smaller frame"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that rings may take: nine tenths of what is free."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-            if total > available * 0.9:
-                raise UserError(
-                    f"a ring needs {total >> 20} MiB of memory and {available >> 20} MiB are free: "
-                    "ask for fewer slots (--slots) or a smaller frame"
-                )
+            return int(line.split()[1]) * 1024 * 9 // 10
+    return 1 << 62
 
 
 def require_x86() -> None:

@@ -10,6 +10,7 @@ from .config import StreamConfig
 from .custody import Custody
 from .ledger import FrameLedger
 from .liveness import Liveness
+from .record.plan import Plan
 from .ring import Ring
 
 RESERVE = 4  # slots that the queue policy keeps queued at the producer
@@ -23,20 +24,31 @@ class Shared:
         config: Of the camera.
         geometry: Of its frames, as grab tells it.
         events: eventfds: granted, returned, developed.
+        plan: What is recorded, for which frames are kept.
+
+    Attributes:
+        history: Raw frames that stay readable when they are done with.
 
     Raises:
         UserError: There is not enough memory, or the name of the ring is in use.
     """
 
-    def __init__(self, config: StreamConfig, geometry: dict[str, Any], events: list[int]) -> None:
+    def __init__(
+        self, config: StreamConfig, geometry: dict[str, Any], events: list[int], plan: Plan | None = None
+    ) -> None:
         self.geometry, self.events = geometry, events
         self.stream_id = int.from_bytes(os.urandom(8), "little")
         g = geometry
         self.raw_format = RawFormat(g["width"], g["height"], g["pixel_format"], g["black_level"], g["white_level"])
         slots = config.slots or min(512, max(16, round(SLACK_S * (g["fps"] or 0))))
-        raw_slots = max(slots, g["min_buffers"]) + config.history
         picture = self.raw_format.width * self.raw_format.height * 3
-        self.free_slots = raw_slots - config.history - RESERVE
+        kept = plan.history(g["fps"]) if plan else 0
+        self.history = max(config.history, kept)
+        raw_slots = max(slots, g["min_buffers"]) + self.history
+        self.free_slots = raw_slots - self.history - RESERVE
+        if plan:
+            slots += kept if "srgb" in plan.kinds else 0
+            plan.require_memory(raw_slots * g["payload"] + slots * picture, kept)
         self.raw = Ring.create("raw", raw_slots, g["payload"], self.stream_id)
         self.srgb = Ring.create("srgb", slots, picture, self.stream_id, config.shm_name)
         self.ledger, self.custody = FrameLedger(self.raw.words), Custody(self.raw)

@@ -50,7 +50,7 @@ def snap(config: StreamConfig, file: Path) -> int:
         UserError: No such camera, a setting that it refuses, or a file that cannot be written.
     """
     _require_writable(file)
-    for name in ("save", "trace"):
+    for name in ("save", "trace", "record"):
         if getattr(config, name) is not None:
             raise UserError(f"--snap saves raw frames and develops none: leave out --{name}")
     count = config.frames or FRAMES

@@ -34,7 +34,15 @@ def status_line(message: dict[str, Any]) -> str:
         f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])} | {latency['from']} to published "
         f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | limit: {message['bottleneck']} | "
         f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
+        + _recording(message.get("record", {}))
     )
+
+
+def _recording(record: dict[str, Any]) -> str:
+    if record.get("state") != "recording":
+        return ""
+    frames = "+".join(str(count) for count in record.get("frames", {}).values()) or "0"
+    return f" | recording {frames} frames"
 
 
 def losses(lost: dict[str, int]) -> str:

@@ -15,6 +15,7 @@ from .config import StreamConfig
 from .control_server import ControlServer
 from .host import DevelopHost
 from .hub import Hub, Signals, StageDied, Stopping
+from .keys import Keys
 from .pipeline import Pipeline, StageFault
 from .publish import Publisher
 from .saver import Saver
@@ -59,6 +60,7 @@ class Supervisor:
             meter = telemetry.meter(index, config.policy, trace)
             self.pipelines.append(Pipeline(index, config, self.hub, publisher, meter, host))
         self._commands = Commands(control, self.pipelines, signals)
+        self._keys = Keys(self.hub, wanted=any(p.record.listens_to_keys for p in self.pipelines))
 
     def run(self) -> int:
         """Runs to the end and returns the exit code: 0 done, 1 ended by a fault. Raises UserError for bad input."""
@@ -80,7 +82,8 @@ class Supervisor:
         for camera, saver in self._savers.items():
             if saver.failure:
                 self._tell_saver_failed(camera)
-        return int(not drain or any(p.failed for p in self.pipelines) or any(s.failure for s in self._savers.values()))
+        failed = any(p.failed or p.record.failed for p in self.pipelines)
+        return int(not drain or failed or any(s.failure for s in self._savers.values()))
 
     def _start(self) -> None:
         for pipeline in self.pipelines:  # they start up side by side
@@ -123,6 +126,9 @@ class Supervisor:
                     if pipeline.owns(stage):
                         self._guarded(pipeline, lambda p=pipeline, s=stage, m=message: p.handle(s, m))
         self._commands.serve_one()
+        if self._keys.pressed():
+            for pipeline in self.pipelines:
+                pipeline.record.on_key()
         for pipeline in self.pipelines:
             self._guarded(pipeline, pipeline.turn)
         for camera, saver in self._savers.items():
@@ -165,6 +171,7 @@ class Supervisor:
             pipeline.publish()
         self._publisher.poll_subscriptions()
         self._control_pending = self._control.poll()
+        self._keys.poll()
         if self._telemetry.due_in_s() <= 0:
             self._telemetry.next_interval()
             for pipeline in self.pipelines:

@@ -1,4 +1,4 @@
-"""Exposure and gain of each frame from its chunk data, read straight from the slot.
+"""Exposure, gain and lines of each frame from its chunk data, read straight from the slot.
 
 GenApi knows how to find a chunk: the feature's register names a port, the port a chunk id, and the register the offset,
 length and byte order within the chunk. All of that is static, so it is asked once; per frame remain one call to the
@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ...engines.errors import UserError
 from .nodes import Features
 
 #: Chunks worth having, where the camera offers them.
 WANTED = ("ExposureTime", "Gain", "FrameID")
+LINES = "LineStatusAll"
 MAX_CHUNKS = 64
 
 
@@ -31,21 +33,28 @@ class ChunkField:
     code: str
 
 
-def enable_chunks(features: Features) -> None:
-    """Switches on the chunks of WANTED that the camera has; a camera without any is left alone."""
-    if not features.set_if_there("ChunkModeActive", True):
-        return
-    offered = features.entries("ChunkSelector")
-    for name in WANTED:
-        if name in offered and features.set_if_there("ChunkSelector", name):
-            features.set_if_there("ChunkEnable", True)
+def enable_chunks(features: Features, *, lines: bool = False) -> None:
+    """Switches on the chunks of WANTED that the camera has, and with `lines` that of its lines.
+
+    A camera without any is left alone. Raises UserError where it does not tell its lines.
+    """
+    has_chunks = features.set_if_there("ChunkModeActive", True)
+    offered = features.entries("ChunkSelector") if has_chunks else ()
+    for name in (*WANTED, LINES) if lines else WANTED:
+        enabled = name in offered and features.set_if_there("ChunkSelector", name)
+        if not (enabled and features.set_if_there("ChunkEnable", True)) and name == LINES:
+            raise UserError(
+                f"camera {features.serial} does not tell its lines with each frame (it has no ChunkLineStatusAll): "
+                "choose another --record-on"
+            )
 
 
-def find_fields(features: Features) -> tuple[ChunkField | None, ChunkField | None]:
-    """(exposure time, gain): where they lie in the chunk data, None where the camera's description does not tell."""
+def find_fields(features: Features) -> tuple[ChunkField | None, ChunkField | None, ChunkField | None]:
+    """(exposure time, gain, lines): where they lie in the chunk data, None where the camera does not tell."""
     if not features.read("ChunkModeActive", False):
-        return None, None
-    return _field(features, "ChunkExposureTime"), _field(features, "ChunkGain")
+        return None, None, None
+    exposure, gain = _field(features, "ChunkExposureTime"), _field(features, "ChunkGain")
+    return exposure, gain, _field(features, "ChunkLineStatusAll")
 
 
 def _field(features: Features, name: str) -> ChunkField | None:
@@ -82,7 +91,7 @@ def _property(node: Any, name: str) -> str:
 
 
 class ChunkReader:
-    """Reads exposure and gain of a frame in a slot. One thread uses it.
+    """Reads exposure, gain and lines of a frame in a slot. One thread uses it.
 
     Args:
         locate: DSGetBufferChunkData of the producer.
@@ -96,7 +105,7 @@ class ChunkReader:
         locate: Callable[..., int],
         stream_handle: int,
         memory: memoryview,
-        fields: tuple[ChunkField | None, ChunkField | None],
+        fields: tuple[ChunkField | None, ChunkField | None, ChunkField | None],
     ) -> None:
         self._locate, self._stream, self._memory = locate, stream_handle, memory
         self._fields = fields
@@ -105,24 +114,25 @@ class ChunkReader:
         self._entries_at = ctypes.addressof(self._entries)
         self._count_at = ctypes.addressof(self._count)
         self._layout = b""
-        self._unpack: list[tuple[Callable[..., tuple[Any, ...]], int] | None] = [None, None]
+        self._unpack: list[tuple[Callable[..., tuple[Any, ...]], int] | None] = [None, None, None]
 
-    def read(self, buffer: int, slot_offset: int) -> tuple[float, float]:
-        """(exposure in us, gain in dB) of the frame in GenTL buffer `buffer`, NaN where there is none.
+    def read(self, buffer: int, slot_offset: int) -> tuple[float, float, int]:
+        """(exposure in us, gain in dB, lines) of the frame in GenTL buffer `buffer`, NaN or -1 where there is none.
 
         `slot_offset` is where its slot begins in the ring.
         """
         self._count.value = MAX_CHUNKS
         if self._locate(self._stream, buffer, self._entries_at, self._count_at):
-            return math.nan, math.nan
+            return math.nan, math.nan, -1
         layout = ctypes.string_at(self._entries_at, 24 * self._count.value)
         if layout != self._layout:
             self._learn(layout)
-        first, second = self._unpack
+        first, second, third = self._unpack
         memory = self._memory
         return (
             first[0](memory, slot_offset + first[1])[0] if first else math.nan,
             second[0](memory, slot_offset + second[1])[0] if second else math.nan,
+            third[0](memory, slot_offset + third[1])[0] if third else -1,
         )
 
     def _learn(self, layout: bytes) -> None:

@@ -8,7 +8,7 @@ import queue
 
 import numpy as np
 
-from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
+from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK, line_flags
 from ..ring import Ring
 from .discovery import OpenCamera, plain_text
 from .nodes import Features
@@ -127,10 +127,12 @@ class CopySource:
                 self._acquirer._update_chunk_data(buffer=buffer, is_manual=True)
                 arrival.exposure_us = float(self._features.read("ChunkExposureTime", math.nan))
                 arrival.gain_db = float(self._features.read("ChunkGain", math.nan))
+                lines = int(self._features.read("ChunkLineStatusAll", -1))
             arrival.flags = (
                 self._base_flags
                 | (0 if math.isnan(arrival.exposure_us) else FLAG_EXPOSURE_FROM_CHUNK)
                 | (0 if math.isnan(arrival.gain_db) else FLAG_GAIN_FROM_CHUNK)
+                | line_flags(lines)
             )
         else:
             arrival.flags = self._base_flags

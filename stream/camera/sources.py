@@ -7,7 +7,7 @@ import math
 from typing import Protocol
 
 from ...engines.errors import UserError
-from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
+from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK, line_flags
 from ..ring import Ring
 from .chunks import ChunkReader, find_fields
 from .discovery import OpenCamera
@@ -199,11 +199,13 @@ class ZeroCopySource:
 
     def _read_chunks(self, slot: int) -> None:
         arrival = self.arrival
-        exposure, gain = self._chunks.read(self._stream.buffers[slot], self._offsets[slot])  # type: ignore[union-attr]
+        place = self._stream.buffers[slot], self._offsets[slot]
+        exposure, gain, lines = self._chunks.read(*place)  # type: ignore[union-attr]
         arrival.exposure_us, arrival.gain_db = exposure, gain
         # NaN is the only value that is unequal to itself
         arrival.flags = (
             self._base_flags
             | (FLAG_EXPOSURE_FROM_CHUNK if exposure == exposure else 0)
             | (FLAG_GAIN_FROM_CHUNK if gain == gain else 0)
+            | line_flags(lines)
         )

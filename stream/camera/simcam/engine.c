@@ -20,7 +20,7 @@ enum { SPIN_NS = 60000 };
 
 /* One exposure: everything that the picture and its description need, taken down when it starts. */
 typedef struct {
-    uint64_t number, id, timestamp;
+    uint64_t number, id, timestamp, lines;
     double exposure, gain;
     look_t look;
     bool incomplete;
@@ -58,6 +58,7 @@ static frame_t expose(camera_t *camera) {
         .timestamp = now_ns(),
         .exposure = settings->exposure,
         .gain = settings->gain,
+        .lines = (uint64_t)settings->line_status,
         .look = {settings->exposure, settings->gain, settings->black12,
                  {settings->balance[0], settings->balance[1], settings->balance[2]}},
     };
@@ -76,8 +77,10 @@ static bool is_hit(uint64_t *left, int64_t every, uint64_t number) {
 
 static void put_chunks(const camera_t *camera, buffer_t *buffer, const frame_t *frame, uint8_t *payload) {
     size_t offset = (image_bytes(&camera->settings) + CHUNK_BYTES - 1) / CHUNK_BYTES * CHUNK_BYTES;
-    const void *values[CHUNK_COUNT] = {
-        [CHUNK_EXPOSURE_TIME] = &frame->exposure, [CHUNK_GAIN] = &frame->gain, [CHUNK_FRAME_ID] = &frame->id};
+    const void *values[CHUNK_COUNT] = {[CHUNK_EXPOSURE_TIME] = &frame->exposure,
+                                       [CHUNK_GAIN] = &frame->gain,
+                                       [CHUNK_FRAME_ID] = &frame->id,
+                                       [CHUNK_LINE_STATUS] = &frame->lines};
     for (int i = 0; i < CHUNK_COUNT; i++) {
         if (!camera->settings.chunk_enable[i]) continue;
         memcpy(payload + offset, values[i], CHUNK_BYTES);

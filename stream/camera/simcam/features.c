@@ -41,6 +41,7 @@ enum {
     REG_TIMESTAMP_LATCH_VALUE = 0x1310,
     REG_TEMPERATURE = 0x1318,
     REG_TL_PARAMS_LOCKED = 0x1320,
+    REG_LINE_STATUS_ALL = 0x1328,
     REG_CHUNK_MODE = 0x1400,
     REG_CHUNK_ENABLE = 0x1408, /* one for each chunk */
     REG_SCENE = 0x1500,
@@ -56,6 +57,7 @@ enum {
     REG_FRAME_ID_START = 0x1550,
     REG_LATE_FRAMES = 0x1558,
     REG_VANISH_AT = 0x1560,
+    REG_LINE_STATUS = 0x1568,
     REG_SCENE_FILE = 0x8400, /* a string of SCENE_PATH_MAX bytes */
 };
 enum { REG_BYTES = 8 };
@@ -112,10 +114,12 @@ static const register_t registers[] = {
     {REG_TIMESTAMP_LATCH_VALUE, false, READ, NO_FIELD, 0, 0, 0},
     {REG_TEMPERATURE, true, READ, NO_FIELD, 0, 0, 0},
     {REG_TL_PARAMS_LOCKED, false, LIVE, SETTING(tl_params_locked), 0, 1, 0},
+    {REG_LINE_STATUS_ALL, false, READ, SETTING(line_status), 0, 0, 0},
     {REG_CHUNK_MODE, false, FIXED, SETTING(chunk_mode), 0, 1, 0},
     {REG_CHUNK_ENABLE, false, FIXED, SETTING(chunk_enable[0]), 0, 1, 0},
     {REG_CHUNK_ENABLE + REG_BYTES, false, FIXED, SETTING(chunk_enable[1]), 0, 1, 0},
     {REG_CHUNK_ENABLE + 2 * REG_BYTES, false, FIXED, SETTING(chunk_enable[2]), 0, 1, 0},
+    {REG_CHUNK_ENABLE + 3 * REG_BYTES, false, FIXED, SETTING(chunk_enable[3]), 0, 1, 0},
     {REG_SCENE, false, FIXED, SETTING(scene), 0, SCENE_FILE, 0},
     {REG_SEED, false, FIXED, SETTING(seed), 0, UINT32_MAX, 0},
     {REG_NOISE, false, FIXED, SETTING(noise), 0, 1, 0},
@@ -126,6 +130,7 @@ static const register_t registers[] = {
     {REG_STALL_MS, false, LIVE, NO_FIELD, 0, 3600000, 0},
     {REG_VANISH, false, LIVE, NO_FIELD, 0, 3600000, 0},
     {REG_VANISH_AT, false, LIVE, SETTING(vanish_at), 0, UINT32_MAX, 0},
+    {REG_LINE_STATUS, false, LIVE, SETTING(line_status), 0, UINT16_MAX, 0},
     {REG_FRAME_ID_BITS, false, FIXED, SETTING(frame_id_bits), 16, 64, 48},
     {REG_FRAME_ID_START, false, FIXED, SETTING(frame_id_start), 1, 9007199254740992.0, 0},
     {REG_LATE_FRAMES, false, READ, NO_FIELD, 0, 0, 0},

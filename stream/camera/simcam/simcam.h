@@ -25,7 +25,7 @@
 #define SIMCAM_INTERFACE_ID "SimInterface"
 #define SIMCAM_STREAM_ID "Stream0"
 
-enum { CAMERA_COUNT = 2, BUFFER_MAX = 4096, SCENE_PATH_MAX = 1024 };
+enum { CAMERA_COUNT = 2, BUFFER_MAX = 16384, SCENE_PATH_MAX = 1024 };
 
 typedef struct camera camera_t;
 
@@ -49,7 +49,7 @@ typedef struct {
 /* ---- chunks: per-frame values that travel behind the image ---------------------------------------------------- */
 
 /* Chunk ids, the same as <ChunkID> in camera.xml. Every chunk is 8 bytes, little-endian. */
-enum { CHUNK_EXPOSURE_TIME, CHUNK_GAIN, CHUNK_FRAME_ID, CHUNK_COUNT };
+enum { CHUNK_EXPOSURE_TIME, CHUNK_GAIN, CHUNK_FRAME_ID, CHUNK_LINE_STATUS, CHUNK_COUNT };
 enum { CHUNK_BYTES = 8, CHUNK_ID_BASE = 0x1001 };
 
 /* ---- features ------------------------------------------------------------------------------------------------- */
@@ -72,6 +72,7 @@ typedef struct {
     double balance[3];
     int64_t chunk_mode, chunk_enable[CHUNK_COUNT];
     int64_t tl_params_locked;
+    int64_t line_status; /* one bit for each line */
     int64_t scene, seed, noise;
     int64_t skip_every, incomplete_every, vanish_at, frame_id_bits, frame_id_start;
 } settings_t;

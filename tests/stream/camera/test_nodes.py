@@ -154,13 +154,14 @@ def test_a_black_level_that_cannot_be_is_taken_as_0_with_a_warning(features):
 
 
 def test_chunks_are_found_in_the_cameras_own_description(features):
-    enable_chunks(features)
+    enable_chunks(features, lines=True)
     assert find_fields(features) == (
         ChunkField(CHUNK_IDS["ChunkExposureTime"], 0, "<d"),
         ChunkField(CHUNK_IDS["ChunkGain"], 0, "<d"),
+        ChunkField(CHUNK_IDS["ChunkLineStatusAll"], 0, "<Q"),
     )
     features.set("ChunkModeActive", False)
-    assert find_fields(features) == (None, None)
+    assert find_fields(features) == (None, None, None)
 
 
 def test_a_camera_that_is_gone_is_noticed_by_a_probe(features):

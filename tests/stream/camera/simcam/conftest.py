@@ -19,7 +19,7 @@ from ispeed.stream.camera.simcam import CHUNK_IDS, producer_path
 
 SUCCESS, TIMEOUT = 0, -1011
 _INFO = {"timestamp": 3, "incomplete": 7, "filled": 9, "frame_id": 16, "pfnc": 20, "timestamp_ns": 28}
-_CHUNK_TYPES = {"ChunkExposureTime": "<f8", "ChunkGain": "<f8", "ChunkFrameID": "<u8"}
+_CHUNK_TYPES = {"ChunkExposureTime": "<f8", "ChunkGain": "<f8", "ChunkFrameID": "<u8", "ChunkLineStatusAll": "<u8"}
 
 
 @dataclass

@@ -116,6 +116,17 @@ def test_chunks_lie_behind_the_image(rig: Any) -> None:
         assert frame.chunks == {"ChunkExposureTime": 250.0, "ChunkGain": 6.0, "ChunkFrameID": number}
 
 
+def test_the_lines_are_those_of_the_exposure(rig: Any) -> None:
+    rig.set(Width=20, Height=18, ChunkModeActive=True, ChunkSelector="LineStatusAll", ChunkEnable=True)
+    rig.start()
+    assert rig.frame().chunks["ChunkLineStatusAll"] == 0
+    rig.set(SimLineStatus=0x8001)
+    assert rig.features.LineStatusAll.value == 0x8001
+    while not (lines := rig.frame().chunks["ChunkLineStatusAll"]):
+        pass
+    assert lines == 0x8001
+
+
 def test_only_enabled_chunks_are_sent(rig: Any) -> None:
     rig.set(ChunkModeActive=True, ChunkSelector="Gain", ChunkEnable=False)
     assert rig.features.PayloadSize.value == 256 * 128 + 16

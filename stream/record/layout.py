@@ -1,0 +1,64 @@
+"""The recording file: names, tables and limits. `docs/recording.md` describes the same for other readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...engines.errors import UserError
+
+FORMAT = "ispeed-recording"
+VERSION = 1
+PAGE = 4096  # frames and tables begin at multiples of it, so that they can be written past the page cache
+
+#: One row of /raw_frames. Times are ns; `grabbed_ns` is CLOCK_MONOTONIC, plus `realtime_offset_ns` it is Unix time.
+RAW_FRAME = np.dtype(
+    [
+        ("frame_id", "<u8"),
+        ("device_timestamp", "<u8"),
+        ("grabbed_ns", "<i8"),
+        ("realtime_offset_ns", "<i8"),
+        ("segment", "<u4"),
+        ("flags", "<u4"),
+        ("exposure_us", "<f8"),
+        ("gain_db", "<f8"),
+    ]
+)
+
+#: One row of /srgb_frames.
+SRGB_FRAME = np.dtype(
+    [
+        *RAW_FRAME.descr,
+        ("sequence", "<u8"),
+        ("wb_r", "<f4"),
+        ("wb_g", "<f4"),
+        ("wb_b", "<f4"),
+        ("developed_ns", "<i8"),
+        ("published_ns", "<i8"),
+    ]
+)
+
+#: One row of /events. `time_ns` is CLOCK_MONOTONIC, `frame_id` the newest frame at that time.
+EVENT = np.dtype([("time_ns", "<i8"), ("kind", "S32"), ("frame_id", "<u8"), ("text", "S200")])
+
+#: Rows per chunk of a table: whole pages each.
+TABLE_ROWS = {"raw_frames": 1024, "srgb_frames": 1024, "events": 512}
+
+MAX_JSON = 16 << 20  # bytes of a JSON attribute
+MAX_TEXT = 1 << 12  # bytes of any other text
+MAX_FRAMES = 1 << 40
+
+
+def require_h5py() -> Any:
+    """The package h5py. Raises UserError where it is not installed."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError("recordings need h5py: pip install 'ispeed[record]'") from error
+    return h5py
+
+
+def pages(size: int) -> int:
+    """`size` rounded up to whole pages."""
+    return -(-size // PAGE) * PAGE

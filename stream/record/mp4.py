@@ -1,0 +1,144 @@
+"""Recordings as MP4: the sRGB frames as a video that plays at the speed of the scene, with a .csv of its frames beside.
+
+H.264 where the encoder is there, else MPEG-4 part 2. The file is written in fragments, so that one whose writer was
+killed still plays. Times are those at which frames reached this host, to the microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...engines.errors import UserError
+from .hdf import Contents
+from .table import CsvTable
+
+_AT_ONCE = 8  # frames that are copied out of the ring before they are encoded
+_TICKS = 1_000_000  # a second, in the units of time stamps
+_CODECS = (
+    ("libx264", {"preset": "ultrafast", "crf": "18"}),
+    ("mpeg4", {"qscale": "3", "flags": "qscale"}),
+)
+_MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof"
+
+
+class Mp4Writer:
+    """Writes one recording.
+
+    Attributes:
+        thinned: Frames that were left out because more came than `record_fps`.
+
+    Args:
+        path: A file that is not there yet.
+        contents: What it is of.
+        fps: The camera's frame rate, 0 where it is not known.
+        record_fps: Most frames a second; 0 sets no limit.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path, contents: Contents, *, fps: float, record_fps: float) -> None:
+        av = require_av()
+        if contents.srgb_size is None:
+            raise ValueError("a video holds sRGB frames")
+        self.path = path
+        width, height = contents.srgb_size
+        self._shape = (height, width, 3)
+        self._even = (height // 2 * 2, width // 2 * 2)  # chroma has half the size
+        self._period_ns = 1e9 / record_fps if record_fps else 0.0
+        self._due_ns = self._start_ns = -1.0
+        self._copies = [np.empty(self._shape, np.uint8) for _ in range(_AT_ONCE)]
+        self._count = self.nbytes = self.thinned = 0
+        self._last_pts = -1
+        self._closed = False
+        self._table = CsvTable(path.with_suffix(".csv"))
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": _MOVFLAGS, "flush_packets": "1"})
+        name, options = next((name, options) for name, options in _CODECS if name in av.codecs_available)
+        rate = min(fps or record_fps or 30.0, record_fps or 1e6)
+        self._stream = self._container.add_stream(name, rate=Fraction(rate).limit_denominator(1000), options=options)
+        self._stream.width, self._stream.height = self._even[1], self._even[0]
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, _TICKS)
+        self._stream.codec_context.gop_size = max(1, round(rate))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"srgb": self._count}
+
+    def room(self, kind: str) -> int:
+        return _AT_ONCE
+
+    def write(self, kind: str, pieces: Sequence[memoryview]) -> None:
+        for copy, piece in zip(self._copies, pieces, strict=False):
+            copy.reshape(-1)[:] = np.frombuffer(piece, np.uint8, copy.size)
+
+    def commit(self, kind: str, rows: npt.NDArray[Any]) -> None:
+        for copy, row in zip(self._copies, rows, strict=False):
+            time_ns = int(row["grabbed_ns"])
+            if self._start_ns < 0:
+                self._start_ns = self._due_ns = time_ns
+            if time_ns < self._due_ns:
+                self.thinned += 1
+                continue
+            # From a grid, so that the mean rate is the one that was asked for; one that fell behind is not made up for.
+            self._due_ns = max(self._due_ns + self._period_ns, time_ns - self._period_ns)
+            self._encode(copy, time_ns)
+            self._table.add(row)
+            self._count += 1
+        self._table.flush()
+
+    def event(self, row: npt.NDArray[Any]) -> None:
+        self._table.note(row)
+
+    def finish(self) -> None:
+        try:
+            if self._count:
+                self._mux(self._stream.encode(None))
+            self._closed = True
+            self._container.close()
+            self._table.close()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with suppress(Exception):  # a codec says in many ways that it cannot end what it could not begin
+                self._container.close()
+        self._table.abandon()
+
+    def discard(self) -> None:
+        self.abandon()
+        for path in (self.path, self.path.with_suffix(".csv")):
+            path.unlink(missing_ok=True)
+
+    def _encode(self, image: npt.NDArray[np.uint8], time_ns: int) -> None:
+        import av
+
+        height, width = self._even
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        self._last_pts = max(self._last_pts + 1, round((time_ns - self._start_ns) * _TICKS / 1e9))
+        frame.pts, frame.time_base = self._last_pts, Fraction(1, _TICKS)
+        self._mux(self._stream.encode(frame))
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            self.nbytes += packet.size
+            self._container.mux(packet)
+
+
+def require_av() -> Any:
+    """The package PyAV. Raises UserError where it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("MP4 files need PyAV: pip install 'ispeed[record]'") from error
+    return av

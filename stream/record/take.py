@@ -1,0 +1,184 @@
+"""Take: one recording, from its first frame to its last, and the account of its frames."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .feed import Feed
+from .layout import EVENT, pages
+from .sinks import Sink
+
+BATCH_BYTES = 16 << 20  # most that is written in one call
+GRACE_NS = 100_000_000  # after its end a frame may still be on its way into the ring
+PATIENCE_NS = 10_000_000_000  # and an sRGB frame in the engine
+_ALL = 1 << 40
+
+
+class Lapped(Exception):
+    """Frames were overwritten in the ring before they were written. The message is one sentence."""
+
+
+class Take:
+    """One recording.
+
+    Attributes:
+        end_ns: CLOCK_MONOTONIC after which no frame belongs to it; infinite where that is not known yet.
+
+    Args:
+        sink: Where the frames go.
+        feeds: Where they come from.
+        start_ns: CLOCK_MONOTONIC of the first frame that belongs to it.
+        end_ns: See above.
+        longest_ns: At most so long after its first frame.
+        in_flight: Tells whether frames are still being developed.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        feeds: Sequence[Feed],
+        start_ns: float,
+        end_ns: float,
+        longest_ns: float,
+        in_flight: Callable[[], bool],
+    ) -> None:
+        self.sink, self.end_ns = sink, end_ns
+        self._feeds, self._in_flight = feeds, in_flight
+        self._longest_ns, self._limit_ns = longest_ns, math.inf
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self._first: dict[str, int] = {}
+        self._next: dict[str, int] = {}
+        self._passed = {feed.kind: False for feed in feeds}  # whether a frame behind the end has come
+        self._missing = {feed.kind: 0 for feed in feeds}
+        self._ids: dict[str, tuple[int, int, int]] = {}  # segment and id of the last frame, and id of the first
+        for feed in feeds:
+            self._find_first(feed, start_ns)
+
+    def pump(self) -> bool:
+        """Writes a batch of each kind, as far as there is anything. Whether there was.
+
+        Raises Lapped, or OSError where it cannot be written.
+        """
+        moved = [self._move(feed) for feed in self._feeds]
+        return any(moved)
+
+    def prolong(self, end_ns: float) -> None:
+        """Moves the end to a later time, as far as it may be."""
+        if end_ns > self.end_ns:
+            self.end_ns = min(end_ns, self._limit_ns)
+            self._passed = dict.fromkeys(self._passed, False)
+
+    @property
+    def limited(self) -> bool:
+        """Whether it ends because it is as long as it may be."""
+        return self.end_ns >= self._limit_ns
+
+    @property
+    def done(self) -> bool:
+        """Whether every frame that belongs to it is written."""
+        after_ns = time.monotonic_ns() - self.end_ns
+        return all(self._is_done(feed, after_ns) for feed in self._feeds)
+
+    def note(self, kind: str, text: str, time_ns: int = 0) -> None:
+        """Writes an event into the recording. Raises OSError."""
+        row = np.zeros(1, EVENT)
+        ids = [ids[1] for ids in self._ids.values()]
+        row["time_ns"], row["frame_id"] = time_ns or time.monotonic_ns(), max(ids, default=0)
+        row["kind"], row["text"] = kind.encode(), text.encode()[:200]
+        self.sink.event(row)
+
+    def account(self) -> dict[str, Any]:
+        """The frames of it so far, by kind: wanted = frames + lapped (+ thinned, which the format leaves out)."""
+        counts, thinned = self.sink.counts, getattr(self.sink, "thinned", 0)
+        wanted = {feed.kind: self._wanted(feed) for feed in self._feeds}
+        return {
+            "frames": counts,
+            "wanted": wanted,
+            "lapped": {kind: wanted[kind] - counts[kind] - thinned for kind in wanted},
+            "thinned": thinned,
+            "missing": self._missing,
+            "ids": {kind: [first, last] for kind, (_, last, first) in self._ids.items()},
+            "bytes": self.sink.nbytes,
+        }
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _find_first(self, feed: Feed, start_ns: float) -> None:
+        first, records = feed.since(0, _ALL)
+        number = first + int(np.searchsorted(records["grabbed_ns"], start_ns))
+        self._first[feed.kind] = self._next[feed.kind] = number
+
+    def _move(self, feed: Feed) -> bool:
+        kind, sink = feed.kind, self.sink
+        number = self._next[kind]
+        if feed.count == number:
+            return False
+        room = min(sink.room(kind), max(1, BATCH_BYTES // pages(feed.frame_bytes)))
+        first, records = feed.since(number, room)
+        if first > number:
+            return self._skip(feed, first - number)
+        if self._limit_ns == math.inf:
+            self._limit_ns = int(records["grabbed_ns"][0]) + self._longest_ns
+            self.end_ns = min(self.end_ns, self._limit_ns)
+        inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
+        if not inside:
+            self._passed[kind] = True
+            return False
+        whole = feed.intact(records[:inside])
+        if not whole[0]:
+            return self._skip(feed, _leading(~whole))
+        records = records[: _leading(whole)]
+        sink.write(kind, [feed.pieces[slot] for slot in records["slot"].tolist()])
+        records = records[: _leading(feed.intact(records))]
+        if len(records):
+            sink.commit(kind, feed.rows(records, self._offset_ns))
+            self._next[kind] = number + len(records)
+            self._count_ids(kind, records)
+        return True
+
+    def _skip(self, feed: Feed, count: int) -> bool:
+        """Frames are gone from the ring. Before the first one is written, the recording begins later; else it ends.
+
+        Frames that a grab process held when it died are gone as well, but newer than any that had to make room.
+        """
+        kind = feed.kind
+        behind = feed.count - self._next[kind]
+        if self.sink.counts[kind] and behind >= feed.depth:
+            raise Lapped(f"{behind} {kind} frames came faster than they could be written")
+        self._next[kind] += count
+        return True
+
+    def _count_ids(self, kind: str, records: npt.NDArray[Any]) -> None:
+        segments, ids = records["segment"].astype(np.int64), records["frame_id"].astype(np.int64)
+        if kind in self._ids:
+            segment, last, first = self._ids[kind]
+            segments, ids = np.concatenate(([segment], segments)), np.concatenate(([last], ids))
+        else:
+            first = int(ids[0])
+        steps = np.diff(ids)[np.diff(segments) == 0]
+        self._missing[kind] += int(steps.sum() - len(steps))
+        self._ids[kind] = int(segments[-1]), int(ids[-1]), first
+
+    def _is_done(self, feed: Feed, after_ns: float) -> bool:
+        if self._passed[feed.kind]:
+            return True
+        if after_ns < GRACE_NS or feed.count != self._next[feed.kind]:
+            return False
+        return feed.kind == "raw" or not self._in_flight() or after_ns > PATIENCE_NS
+
+    def _wanted(self, feed: Feed) -> int:
+        number = self._next[feed.kind]
+        first, records = feed.since(number, _ALL)
+        rest = int(np.searchsorted(records["grabbed_ns"], min(self.end_ns, time.monotonic_ns()), "right"))
+        return first + rest - self._first[feed.kind]
+
+
+def _leading(flags: npt.NDArray[np.bool_]) -> int:
+    """How many are true before the first that is not."""
+    return len(flags) if flags.all() else int(np.argmin(flags))

@@ -1,0 +1,178 @@
+"""RecordSide: one camera's record process, as the main process starts, asks, watches and ends it.
+
+The stream never waits for it: a record process that dies, hangs or has a full disk costs recordings, not frames.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..engines.errors import UserError
+from .config import StreamConfig
+from .hub import Hub, StageDied
+from .meter import Meter
+from .record.plan import Plan, make_plan
+from .shared import Shared
+from .stage import StageProcess
+
+_OPEN_S = 60.0
+_ASK_S = 10.0
+_CLOSE_S = 90.0  # for writing what the ring still holds
+_MOST_DEATHS = 5
+
+
+class RecordSide:
+    """The record process of one camera. Without --record there is none, and everything here does nothing.
+
+    Attributes:
+        plan: What is recorded; None where nothing is.
+        stage: The process; None where there is none (any more).
+        failed: Whether a recording ended before its time.
+    """
+
+    def __init__(self, hub: Hub, config: StreamConfig, meter: Meter) -> None:
+        self._hub, self._meter = hub, meter
+        self._settings = config.model_dump(mode="json")
+        self.plan: Plan | None = make_plan(config)
+        self.stage: StageProcess | None = None
+        self.failed = False
+        self._opened = self._deaths = 0
+        self._status: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Starts the process, without waiting."""
+        if self.plan:
+            self.stage = self._hub.spawn("record")
+            self._opened = self.stage.post("open", config=self._settings)
+
+    def attach(self, shared: Shared, engine: dict[str, Any], *, resumed: bool = False) -> None:
+        """Gives it the rings; with `resumed`, in the middle of the run. Raises UserError, StageDied, TimeoutError."""
+        if self.stage is None:
+            return
+        self._hub.answer(self.stage, self._opened, _OPEN_S)
+        answer = self._hub.call(
+            self.stage,
+            "attach",
+            _OPEN_S,
+            fds=(shared.raw.fd, shared.srgb.fd),
+            geometry=shared.geometry,
+            format=shared.raw_format.to_json(),
+            stream_id=shared.stream_id,
+            history=shared.history,
+            engine=engine,
+            resumed=resumed,
+        )
+        self._note_state(answer)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What it does, for the status message: {"record": {state, file, frames, bytes, behind}}, or nothing."""
+        return {"record": self._status} if self.plan else {}
+
+    def ask(self, action: str, reason: str, time_ns: int = 0) -> dict[str, Any]:
+        """Begins (`start`), ends (`stop`) or triggers (`trigger`) a recording. Raises UserError."""
+        if self.plan is None:
+            raise UserError("nothing is recorded in this run: start isp-stream with --record FOLDER")
+        if self.stage is None or self.stage.dead:
+            raise UserError("nothing can be recorded any more in this run: its record process has ended")
+        try:
+            answer = self._hub.call(self.stage, action, _ASK_S, reason=reason, time_ns=time_ns)
+        except (TimeoutError, StageDied) as error:
+            raise UserError(f"{error}: its disk may be stuck") from error
+        self._note_state(answer)
+        return self._status
+
+    @property
+    def listens_to_keys(self) -> bool:
+        """Whether Enter in the terminal triggers."""
+        return self.plan is not None and "key" in self.plan.on
+
+    def on_key(self) -> None:
+        """Enter was pressed."""
+        if self.listens_to_keys:
+            try:
+                self.ask("trigger", "key", time.monotonic_ns())
+            except UserError as error:
+                self._meter.warning(str(error), event="recording", change="refused", state=self._status.get("state"))
+
+    def tell_engine(self, engine: dict[str, Any]) -> None:
+        """The engine of later recordings."""
+        if self.stage and not self.stage.dead:
+            self.stage.post("tell", parts={"engine": engine})
+
+    def handle(self, message: dict[str, Any], shared: Shared, engine: dict[str, Any]) -> None:
+        """Deals with what the process reports, or with its end."""
+        if message["event"] == "died":
+            self._restart(shared, engine)
+        elif message["event"] == "recording":
+            self._report(message)
+
+    def end(self) -> None:
+        """Lets it write what is left, and sees it end. Harmless when repeated."""
+        stage, self.stage = self.stage, None
+        if stage is None:
+            return
+        if not stage.dead:
+            try:
+                self._hub.call(stage, "close", _CLOSE_S, stoppable=False)
+            except (StageDied, TimeoutError, UserError) as error:
+                self.failed = True
+                self._meter.fault(f"recording ended: {error}", event="recording", change="lost", state="over")
+        for other, message in list(self._hub.inbox):  # what it has said meanwhile
+            if other is stage and message["event"] == "recording":
+                self._report(message)
+        self._hub.retire(stage, grace_s=2)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _restart(self, shared: Shared, engine: dict[str, Any]) -> None:
+        stage = self.stage
+        if stage is None:
+            return
+        self._hub.retire(stage)
+        self.stage, self._deaths, self.failed = None, self._deaths + 1, True
+        again = self._deaths <= _MOST_DEATHS
+        text = f"the record process ended {stage.how_it_ended()}; what it had written is kept"
+        text += "; starting it again" if again else "; it did so again and again: nothing is recorded any more"
+        self._note_state({"state": "armed" if again else "over"})
+        self._meter.fault(text, event="stage_died", stage="record")
+        if not again:
+            return
+        try:
+            self.begin()
+            self.attach(shared, engine, resumed=True)
+        except (UserError, TimeoutError, StageDied) as error:
+            self._meter.fault(f"nothing is recorded any more: {error}", event="recording", change="lost", state="over")
+            self._note_state({"state": "over"})
+
+    def _report(self, message: dict[str, Any]) -> None:
+        change = message["change"]
+        self._note_state(message)
+        if change == "progress":
+            return
+        details = {name: value for name, value in message.items() if name not in ("event", "text")}
+        text = message.get("text") or _text(message)
+        self.failed |= bool(message.get("failed"))
+        if change == "refused" or message.get("failed"):
+            self._meter.warning(text, event="recording", **details)
+        else:
+            self._meter.note("recording", text, **details)
+
+    def _note_state(self, message: dict[str, Any]) -> None:
+        names = ("state", "file", "frames", "bytes", "behind") if message["state"] == "recording" else ("state",)
+        self._status = {name: message[name] for name in names if name in message}
+
+
+def _text(message: dict[str, Any]) -> str:
+    if message["change"] == "recording":
+        return f"recording {message['file']} ({message['reason']})"
+    if message["change"] == "trigger":
+        return f"recording goes on ({message['reason']})"
+    counts = " and ".join(f"{count} {kind}" for kind, count in message["frames"].items())
+    lapped = sum(message["lapped"].values())
+    lost = f", {lapped} LAPPED" if lapped else ""
+    thinned = f", {message['thinned']} left out" if message["thinned"] else ""
+    size = f"{message['bytes'] / 1e6:.1f} MB"
+    to = f", {size}, to {message['file']}" if message.get("file") else ""
+    return f"recorded {counts} frames{to}{lost}{thinned}: {message['reason']}"

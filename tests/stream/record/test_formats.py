@@ -1,0 +1,172 @@
+"""DNG and MP4: read back by what others read them with."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import rawpy
+import tifffile
+from recorded_rings import FORMAT, PERIOD_NS, srgb_frame
+
+from ispeed.engines import RawFormat, pack
+from ispeed.stream.record.dng import DngWriter, colours
+from ispeed.stream.record.hdf import Contents
+from ispeed.stream.record.layout import EVENT, RAW_FRAME, SRGB_FRAME
+from ispeed.stream.record.mp4 import Mp4Writer
+
+MATRIX = [[1.6, -0.4, -0.2], [-0.3, 1.5, -0.2], [0.0, -0.6, 1.6]]
+TEXTS = {"serial": "A1", "vendor": "ispeed", "model": "SimCam"}
+UNIX_NS = 1_700_000_000_000_000_000
+
+
+def rows_of(dtype: np.dtype, count: int, period_ns: int = PERIOD_NS) -> np.ndarray:
+    rows = np.zeros(count, dtype)
+    rows["frame_id"] = np.arange(7, 7 + count)
+    rows["grabbed_ns"] = 1_000_000_000 + np.arange(count) * period_ns
+    rows["realtime_offset_ns"] = UNIX_NS
+    rows["segment"], rows["exposure_us"] = 1, 250.0
+    return rows
+
+
+def write_all(writer: Any, kind: str, frames: list[np.ndarray], rows: np.ndarray) -> None:
+    for first in range(0, len(frames), 3):
+        some = frames[first : first + 3]
+        writer.write(kind, [memoryview(np.pad(frame.reshape(-1), (0, 100)).data) for frame in some])
+        writer.commit(kind, rows[first : first + 3])
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "pattern"),
+    [
+        ("BayerRG8", "RGGB"),
+        ("BayerGR10p", "GRBG"),
+        ("BayerGB12p", "GBRG"),
+        ("BayerBG12", "BGGR"),
+        ("BayerRG16", "RGGB"),
+    ],
+)
+def test_dng(tmp_path: Path, pixel_format: str, pattern: str) -> None:
+    depth = RawFormat(64, 48, pixel_format).depth
+    fmt = RawFormat(64, 48, pixel_format, 4, (1 << depth) - 3)
+    samples = [np.random.default_rng(i).integers(0, 1 << depth, (48, 64)).astype(np.uint16) for i in range(4)]
+    calibration = {"white_balance": [2.0, 1.0, 1.6], "colour_matrix": MATRIX}
+    writer = DngWriter(tmp_path / "run", Contents(fmt, texts=TEXTS, parts={"calibration": calibration}))
+    rows = rows_of(RAW_FRAME, 4)
+    rows["segment"][3] = 2
+    rows["exposure_us"][2] = np.nan
+    write_all(writer, "raw", [pack(frame, fmt) for frame in samples], rows)
+    event = np.zeros(1, EVENT)
+    event["kind"], event["text"], event["frame_id"] = b"trigger", b"key", 8
+    writer.event(event)
+    writer.finish()
+    assert writer.counts == {"raw": 4}
+    names = ["00000007.dng", "00000008.dng", "00000009.dng", "00000010-2.dng"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [*names, "frames.csv"]
+    for name, frame in zip(names, samples, strict=True):
+        with rawpy.imread(str(tmp_path / "run" / name)) as raw:
+            assert np.array_equal(raw.raw_image, frame)
+            assert "".join("RGBG"[index] for index in raw.raw_pattern.reshape(-1)) == pattern
+            assert raw.white_level == (1 << depth) - 3
+            assert set(raw.black_level_per_channel) == {4}
+            balance = np.array(raw.camera_whitebalance[:3])
+            assert np.allclose(balance / balance[1], [2.0, 1.0, 1.6], rtol=1e-3)
+        with tifffile.TiffFile(tmp_path / "run" / name) as file:
+            tags = {tag.code: tag.value for tag in file.pages[0].tags}
+            assert tags[50708] == "ispeed SimCam"
+            assert tags[50735] == "A1"
+            assert tags[306].startswith("2023:11:14 22:13:2")
+            assert tags[33434] == ((0, 1_000_000) if name == names[2] else (250, 1_000_000))
+    with (tmp_path / "run" / "frames.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["frame_id"] for row in table] == ["7", "8", "9", "10", "8"]
+    assert (table[0]["grabbed_ns"], table[4]["event"], table[4]["text"]) == ("1000000000", "trigger", "key")
+
+
+def test_dng_of_a_grey_camera(tmp_path: Path) -> None:
+    fmt = RawFormat(64, 48, "Mono8")
+    frame = np.random.default_rng(1).integers(0, 256, (48, 64)).astype(np.uint16)
+    writer = DngWriter(tmp_path / "run", Contents(fmt))
+    write_all(writer, "raw", [pack(frame, fmt)], rows_of(RAW_FRAME, 1))
+    writer.finish()
+    with tifffile.TiffFile(tmp_path / "run" / "00000007.dng") as file:
+        assert np.array_equal(file.pages[0].asarray(), frame)
+
+
+def test_the_colours_of_a_dng_are_those_of_the_calibration() -> None:
+    neutral, matrix = colours({"white_balance": [2.0, 1.0, 1.6], "colour_matrix": MATRIX})
+    assert np.allclose(neutral, [0.5, 1, 0.625])
+    # White of D65, seen by the camera, is its neutral; and back through gains and colour matrix it is white again.
+    seen = matrix @ np.array([0.95047, 1.0, 1.08883])
+    assert np.allclose(seen / seen.max(), neutral, atol=1e-3)
+    assert np.allclose(np.array(MATRIX) @ (seen * [2.0, 1.0, 1.6]), 1, atol=2e-3)
+    assert np.allclose(colours({})[0], 1)
+    assert np.allclose(colours({"estimated_white_balance": [1.0, 1.0, 2.0]})[0], [1, 1, 0.5])
+
+
+def read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
+    with av.open(str(path)) as container:
+        frames = [(frame.to_ndarray(format="rgb24"), float(frame.time or 0)) for frame in container.decode(video=0)]
+    return [image for image, _ in frames], [time for _, time in frames]
+
+
+def test_mp4(tmp_path: Path) -> None:
+    writer = Mp4Writer(tmp_path / "run.mp4", Contents(srgb_size=(FORMAT.width, FORMAT.height)), fps=100, record_fps=0)
+    rows = rows_of(SRGB_FRAME, 40)
+    rows["grabbed_ns"][20:] += 500_000_000  # the camera paused
+    write_all(writer, "srgb", [srgb_frame(n) for n in range(40)], rows)
+    writer.finish()
+    assert (writer.counts, writer.thinned) == ({"srgb": 40}, 0)
+    images, times = read_video(tmp_path / "run.mp4")
+    assert np.allclose(times, (rows["grabbed_ns"] - rows["grabbed_ns"][0]) * 1e-9, atol=1e-4)
+    for n, image in enumerate(images):
+        assert np.abs(image.astype(int) - srgb_frame(n)).mean() < 8  # it is lossy, and chroma has half the size
+    with (tmp_path / "run.csv").open() as file:
+        assert [row["frame_id"] for row in csv.DictReader(file)] == [str(7 + n) for n in range(40)]
+
+
+def test_mp4_with_fewer_frames_a_second(tmp_path: Path) -> None:
+    writer = Mp4Writer(tmp_path / "run.mp4", Contents(srgb_size=(FORMAT.width, FORMAT.height)), fps=100, record_fps=30)
+    write_all(writer, "srgb", [srgb_frame(n) for n in range(100)], rows_of(SRGB_FRAME, 100))
+    writer.finish()
+    assert writer.counts["srgb"] + writer.thinned == 100
+    assert writer.counts["srgb"] == 30
+    assert len(read_video(tmp_path / "run.mp4")[0]) == 30
+
+
+def test_mp4_of_an_odd_size_leaves_out_the_last_row_and_column(tmp_path: Path) -> None:
+    writer = Mp4Writer(tmp_path / "run.mp4", Contents(srgb_size=(65, 49)), fps=100, record_fps=0)
+    write_all(writer, "srgb", [np.full((49, 65, 3), 90, np.uint8)] * 3, rows_of(SRGB_FRAME, 3))
+    writer.finish()
+    assert [image.shape for image in read_video(tmp_path / "run.mp4")[0]] == [(48, 64, 3)] * 3
+
+
+_WRITE_UNTIL_KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_formats import *
+writer = Mp4Writer(Path(sys.argv[1]), Contents(srgb_size=(FORMAT.width, FORMAT.height)), fps=100, record_fps=0)
+rows = rows_of(SRGB_FRAME, 600)
+for first in range(0, 600, 3):
+    write_all(writer, "srgb", [srgb_frame(n) for n in range(first, first + 3)], rows[first : first + 3])
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_mp4_whose_writer_was_killed_still_plays(tmp_path: Path) -> None:
+    program = _WRITE_UNTIL_KILLED.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", program, str(tmp_path / "run.mp4")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "written\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(read_video(tmp_path / "run.mp4")[0]) >= 300

@@ -1,0 +1,178 @@
+"""Reading recordings: what was written comes back; what is broken is one sentence."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ispeed.engines import RawFormat
+from ispeed.engines.errors import UserError
+from ispeed.stream.record import EVENT, RAW_FRAME, open_recording, write_recording
+
+FORMAT = RawFormat(16, 8, "BayerRG12p", 64)
+FRAMES = np.random.default_rng(1).integers(0, 256, (5, FORMAT.payload_size), np.uint8)
+SRGB = np.random.default_rng(2).integers(0, 256, (3, 8, 16, 3), np.uint8)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A recording of five raw and three sRGB frames."""
+    return write_recording(
+        tmp_path / "a.h5", FORMAT, FRAMES, srgb=SRGB, geometry={"fps": 100.0}, calibration={"defects": [[1, 2]]}
+    )
+
+
+def test_what_was_written_comes_back(file: Path) -> None:
+    with open_recording(file) as recording:
+        assert recording.raw_format == FORMAT
+        assert (recording.raw_count, recording.srgb_count) == (5, 3)
+        assert recording.srgb_size == (16, 8)
+        assert recording.complete
+        assert recording.raw_frames.dtype == RAW_FRAME
+        assert recording.events.dtype == EVENT
+        assert recording.raw_frames["frame_id"].tolist() == [1, 2, 3, 4, 5]
+        assert recording.geometry == {"fps": 100.0}
+        assert recording.calibration == {"defects": [[1, 2]]}
+        assert recording.settings == {}
+        out = np.empty(FORMAT.payload_size, np.uint8)
+        for i in range(5):
+            assert recording.read_raw(i, out) is out
+            assert np.array_equal(out, FRAMES[i])
+        for i in range(3):
+            assert np.array_equal(recording.read_srgb(i), SRGB[i])
+        for beyond in (-1, 5):
+            with pytest.raises(IndexError):
+                recording.read_raw(beyond)
+        with pytest.raises(ValueError, match="contiguous"):
+            recording.read_raw(0, out[::2])
+
+
+def test_a_compressed_copy_is_read_too(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "small.h5"
+    with h5py.File(file) as source, h5py.File(other, "w") as copy:
+        copy.attrs.update(source.attrs)
+        copy.create_dataset("raw", data=source["raw"][:], chunks=(2, FORMAT.payload_size), compression="gzip")
+        copy["raw"].attrs.update(source["raw"].attrs)
+        copy["raw_frames"] = source["raw_frames"][:]
+    with open_recording(other) as recording:
+        assert recording.srgb_count == 0
+        assert np.array_equal(recording.read_raw(4), FRAMES[4])
+
+
+def test_of_a_killed_writer_whole_frames_are_read(tmp_path: Path) -> None:
+    rows = np.zeros(5, RAW_FRAME)
+    rows["grabbed_ns"][:3] = 1
+    file = write_recording(tmp_path / "a.h5", FORMAT, FRAMES, raw_frames=rows, complete=False)
+    with open_recording(file) as recording:
+        assert not recording.complete
+        assert recording.raw_count == 3
+
+
+def _change_attribute(name: str, value: Any) -> Any:
+    def change(file: h5py.File) -> None:
+        file.attrs[name] = value
+
+    return change
+
+
+def _external(file: h5py.File) -> None:
+    del file["raw"]
+    file["raw"] = h5py.ExternalLink("/etc/other.h5", "/raw")
+
+
+def _outside(file: h5py.File) -> None:
+    attributes = dict(file["raw"].attrs)
+    del file["raw"]
+    shape = (5, FORMAT.payload_size)
+    file.create_dataset("raw", shape, np.uint8, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+    file["raw"].attrs.update(attributes)
+
+
+def _wrong_width(file: h5py.File) -> None:
+    file["raw"].attrs["width"] = 32
+
+
+def _no_column(file: h5py.File) -> None:
+    rows = file["raw_frames"][:]
+    del file["raw_frames"]
+    file["raw_frames"] = rows[["frame_id", "grabbed_ns"]]
+
+
+def _fewer_rows(file: h5py.File) -> None:
+    rows = file["raw_frames"][:]
+    del file["raw_frames"]
+    file["raw_frames"] = rows[:2]
+
+
+def _many_rows(file: h5py.File) -> None:
+    del file["raw_frames"]
+    file.create_dataset("raw_frames", (1 << 38,), RAW_FRAME, chunks=(1024,))
+
+
+def _no_frames(file: h5py.File) -> None:
+    del file["raw"], file["srgb"]
+
+
+def _a_group(file: h5py.File) -> None:
+    del file["raw"]
+    file.create_group("raw")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_change_attribute("format", "other"), "no recording of isp-stream"),
+        (_change_attribute("version", 2), "version 2"),
+        (_change_attribute("complete", "yes"), "'complete'"),
+        (_change_attribute("camera", -1), "'camera'"),
+        (_change_attribute("settings", "{"), "'settings' is no JSON"),
+        (_change_attribute("settings", "[" * 100_000), "'settings' is no JSON"),
+        (_change_attribute("geometry", json.dumps([1])), "no JSON object"),
+        (_change_attribute("serial", np.zeros(5000, "S1")), "'serial'"),
+        (_external, "link to elsewhere"),
+        (_outside, "are not in it"),
+        (_wrong_width, "32x8 BayerRG12p has 384"),
+        (_no_column, "no column"),
+        (_fewer_rows, "5 frames and 2 rows"),
+        (_many_rows, "are not in it"),
+        (_no_frames, "holds no frames"),
+        (_a_group, "no array of frames"),
+    ],
+)
+def test_a_broken_recording_is_one_sentence(file: Path, harm: Any, said: str) -> None:
+    with h5py.File(file, "r+") as opened:
+        harm(opened)
+    with pytest.raises(UserError, match=said) as raised:
+        open_recording(file)
+    assert "\n" not in str(raised.value)
+    assert str(file) in str(raised.value)
+
+
+def test_no_such_file_no_hdf5_and_cut_off_files(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no recording"):
+        open_recording(tmp_path / "none.h5")
+    with pytest.raises(UserError, match="there is no recording"):
+        open_recording(tmp_path)
+    other = tmp_path / "text.h5"
+    other.write_text("no HDF5")
+    with pytest.raises(UserError, match="no HDF5 file"):
+        open_recording(other)
+    whole = file.read_bytes()
+    for length in range(0, len(whole), 997):
+        other.write_bytes(whole[:length])
+        with pytest.raises(UserError) as raised:
+            open_recording(other)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_recording_that_is_written_is_not_read(file: Path) -> None:
+    with file.open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # as the HDF5 library of a writer does
+        with pytest.raises(UserError, match="is being written"):
+            open_recording(file)
