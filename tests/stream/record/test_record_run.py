@@ -148,7 +148,8 @@ def test_neither_a_lost_camera_nor_a_killed_record_process_costs_frames(
     os.kill(started["pids"]["record"], signal.SIGKILL)
     assert run.until("stage_died")["stage"] == "record"
     second = run.until("recording", change="recording")["file"]
-    run.until("status")
+    while not run.until("status")["record"].get("frames", {"raw": 0})["raw"]:
+        pass
     run.signal()
     assert run.until("recording", change="ended")["file"] == second
     ledger = run.finish(code=1)  # of a recording that was not to end
