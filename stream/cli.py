@@ -109,6 +109,10 @@ def parse(argv: Sequence[str] | None) -> tuple[list[StreamConfig], argparse.Name
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `isp-stream` and returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["keys"]:
+        from .keys_cli import main as keys
+
+        return keys(words[1:])
     try:
         if words[:1] == ["control"]:
             from .control_cli import control

@@ -161,8 +161,11 @@ class StreamConfig(Settings):
     control: list[str] = Field([])
     """endpoint(s) to take commands on, such as tcp://127.0.0.1:5556; empty is beside the socket files of publish, as
     ipc://$XDG_RUNTIME_DIR/ispeed/CAMERA.control"""
+    keys: Path | None = None
+    """folder of keys that isp-stream keys FOLDER made: tcp endpoints are then encrypted, and for those clients only
+    whose keys are in it"""
     insecure: bool = False
-    """allow a tcp endpoint that other hosts can reach, unencrypted"""
+    """allow a tcp endpoint that other hosts can reach, unencrypted and for anybody"""
     shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = None
     """put the sRGB ring into /dev/shm/NAME, for readers in another PID namespace; null keeps it anonymous"""
     frames: Annotated[int, Field(ge=0)] = 0

@@ -67,7 +67,10 @@ def require_local(endpoint: str) -> None:
     except ValueError:  # a name, an interface, or *
         local = False
     if not local:
-        raise UserError(f"endpoint {endpoint!r} can be reached from other hosts: use 127.0.0.1, or --insecure")
+        raise UserError(
+            f"endpoint {endpoint!r} can be reached from other hosts: use 127.0.0.1, give --keys FOLDER (isp-stream "
+            "keys makes one), or --insecure"
+        )
 
 
 def find_port(endpoint: str) -> str:

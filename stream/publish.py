@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 
 from ..engines.errors import UserError
+from .curve import Guard
 from .endpoint import (
     EndpointLock,
     boot_id,
@@ -102,6 +103,7 @@ class Publisher:
         endpoints: Where to publish, ipc:// or tcp://; empty is `default_endpoint` of each camera.
         cameras: The camera's index, or one for each; part of every topic.
         insecure: Allow a tcp endpoint that other hosts can reach.
+        guard: Encrypts tcp endpoints and decides who may connect. Poll it too, and close it after the publisher.
 
     Attributes:
         endpoints: Where it publishes.
@@ -109,10 +111,17 @@ class Publisher:
         lapped: Frames that were overwritten before they could be published; each is a gap in `sequence`.
 
     Raises:
-        UserError: An endpoint is taken, unusable, or public without `insecure`.
+        UserError: An endpoint is taken, unusable, or public with neither `insecure` nor `guard`.
     """
 
-    def __init__(self, endpoints: Sequence[str], cameras: int | Sequence[int], *, insecure: bool = False) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        cameras: int | Sequence[int],
+        *,
+        insecure: bool = False,
+        guard: Guard | None = None,
+    ) -> None:
         self._outlets = {camera: _Outlet(camera) for camera in ([cameras] if isinstance(cameras, int) else cameras)}
         self._first = next(iter(self._outlets))
         self._burst = _QUEUE_LEAST // 2
@@ -121,11 +130,12 @@ class Publisher:
         self.savers = 0
         self.lapped = 0
         self._unbound = True
-        self._context = zmq.Context()
+        self._guard = guard
+        self._context = guard.context if guard else zmq.Context()
         self._socket = self._make_socket()
         try:
             for endpoint in endpoints or [default_endpoint(camera) for camera in self._outlets]:
-                self._reserve(endpoint, insecure)
+                self._reserve(endpoint, insecure or guard is not None)
         except UserError:
             self.close()
             raise
@@ -219,7 +229,8 @@ class Publisher:
     def close(self) -> None:
         """Ends the stream and removes sockets and locks. Harmless when called twice."""
         self._socket.close(linger=_LINGER_MS)
-        self._context.term()
+        if not self._guard:
+            self._context.term()
         for lock in self._locks:
             lock.release()
         for outlet in self._outlets.values():
@@ -235,10 +246,10 @@ class Publisher:
         made.set(zmq.LINGER, 0)
         return made
 
-    def _reserve(self, endpoint: str, insecure: bool) -> None:
+    def _reserve(self, endpoint: str, public: bool) -> None:
         """Takes an endpoint, as far as that goes without listening on it."""
         transport, _ = parse_endpoint(endpoint)
-        if not insecure:
+        if not public:
             require_local(endpoint)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
@@ -253,8 +264,15 @@ class Publisher:
         queue = max(_QUEUE_LEAST, min(_QUEUE_MOST, _QUEUE_BYTES // largest))
         self._socket.set(zmq.SNDHWM, queue)
         self._burst = queue // 2
-        self.endpoints = [bind(self._socket, endpoint) for endpoint in self.endpoints]
+        in_turn = sorted(self.endpoints, key=lambda endpoint: endpoint.startswith("tcp:"))  # as the guard wants it
+        bound = {endpoint: self._bind(endpoint) for endpoint in in_turn}
+        self.endpoints = [bound[endpoint] for endpoint in self.endpoints]
         self._unbound = False
+
+    def _bind(self, endpoint: str) -> str:
+        if self._guard:
+            self._guard.protect(self._socket, endpoint)
+        return bind(self._socket, endpoint)
 
     def _send(self, message: bytes | bytearray) -> None:
         try:

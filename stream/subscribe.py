@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import zmq
 
 from ..engines.errors import UserError
+from .curve import Watch, read_client, use_keys
 from .endpoint import default_endpoint, parse_endpoint
 from .frame import HEADER_SIZE, TOPIC_SIZE, FrameHeader, HeaderError, topic
 from .reader import Frame, MappedRing, StreamError, StreamInfo, StreamTimeout, frame_from_message
@@ -47,6 +49,8 @@ class Subscriber:
         timeout_ms: Longest wait for a frame, in milliseconds; None waits for ever.
         pixels: "shared" looks into the publisher's memory and fails where that cannot be, "message" has the pixels
             sent, "auto" takes the first that works.
+        keys: Folder of keys, for a tcp endpoint whose publisher has keys: the one that `isp-stream keys FOLDER
+            --client NAME` made there.
 
     Attributes:
         received: Frames handed out.
@@ -56,7 +60,7 @@ class Subscriber:
         info: The StreamInfo that came last, None before.
 
     Raises:
-        UserError: An endpoint or an option that cannot be.
+        UserError: An endpoint, a folder of keys or an option that cannot be.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Subscriber:
         mode: Mode = "newest",
         timeout_ms: float | None = None,
         pixels: Pixels = "auto",
+        keys: Path | str | None = None,
     ) -> None:
         if mode not in ("newest", "every"):
             raise UserError(f"mode {mode!r} is unknown: use newest or every")
@@ -86,6 +91,7 @@ class Subscriber:
         self._held: FrameHeader | None = None  # a descriptor of a stream whose info has not come yet
         self._held_since = 0.0
         self._refusal: StreamError | None = None  # why the ring that was told last cannot be mapped
+        self._keys = None if keys is None else read_client(keys)
         self._context = zmq.Context()
         try:
             self._infos = self._connect("i")
@@ -93,8 +99,7 @@ class Subscriber:
         except UserError:
             self._context.destroy(linger=0)
             raise
-        self._info_poller = zmq.Poller()  # for a held descriptor: more of them must wake nobody
-        self._info_poller.register(self._infos, zmq.POLLIN)
+        self._info_poller = self._make_poller(self._infos)  # for a held descriptor: more of them must wake nobody
 
     def __enter__(self) -> Subscriber:
         return self
@@ -128,6 +133,7 @@ class Subscriber:
         """
         deadline = self._deadline(timeout_ms)
         while (frame := self._next()) is None:
+            self._require_welcome()
             poller = self._info_poller if self._held else self._poller
             if poller.poll(self._wait_ms(deadline)):
                 self._read_infos()
@@ -137,6 +143,7 @@ class Subscriber:
         """The same for asyncio: `async for frame in subscriber`, or one at a time."""
         deadline = self._deadline(timeout_ms)
         while (frame := self._next()) is None:
+            self._require_welcome()
             if not self._read_infos():
                 await self._readable(self._wait_ms(deadline))
         return frame
@@ -147,6 +154,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Ends the subscription. Arrays of frames stay readable. Harmless when called twice."""
+        self._watch.close()
         self._infos.close()
         self._frames.close()
         self._context.term()
@@ -306,9 +314,13 @@ class Subscriber:
     def _open_frames(self, *, by_message: bool) -> None:
         self._by_message = by_message
         self._frames = self._connect("p" if by_message else "d")
-        self._poller = zmq.Poller()
-        self._poller.register(self._infos, zmq.POLLIN)
-        self._poller.register(self._frames, zmq.POLLIN)
+        self._poller = self._make_poller(self._infos, self._frames)
+
+    def _make_poller(self, *sockets: zmq.Socket) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in (*sockets, *self._watch.sockets):
+            poller.register(socket, zmq.POLLIN)
+        return poller
 
     def _topic(self, kind: str) -> bytes:
         return f"{kind}/".encode() if self._camera is None else topic(kind, self._camera)
@@ -325,11 +337,19 @@ class Subscriber:
         else:
             made.set(zmq.RCVHWM, _PIXEL_QUEUE if kind == "p" else _QUEUE)
         made.subscribe(self._topic(kind))
+        use_keys(made, self._keys, self.endpoint)
+        if kind == "i":  # whoever is let in for one is let in for all
+            self._watch = Watch(made, self.endpoint, self._keys)
         try:
             made.connect(self.endpoint)
         except zmq.ZMQError as error:
             raise UserError(f"cannot connect to {self.endpoint}: {error.strerror.lower()}") from error
         return made
+
+    def _require_welcome(self) -> None:
+        """Raises StreamError where the publisher does not take us; we then knock again."""
+        if why := self._watch.turn((self._infos, self._frames)):
+            raise StreamError(why)
 
     def _renew(self) -> None:
         """Asks again for what ought to come: the info of a held descriptor, or pixels after a silence.
@@ -346,7 +366,7 @@ class Subscriber:
 
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
-        sockets = [self._infos] if self._held else [self._infos, self._frames]
+        sockets = [*self._watch.sockets, self._infos, *([] if self._held else [self._frames])]
         descriptors = [socket.fileno() for socket in sockets]
         for fd in descriptors:
             loop.add_reader(fd, woken.set)
@@ -372,10 +392,10 @@ class Subscriber:
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             raise StreamTimeout(f"no frame came from {self.endpoint} in time: is isp-stream running there?")
-        until = deadline
+        until = min(math.inf if deadline is None else deadline, self._watch.retry_at)
         if self._held or self._by_message:
             if now >= self._renew_at:
                 self._renew()
                 self._renew_at = now + _RENEW_S
-            until = self._renew_at if deadline is None else min(deadline, self._renew_at)
-        return None if until is None else max(1, math.ceil((until - now) * 1e3))
+            until = min(until, self._renew_at)
+        return None if until == math.inf else max(1, math.ceil((until - now) * 1e3))

@@ -156,7 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     mode = options.mode or ("every" if options.save else "newest")
     until = {"frames": options.frames, "timeout_ms": options.timeout_ms}
-    with Stop() as stop, Subscriber(options.endpoint, camera=options.camera, mode=mode) as subscriber:
+    with (
+        Stop() as stop,
+        Subscriber(options.endpoint, camera=options.camera, mode=mode, keys=options.keys) as subscriber,
+    ):
         if options.save:
             report = save_frames(subscriber, options.save, stop=stop, **until)
             sys.stdout.write(f"saved {report['saved']} frames to {options.save}, missed {report['missed']}\n")
@@ -187,6 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=("newest", "every"),
         help="newest: skip to the newest frame at each look; every: all in order, as far as they last (default: "
         "newest in a window, every with --save)",
+    )
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        metavar="DIR",
+        help="folder of keys for a tcp endpoint, made there by isp-stream keys FOLDER --client NAME",
     )
     parser.add_argument(
         "--save", type=Path, metavar="DIR", help="save each frame as DIR/FRAME_ID.png; needs no display"

@@ -88,6 +88,12 @@ def isp_stream(runtime_dir: Path) -> Iterator[Callable[..., Run]]:
 
 
 @pytest.fixture
+def isp_stream_command() -> list[str]:
+    """The command itself."""
+    return ISP_STREAM
+
+
+@pytest.fixture
 def isp_stream_fails(runtime_dir: Path) -> Callable[..., str]:
     """Runs isp-stream with bad input; returns its one sentence after checking exit code, tracebacks and output."""
 

@@ -6,16 +6,19 @@ own that obeys lines on stdin, each answered by one JSON line, and ends with its
 
 from __future__ import annotations
 
+import io
 import json
 import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ispeed.stream import FrameHeader, Publisher, Ring
+from ispeed.stream.curve import Guard
 
 
 class Source:
@@ -32,8 +35,11 @@ class Source:
         stream_id: int = 0x1234,
         name: str | None = None,
         info: dict[str, Any] | None = None,
+        keys: str | None = None,
     ) -> None:
-        self.publisher = Publisher(endpoints or [], camera)
+        self.warnings: list[str] = []
+        self.guard = Guard(Path(keys), self.warnings.append) if keys else None
+        self.publisher = Publisher(endpoints or [], camera, guard=self.guard)
         self.camera, self.width, self.height, self.stream_id = camera, width, height, stream_id
         self.ring = Ring.create("srgb", slots, width * height * 3, stream_id, name)
         self.published = 0
@@ -83,7 +89,13 @@ class Source:
             self.write(self.published)
             self.publisher.publish(self.published, self.published + 1)
             self.published += 1
-            self.publisher.poll_subscriptions()
+            self.attend()
+
+    def attend(self) -> None:
+        """Answers who connects and who subscribes."""
+        if self.guard:
+            self.guard.poll()
+        self.publisher.poll_subscriptions()
 
     def burst(self, count: int) -> None:
         """Writes the next `count` frames and then publishes them at once."""
@@ -100,11 +112,13 @@ class Source:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.publisher.subscribers()} subscribers, not {wanted}")
             time.sleep(0.002)
-            self.publisher.poll_subscriptions()
+            self.attend()
 
     def close(self) -> None:
         """Ends the stream."""
         self.publisher.close()
+        if self.guard:
+            self.guard.close()
         self.ring.close()
         self.ring.unlink()
 
@@ -172,21 +186,24 @@ class RemoteSource:
         self.process.wait(20)
 
 
+_ORDERS = io.FileIO(0, closefd=False)  # unbuffered: an order that was read ahead would wake no select
+
+
 def _run(source: Source, fps: float) -> None:
     """Publishes at `fps` until the next line comes."""
     start, first = time.monotonic(), source.published
     while True:
         due = start + (source.published - first) / fps
-        if select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
+        if select.select([_ORDERS], [], [], max(0.0, due - time.monotonic()))[0]:
             return
         source.publish()
 
 
-def _next_line(source: Source) -> str:
+def _next_line(source: Source) -> bytes:
     """The next order; meanwhile new subscribers are answered."""
-    while not select.select([sys.stdin], [], [], 0.02)[0]:
-        source.publisher.poll_subscriptions()
-    return sys.stdin.readline()
+    while not select.select([_ORDERS], [], [], 0.02)[0]:
+        source.attend()
+    return _ORDERS.readline()
 
 
 def main() -> None:
@@ -205,6 +222,7 @@ def main() -> None:
             elif command == "burst":
                 source.burst(**arguments)
             answer = {"published": source.published, "subscribers": source.publisher.subscribers()}
+            answer["warnings"] = source.warnings
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
 
