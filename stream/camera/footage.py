@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,21 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
-from ...engines.raw_files import RawFrames, load_raw
+from ...engines.errors import UserError
+from ...engines.raw_files import load_raw
+from ..record import open_recording
+from ..record.layout import RAW_FRAME
 
-#: What is known of each frame: the fields of a recording's table.
-FRAME = np.dtype(
-    [
-        ("frame_id", "<u8"),
-        ("device_timestamp", "<u8"),
-        ("grabbed_ns", "<i8"),
-        ("realtime_offset_ns", "<i8"),
-        ("segment", "<u4"),
-        ("flags", "<u4"),
-        ("exposure_us", "<f8"),
-        ("gain_db", "<f8"),
-    ]
-)
+
+@dataclass(frozen=True)
+class Calibration:
+    white_balance: tuple[float, float, float] | None = None
+    colour_matrix: list[list[float]] | None = None
+    defects: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class About:
+    fps: float | None = None
+    serial: str = ""
+    model: str = ""
+    cut_off: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 class Footage(Protocol):
@@ -32,25 +38,19 @@ class Footage(Protocol):
     Attributes:
         path: The file.
         raw_format: Of the frames, with their levels.
-        records: FRAME [frames], what is known of each: stamps are 0 and exposures NaN where that is not told.
-        fps: Rate in Hz that they were taken at; 0 where that is not known.
-        about: What is known of the camera: serial, vendor, model, offset_x, offset_y.
-        calibration: Settings of StreamConfig that were measured of the camera, by their names there.
-        warnings: What the user should know of the file.
+        frames: What is known of each: the columns of record.layout.RAW_FRAME.
+        about: What is known of the camera.
     """
 
     path: Path
     raw_format: RawFormat
-    records: npt.NDArray[np.void]
-    fps: float
-    about: dict[str, Any]
-    calibration: dict[str, Any]
-    warnings: list[str]
+    frames: npt.NDArray[np.void]
+    about: About
 
-    def read_into(self, index: int, out: npt.NDArray[np.uint8]) -> None:
+    def read(self, index: int, out: npt.NDArray[np.uint8]) -> None:
         """Writes the bytes of frame `index`, as the camera sent them, to uint8 [raw_format.payload_size].
 
-        Raises OSError or ValueError where the file does not give them.
+        Raises UserError where the file does not give them.
         """
         ...
 
@@ -59,28 +59,49 @@ class Footage(Protocol):
         ...
 
 
-def open_footage(path: Path) -> Footage:
+def open_footage(path: Path | str) -> Footage:
     """The raw frames in a file. Raises UserError where there are none, or they cannot be read."""
-    return RawFootage(load_raw(str(path)))
+    return RecordedFootage(Path(path)) if str(path).endswith(".h5") else RawFootage(str(path))
+
+
+class RecordedFootage:
+    def __init__(self, path: Path) -> None:
+        self.recording = recording = open_recording(path)
+        if recording.raw_format is None or not recording.raw_count:
+            raise UserError(f"{path} holds no raw frames")
+        self.path, self.raw_format = path, recording.raw_format
+        self.frames = recording.raw_frames
+        c = recording.calibration
+        wb = c.get("white_balance")
+        self.about = About(
+            recording.geometry.get("fps") or None,
+            recording.texts["serial"],
+            recording.texts["model"],
+            0,
+            Calibration(tuple(wb) if wb else None, c.get("colour_matrix"), tuple(map(tuple, c.get("defects") or ()))),
+        )
+
+    def read(self, index: int, out: npt.NDArray[np.uint8]) -> None:
+        self.recording.read_raw(index, out)
+
+    def close(self) -> None:
+        self.recording.close()
 
 
 class RawFootage:
     """Frames of engines.raw_files: samples without stamps, in memory."""
 
-    def __init__(self, frames: RawFrames) -> None:
-        self.path, self.raw_format = frames.path, frames.raw_format
-        self.fps = 0.0
-        self.about: dict[str, Any] = {}
-        self.calibration: dict[str, Any] = {}
-        self.warnings: list[str] = []
-        count = len(frames.samples)
-        self.records = np.zeros(count, FRAME)
-        self.records["frame_id"] = np.arange(1, count + 1)
-        self.records["exposure_us"], self.records["gain_db"] = frames.camera.T
+    def __init__(self, spec: str) -> None:
+        loaded = load_raw(spec)
+        self.path, self.raw_format, self.about = loaded.path, loaded.raw_format, About()
+        count = len(loaded.samples)
+        self.frames: Any = np.zeros(count, RAW_FRAME)
+        self.frames["frame_id"] = np.arange(count)
+        self.frames["exposure_us"], self.frames["gain_db"] = loaded.camera.T
         dtype = np.dtype("u1" if self.raw_format.depth == 8 else "<u2")
-        self._bytes = np.ascontiguousarray(frames.samples, dtype).view(np.uint8).reshape(count, -1)
+        self._bytes = np.ascontiguousarray(loaded.samples, dtype).view(np.uint8).reshape(count, -1)
 
-    def read_into(self, index: int, out: npt.NDArray[np.uint8]) -> None:
+    def read(self, index: int, out: npt.NDArray[np.uint8]) -> None:
         out[:] = self._bytes[index]
 
     def close(self) -> None:

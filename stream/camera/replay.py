@@ -16,8 +16,8 @@ from .settings import Geometry
 from .sources import Source
 from .timeline import DEFAULT_FPS, Timeline
 
-_RATES = ("AcquisitionFrameRate", "AcquisitionResultingFrameRate")
-_MOST_FPS = 1e6
+RATE = "AcquisitionFrameRate"
+_LEAST_FPS, _MOST_FPS = 0.001, 1e6
 
 
 class ReplayCamera:
@@ -31,8 +31,9 @@ class ReplayCamera:
         _require_possible(config)
         self._footage = footage = open_footage(path)
         try:
-            warnings += footage.warnings
-            timeline = Timeline(footage.records, footage.fps, config.fps, config.replay_speed)
+            if footage.about.cut_off:
+                warnings.append(f"{self.label} is cut off: {footage.about.cut_off} frames at its end are not played")
+            timeline = Timeline(footage.frames, footage.about.fps, config.fps, config.replay_speed)
             if not (timeline.known_rate or timeline.patient):
                 warnings.append(f"{self.label} tells no rate: played at {DEFAULT_FPS:g} fps; --fps sets another")
             source = ReplaySource(footage, timeline, config.loop, lambda text: warnings.append(f"{self.label}: {text}"))
@@ -51,23 +52,22 @@ class ReplayCamera:
         self._footage.close()
 
     def _geometry(self, config: StreamConfig, timeline: Timeline) -> Geometry:
-        raw, about = self._footage.raw_format, self._footage.about
+        raw, about, told = self._footage.raw_format, self._footage.about, self.features.read
         black = raw.black_level if config.black_level is None else config.black_level
         white = raw.white_level if config.white_level is None else config.white_level
         raw = RawFormat(raw.width, raw.height, raw.pixel_format, black, white)
         if config.measured:
-            config.measured.require_like(raw, about.get("serial"))
-        exposure_us, gain_db = self.features.read("ExposureTime"), self.features.read("Gain")
+            config.measured.require_like(raw, about.serial)
         return Geometry(
             camera=0,
-            serial=about.get("serial", ""),
-            vendor=about.get("vendor", ""),
-            model=about.get("model", ""),
+            serial=about.serial or self._footage.path.name,
+            vendor="",
+            model=about.model or "recording",
             tl_type="File",
             width=raw.width,
             height=raw.height,
-            offset_x=about.get("offset_x", 0),
-            offset_y=about.get("offset_y", 0),
+            offset_x=0,
+            offset_y=0,
             pixel_format=raw.pixel_format,
             payload=raw.payload_size,
             alignment=1,
@@ -77,8 +77,8 @@ class ReplayCamera:
             device_clock_is_host=False,
             acquisition="replay",
             min_buffers=1,
-            exposure_us=exposure_us,
-            gain_db=gain_db,
+            exposure_us=told("ExposureTime"),
+            gain_db=told("Gain"),
         )
 
 
@@ -91,38 +91,45 @@ class ReplayFeatures:
         self._values: dict[str, Any] = {
             "Width": raw.width,
             "Height": raw.height,
-            "OffsetX": about.get("offset_x", 0),
-            "OffsetY": about.get("offset_y", 0),
+            "OffsetX": 0,
+            "OffsetY": 0,
             "PixelFormat": raw.pixel_format,
             "PayloadSize": raw.payload_size,
             "BlackLevel": raw.black_level,
             "AcquisitionMode": "Continuous",
             "TriggerMode": "Off",
-            "DeviceVendorName": about.get("vendor", ""),
-            "DeviceModelName": about.get("model", ""),
-            "DeviceSerialNumber": about.get("serial", ""),
+            "DeviceModelName": about.model,
+            "DeviceSerialNumber": about.serial,
         }
 
     def read(self, name: str, default: Any = None, fresh: bool = False) -> Any:
         value = self._now().get(name)
         return default if value is None else value
 
+    def describe(self, name: str) -> dict[str, Any]:
+        value, writable = self.read(name), name == RATE and not self._timeline.patient
+        found: dict[str, Any] = {"name": name, "writable": writable}
+        if value is not None:
+            found["value"] = value
+        if writable:
+            found |= {"min": _LEAST_FPS, "max": _MOST_FPS, "unit": "Hz"}
+        return found
+
     def set(self, name: str, value: Any) -> Any:
         self.check(name, value)
-        if name == _RATES[0]:
+        if name == RATE:
             self._timeline.set_rate(float(value), self._source.next)
         return self.read(name)
 
     def check(self, name: str, value: Any) -> None:
-        if name == _RATES[0]:
+        if name == RATE:
             self._check_rate(value)
             return
-        now = self._now()
-        if name not in now:
-            raise UserError(f"the {self._label} cannot change {name}: only {_RATES[0]} can be set")
-        if value is not None and str(value) != str(now[name]) and not _equal(value, now[name]):
-            is_now = "which it does not tell" if now[name] is None else f"which is {_shown(now[name])},"
-            raise UserError(f"the {self._label} cannot change {name}, {is_now} to {_shown(value)}")
+        is_now = self._now().get(name)
+        if is_now is not None and (value is None or _equal(value, is_now)):
+            return
+        has = "" if is_now is None else f" from {_shown(is_now)} to {_shown(value)}"
+        raise UserError(f"the {self._label} cannot change {name}{has}: only {RATE} can be set")
 
     def set_if_there(self, name: str, value: Any) -> bool:
         try:
@@ -135,20 +142,25 @@ class ReplayFeatures:
         """A file that is open is there."""
 
     def _now(self) -> dict[str, Any]:
-        arrival = self._source.arrival  # of the newest frame, before the start of the first
-        exposure_us, gain_db = arrival.exposure_us, arrival.gain_db
+        arrival, timeline = self._source.arrival, self._timeline
+        exposure_us, gain_db = arrival.exposure_us, arrival.gain_db  # of the newest frame; at first, of the first
         return {
             **self._values,
-            **dict.fromkeys(_RATES, self._timeline.fps),
+            RATE: timeline.rate or None,
+            "AcquisitionResultingFrameRate": timeline.fps or None,
             "ExposureTime": None if math.isnan(exposure_us) else exposure_us,
             "Gain": None if math.isnan(gain_db) else gain_db,
         }
 
     def _check_rate(self, value: Any) -> None:
         if self._timeline.patient:
-            raise UserError(f"the {self._label} is played as fast as it is taken (replay_speed 0), so it has no rate")
-        if value is not None and not (_equal(value, value) and 0 < float(value) <= _MOST_FPS):
-            raise UserError(f"the {self._label} cannot be played at {value} fps: above 0 to {_MOST_FPS:g} Hz")
+            raise UserError(f"the {self._label} is played as fast as it is taken (replay_speed 0): {RATE} does nothing")
+        try:
+            possible = value is None or _LEAST_FPS <= float(value) <= _MOST_FPS
+        except (TypeError, ValueError):
+            possible = False
+        if not possible:
+            raise UserError(f"the {self._label}: {RATE} {value} is not possible: {_LEAST_FPS:g} to {_MOST_FPS:g} Hz")
 
 
 def with_calibration(config: StreamConfig) -> StreamConfig:
@@ -159,7 +171,9 @@ def with_calibration(config: StreamConfig) -> StreamConfig:
     if config.recording is None:
         return config
     with contextlib.closing(open_footage(config.recording)) as footage:
-        known = {name: value for name, value in footage.calibration.items() if name not in config.model_fields_set}
+        found = footage.about.calibration
+    values = {"white_balance": found.white_balance, "colour_matrix": found.colour_matrix, "defects": found.defects}
+    known = {name: value for name, value in values.items() if value and name not in config.model_fields_set}
     try:
         return make_config({**config.model_dump(exclude_unset=True), **known}) if known else config
     except UserError as error:
@@ -200,7 +214,7 @@ def _equal(a: Any, b: Any) -> bool:
     try:
         return float(a) == float(b)
     except (TypeError, ValueError):
-        return False
+        return str(a) == str(b)
 
 
 def _shown(value: Any) -> str:

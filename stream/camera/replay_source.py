@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 
+from ...engines.errors import UserError
 from ..frame import FLAG_DEVICE_CLOCK_IS_HOST
 from ..ring import Ring, Word
 from .footage import Footage
@@ -29,7 +30,7 @@ class ReplaySource:
         self.patient = timeline.patient
         self._footage, self._timeline, self._warn = footage, timeline, warn
         self._end = None if loop else timeline.count
-        records = footage.records
+        records = footage.frames
         # Columns as memoryviews: an item of a NumPy record costs as much as all else here.
         self._flags = (records["flags"].astype("u4") & _NOT_OF_HOST).data
         self._exposure_us = records["exposure_us"].astype("f8").data
@@ -115,15 +116,13 @@ class ReplaySource:
             return False
         index = self._next % self._timeline.count
         try:
-            self._footage.read_into(index, self._ring.slot(self._slot)[: self.least])  # type: ignore[union-attr]
+            self._footage.read(index, self._ring.slot(self._slot)[: self.least])  # type: ignore[union-attr]
             self._whole = True
-        except (OSError, ValueError) as error:
+        except UserError as error:
             self._whole = False
             if not self._warned:
                 self._warned = True
-                self._warn(
-                    f"frame {index} of {self._footage.path} cannot be read ({error}): such frames are incomplete"
-                )
+                self._warn(f"{error}; what cannot be read is played as incomplete frames")
         return True
 
     def _describe(self, number: int) -> None:

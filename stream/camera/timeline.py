@@ -24,24 +24,24 @@ class Timeline:
     """The frames of one recording in time.
 
     Args:
-        records: footage.FRAME [frames], at least one.
-        told_fps: Rate in Hz that the file tells, 0 where it does not.
+        records: What is known of each frame, as Footage.frames; at least one.
+        told_fps: Rate in Hz that the file tells; None where it does not.
         fps: Rate in Hz to play at; None plays by the device time stamps.
         speed: Factor on that rate; 0 has every frame due at once.
 
     Attributes:
         count: Frames of one round.
         patient: Whether every frame is due at once.
-        fps: Rate in Hz that frames are played at, the usual one where they follow their stamps; 0 where none is set.
+        rate: Rate in Hz of the frames, the usual one where they follow their stamps.
         known_rate: Whether stamps, the file or the user tell the rate; it is DEFAULT_FPS otherwise.
 
     Raises:
         UserError: Frame ids beyond what any camera counts.
     """
 
-    def __init__(self, records: npt.NDArray[np.void], told_fps: float, fps: float | None, speed: float) -> None:
+    def __init__(self, records: npt.NDArray[np.void], told_fps: float | None, fps: float | None, speed: float) -> None:
         self.count = len(records)
-        self.patient = speed == 0
+        self.patient, self._speed = speed == 0, speed
         stamps = records["device_timestamp"].astype(np.uint64)
         steps = np.diff(stamps.astype(np.int64))
         # From one segment to the next the camera was away, and its clock may have begun anew.
@@ -49,7 +49,7 @@ class Timeline:
         tick_ns = _tick_ns(records, steps, told)
         own_fps = told_fps or (1e9 / (float(np.median(steps[told])) * tick_ns) if told.any() else 0.0)
         self.known_rate = bool(fps or own_fps)
-        self.fps = (fps or own_fps or DEFAULT_FPS) * speed
+        self.rate = fps or own_fps or DEFAULT_FPS
         period_ns = 1e9 / (own_fps or fps or DEFAULT_FPS)
         # When each frame comes after the first, and when the next round begins; pauses of the camera are left out.
         offsets_ns = np.append(0.0, np.cumsum(np.append(np.where(told, steps * tick_ns, period_ns), period_ns)))
@@ -60,16 +60,21 @@ class Timeline:
         self._ids, self._id_span = _rising_ids(records)
         self._offsets_ns = np.rint(offsets_ns / (speed or 1.0)).astype(np.int64).data
         # First frame, when it is due, and the period of those that follow; 0: by the stamps.
-        self._clock = (0, 0, 1e9 / self.fps if fps and self.fps else 0.0)
+        self._clock = (0, 0, 1e9 / self.fps if fps and speed else 0.0)
+
+    @property
+    def fps(self) -> float:
+        """Rate in Hz that frames are played at: `rate` times the speed; 0 where all are due at once."""
+        return self.rate * self._speed
 
     def start(self, number: int) -> None:
         """Frame `number` is due now, the others from there on."""
         self._clock = (number, time.monotonic_ns(), self._clock[2])
 
     def set_rate(self, fps: float, number: int) -> None:
-        """Frames come at `fps` Hz from now on, `number` being the next."""
-        self.fps = fps
-        self._clock = (number, time.monotonic_ns(), 1e9 / fps)
+        """Frames come at `fps` Hz times the speed from now on, `number` being the next."""
+        self.rate = fps
+        self._clock = (number, time.monotonic_ns(), 1e9 / self.fps)
 
     def due_ns(self, number: int) -> int:
         """CLOCK_MONOTONIC at which a frame is due."""
