@@ -155,7 +155,7 @@ class Pipeline:
         """Whether it has published as many frames as it was to, or as there are, or is over."""
         if self._ended or self._at_end:
             return True
-        return (bool(self._config.frames) and self.words[Word.PUBLISHED] >= self._config.frames)
+        return bool(self._config.frames) and self.words[Word.PUBLISHED] >= self._config.frames
 
     @property
     def due_at(self) -> float:

@@ -16,6 +16,10 @@ class FeatureSet(Protocol):
         """The feature's value, or `default` where it cannot be read."""
         ...
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """What a feature is set to and can be set to, as JSON: name, value, writable, min, max, inc, unit, entries."""
+        ...
+
     def set(self, name: str, value: Any) -> Any:
         """Sets a feature and returns its value read back. Raises UserError."""
         ...
@@ -65,10 +69,10 @@ def open_camera(config: StreamConfig, warnings: list[str]) -> Camera:
     Raises:
         UserError: There is none, it is in use, cannot be read, or refuses a setting.
     """
-    if config.recording is not None:
+    if config.recording:
         from .replay import ReplayCamera
 
-        return ReplayCamera(config, config.recording, warnings)
+        return ReplayCamera(config, warnings)
     from .live import LiveCamera
 
     return LiveCamera(config, warnings)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError
+from ...engines.inputs import iso_of
 from ..config import StreamConfig, make_config
-from .footage import Footage, open_footage
+from ..footage import Footage, open_footage
 from .replay_source import ReplaySource
 from .settings import Geometry
 from .sources import Source
 from .timeline import DEFAULT_FPS, Timeline
 
 RATE = "AcquisitionFrameRate"
+_LENS = ("f_number", "focal_length_mm")
 _LEAST_FPS, _MOST_FPS = 0.001, 1e6
 
 
@@ -26,13 +27,12 @@ class ReplayCamera:
     Raises UserError where the file holds no recording, or `config` asks for what a recording cannot do.
     """
 
-    def __init__(self, config: StreamConfig, path: Path, warnings: list[str]) -> None:
-        self.label = f"recording {path}"
+    def __init__(self, config: StreamConfig, warnings: list[str]) -> None:
         _require_possible(config)
-        self._footage = footage = open_footage(path)
+        self._footage = footage = open_footage(os.path.expanduser(config.recording))
+        self.label = f"recording {footage.path}"
         try:
-            if footage.about.cut_off:
-                warnings.append(f"{self.label} is cut off: {footage.about.cut_off} frames at its end are not played")
+            warnings += _faults(self.label, footage)
             timeline = Timeline(footage.frames, footage.about.fps, config.fps, config.replay_speed)
             if not (timeline.known_rate or timeline.patient):
                 warnings.append(f"{self.label} tells no rate: played at {DEFAULT_FPS:g} fps; --fps sets another")
@@ -61,13 +61,13 @@ class ReplayCamera:
         return Geometry(
             camera=0,
             serial=about.serial or self._footage.path.name,
-            vendor="",
+            vendor=about.vendor,
             model=about.model or "recording",
             tl_type="File",
             width=raw.width,
             height=raw.height,
-            offset_x=0,
-            offset_y=0,
+            offset_x=about.offset[0],
+            offset_y=about.offset[1],
             pixel_format=raw.pixel_format,
             payload=raw.payload_size,
             alignment=1,
@@ -91,13 +91,14 @@ class ReplayFeatures:
         self._values: dict[str, Any] = {
             "Width": raw.width,
             "Height": raw.height,
-            "OffsetX": 0,
-            "OffsetY": 0,
+            "OffsetX": about.offset[0],
+            "OffsetY": about.offset[1],
             "PixelFormat": raw.pixel_format,
             "PayloadSize": raw.payload_size,
             "BlackLevel": raw.black_level,
             "AcquisitionMode": "Continuous",
             "TriggerMode": "Off",
+            "DeviceVendorName": about.vendor,
             "DeviceModelName": about.model,
             "DeviceSerialNumber": about.serial,
         }
@@ -168,16 +169,40 @@ def with_calibration(config: StreamConfig) -> StreamConfig:
 
     Unchanged where the camera is no recording. Raises UserError where the file holds none.
     """
-    if config.recording is None:
+    if not config.recording:
         return config
-    with contextlib.closing(open_footage(config.recording)) as footage:
-        found = footage.about.calibration
-    values = {"white_balance": found.white_balance, "colour_matrix": found.colour_matrix, "defects": found.defects}
+    with open_footage(os.path.expanduser(config.recording)) as footage:
+        values = _calibration(footage)
     known = {name: value for name, value in values.items() if value and name not in config.model_fields_set}
     try:
         return make_config({**config.model_dump(exclude_unset=True), **known}) if known else config
     except UserError as error:
         raise UserError(f"the calibration in {config.recording} does not hold: {error}") from error
+
+
+def _calibration(footage: Footage) -> dict[str, Any]:
+    """Settings of StreamConfig that the file tells; None, or empty, where it does not."""
+    found, first = footage.calibration, footage.frames[0]
+    told = {name: float(first[name]) for name in ("iso", "gain_db", "f_number", "focal_length_mm")}
+    f_number, focal_length_mm = (told[name] if math.isfinite(told[name]) else None for name in _LENS)
+    base_iso = told["iso"] / iso_of(told["gain_db"], 1.0)
+    return {
+        "white_balance": found.white_balance,
+        "colour_matrix": found.colour_matrix,
+        "defects": found.defects,
+        "base_iso": round(base_iso, 6) if math.isfinite(base_iso) else None,
+        "f_number": f_number,
+        "focal_length_mm": focal_length_mm,
+    }
+
+
+def _faults(label: str, footage: Footage) -> list[str]:
+    """What is wrong with the file, where it can be played nevertheless."""
+    if footage.about.cut_off:
+        return [f"{label} is cut off: {footage.about.cut_off} frames at its end are not played"]
+    if not footage.about.complete:
+        return [f"{label} was not written to its end: the {footage.count} frames that are whole are played"]
+    return []
 
 
 def _require_possible(config: StreamConfig) -> None:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from ...engines.errors import UserError
+from ..footage import Footage
 from ..frame import FLAG_DEVICE_CLOCK_IS_HOST
 from ..ring import Ring, Word
-from .footage import Footage
 from .sources import Arrival, SourceEnded
 from .timeline import Timeline
 

@@ -74,7 +74,9 @@ class About:
 
     Attributes:
         fps: Frames a second that were taken; None is not known.
-        serial, model: Of the camera; empty where they are not known.
+        serial, model, vendor: Of the camera; empty where they are not known.
+        offset: (x, y) of the frames on the sensor, in pixels.
+        complete: False where the frames were not written to their end: those that are whole are there.
         cut_off: Frames that the file names but does not hold whole: it was cut off.
         calibration: See there.
     """
@@ -82,6 +84,9 @@ class About:
     fps: float | None = None
     serial: str = ""
     model: str = ""
+    vendor: str = ""
+    offset: tuple[int, int] = (0, 0)
+    complete: bool = True
     cut_off: int = 0
     calibration: Calibration = Calibration()
 

@@ -37,6 +37,9 @@ class RecordedFootage(Footage):
                 fps=_number(recording.geometry, "fps"),
                 serial=recording.texts["serial"],
                 model=recording.texts["model"],
+                vendor=recording.texts["vendor"],
+                offset=(_offset(recording.geometry, "offset_x"), _offset(recording.geometry, "offset_y")),
+                complete=recording.complete,
                 calibration=_calibration(recording.calibration),
             )
         except BaseException:
@@ -73,6 +76,11 @@ def _calibration(said: dict[str, Any]) -> Calibration:
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the recording's calibration is damaged: {' '.join(str(error).split())}") from error
     return Calibration((red, green, blue), rows, places)
+
+
+def _offset(geometry: dict[str, Any], name: str) -> int:
+    value = _number(geometry, name)
+    return int(value) if value is not None and value < 1 << 16 else 0
 
 
 def _number(values: dict[str, Any], name: str) -> float | None:
