@@ -49,8 +49,10 @@ class RawFrames:
     optics: npt.NDArray[np.float32]
 
 
-def load_raw(spec: str) -> RawFrames:
+def load_raw(spec: str, *, mapped: bool = False) -> RawFrames:
     """The frames of a file with a sidecar or a query (see the module).
+
+    mapped: Leave the samples of a .raw, .bin or .npy file in it, read-only, where they are read when they are used.
 
     Keys are width and height (in pixels; PNG and .npy know them), format (PFNC name; the filter array and depth of the
     samples), black and white (levels in DN; 0 and the largest sample unless said), and what is known of the camera:
@@ -68,7 +70,7 @@ def load_raw(spec: str) -> RawFrames:
     format_name = _format(path, values)
     reader = {".png": _read_png, ".npy": _read_npy}.get(path.suffix.lower(), _read_raw)
     try:
-        samples = reader(path, values, format_name)
+        samples = reader(path, values, format_name, mapped)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return _make(path, samples, values, format_name)
@@ -176,7 +178,7 @@ def _lines() -> str:
 # ---- reading: each gives whole numbers [frames, height, width] ---------------------------------------------
 
 
-def _read_raw(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+def _read_raw(path: Path, values: dict[str, Any], format_name: str, mapped: bool) -> npt.NDArray[Any]:
     if "width" not in values or "height" not in values:
         raise UserError(f"{path} has no header, so its size must be said: add width and height ({_lines()})")
     width, height = values["width"], values["height"]
@@ -187,10 +189,11 @@ def _read_raw(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArr
             f"{path} has {size} bytes, which is no multiple of the {frame} bytes of a {width}x{height} frame of "
             f"{format_name} ({dtype.itemsize} a sample): correct width, height or format"
         )
-    return np.fromfile(path, dtype).reshape(-1, height, width)
+    samples = np.memmap(path, dtype, "r") if mapped else np.fromfile(path, dtype)
+    return samples.reshape(-1, height, width)
 
 
-def _read_png(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+def _read_png(path: Path, values: dict[str, Any], format_name: str, mapped: bool) -> npt.NDArray[Any]:
     import PIL.Image
 
     with PIL.Image.open(path) as image:
@@ -201,11 +204,14 @@ def _read_png(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArr
         return np.asarray(image).astype(np.uint16)[np.newaxis]
 
 
-def _read_npy(path: Path, values: dict[str, Any], format_name: str) -> npt.NDArray[Any]:
+def _read_npy(path: Path, values: dict[str, Any], format_name: str, mapped: bool) -> npt.NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path} is no .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise UserError(f"{path} is an archive of arrays (.npz), not one: save it by numpy.save")
     if array.dtype.kind != "u" or array.dtype.itemsize > 2 or array.ndim not in (2, 3):
         raise UserError(
             f"{path} holds {array.dtype} {list(array.shape)}: raw frames are uint8 or uint16, height x width or "

@@ -14,21 +14,18 @@ import os
 import select
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
-from ..engines.bayer import RawFormat
 from ..engines.errors import UserError
-from .camera.chunks import enable_chunks
-from .camera.copying import CopySource
-from .camera.discovery import Discovery, OpenCamera
-from .camera.nodes import CameraUnreachable, Features
-from .camera.settings import Geometry, configure, exposure_and_gain, frame_rate, levels
-from .camera.sources import Source, SourceFailed, ZeroCopySource
+from .camera.camera import open_camera
+from .camera.nodes import CameraUnreachable
+from .camera.settings import exposure_and_gain, frame_rate
+from .camera.sources import SourceEnded, SourceFailed
 from .changes import Schedule
 from .config import StreamConfig
-from .frame import FLAG_EXPOSURE_FROM_CHUNK, FLAG_GAIN_FROM_CHUNK
 from .hold import Hold, HoldOptions
-from .ring import PAGE, Ring, Word
+from .ring import Ring, Word
 
 WAIT_MS = 50  # the acquire thread looks this often whether it shall end
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
@@ -48,15 +45,14 @@ class Acquisition:
         self.warnings: list[str] = []
         self.changes: list[dict[str, Any]] = []  # what was set during the run, for the user
         self.lost: str | None = None  # why the camera is lost
+        self.ended = False  # whether the camera, a recording, has no more frames
         self._schedule = Schedule(config.at)
-        self._config, self._wake_fd = config, wake_fd
-        with Discovery(config.cti) as discovery:
-            self.warnings += discovery.warnings
-            self._camera: OpenCamera = discovery.open(config.camera)
-        self.info = self._camera.info
+        self._wake_fd = wake_fd
+        self._camera = open_camera(config, self.warnings)
+        self._features, self._source = self._camera.features, self._camera.source
+        self.label, self.geometry = self._camera.label, self._camera.geometry
         try:
-            self._features = Features(self._camera.node_map, self.info.serial)
-            self.geometry = self._prepare()
+            self._schedule.check(self._features)
         except BaseException:
             with contextlib.suppress(Exception):  # the reason to leave is the first one
                 self._camera.close()
@@ -84,6 +80,12 @@ class Acquisition:
         with self._lock:
             return self._hold is not None and self._hold.can_drain()
 
+    @property
+    def finished(self) -> bool:
+        """Whether the camera has no more frames, and develop has given back all of those that it could be granted."""
+        with self._lock:
+            return self.ended and self._hold is not None and not self._hold.granted and not self._hold.can_drain()
+
     def attach(self, fds: list[int], options: HoldOptions, timeout_ms: int) -> None:
         """Maps the raw ring (`fds`: ring, grant eventfd, return eventfd) and offers its slots to the source.
 
@@ -97,8 +99,10 @@ class Acquisition:
         try:
             self._source.attach(self._ring)
         except SourceFailed as error:
-            raise UserError(f"camera {self.info.serial}: {error}; choose --acquisition copy") from error
+            raise UserError(f"{self.label}: {error}; choose --acquisition copy") from error
         source = self._source
+        if source.patient:  # it waits for a slot, so no frame has to make room for it
+            options = replace(options, policy="block")
         self._hold = Hold(self._ring, options, source.queue, fds[1], lambda: (source.underruns(), source.undelivered()))
         self._return_thread = threading.Thread(target=self._return_loop, name="returns", daemon=True)
         self._return_thread.start()
@@ -117,7 +121,7 @@ class Acquisition:
         """Starts the acquisition; its frames carry `segment`. Raises UserError when the camera refuses."""
         hold = self._need_hold()
         self._look_at_nodes()
-        self._ending, self.lost = False, None
+        self._ending, self.lost, self.ended = False, None, False
         self.make_changes()  # of a camera that was opened again, all that were due before
         try:
             with self._lock:
@@ -126,7 +130,7 @@ class Acquisition:
         except SourceFailed as error:
             self._source.stop(gone=False)
             self._take_back()
-            raise UserError(f"camera {self.info.serial} does not start: {error}") from error
+            raise UserError(f"{self.label} does not start: {error}") from error
         self._heard = self._probed = time.monotonic()
         self._acquire_thread = threading.Thread(target=self._acquire_loop, name="acquire", daemon=True)
         self._acquire_thread.start()
@@ -168,7 +172,7 @@ class Acquisition:
                 self.warnings.append(f"at {change.after} frames: {error}")
                 continue
             shown = f"{value:g}" if isinstance(value, float) else value
-            told = f"camera {self.info.serial}: {change.feature} {shown}, after {change.after} frames"
+            told = f"{self.label}: {change.feature} {shown}, after {change.after} frames"
             self.changes.append({"text": told, "feature": change.feature, "value": value, "after": change.after})
         self._change_at = self._schedule.next_after
 
@@ -186,6 +190,8 @@ class Acquisition:
         if self._acquire_thread is None or self.lost or self._hold is None:
             return
         self._hold.ring.words[Word.GRAB_ALIVE_NS] = time.monotonic_ns()  # the probes below may hang
+        if self.ended:
+            return
         now = time.monotonic()
         if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
             self._heard = now
@@ -219,92 +225,27 @@ class Acquisition:
         for fd in (*self._fds, self._end_returns):
             os.close(fd)
 
-    def _prepare(self) -> Geometry:
-        """Sets the camera up and says what it will deliver."""
-        config, info, features = self._config, self.info, self._features
-        scene = None
-        if config.scene is not None:
-            if not info.simulated:
-                raise UserError(
-                    f"--scene is for the simulated camera, and {info.serial} is a {info.vendor} {info.model}"
-                )
-            from .camera.scenes import load_scene
-
-            scene = load_scene(config.scene)
-        configure(features, config, info, scene, self.warnings)
-        self._schedule.check(features)
-        if "ChunkModeActive" not in config.features:
-            enable_chunks(features, lines="line" in config.record_on)
-        raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
-        raw = levels(features, config, scene, raw, self.warnings)
-        if config.measured:
-            config.measured.require_like(raw, info.serial)
-        stream = self._camera.stream
-        alignment = max(1, _tolerant(lambda: stream.buffer_alignment, 1))
-        payload = int(stream.payload_size if stream.defines_payload_size() else features.read("PayloadSize", 0, True))
-        payload = -(-payload // alignment) * alignment
-        if payload < raw.payload_size:
-            raise UserError(
-                f"camera {info.serial} announces {payload} bytes a frame, {raw.width}x{raw.height} {raw.pixel_format} "
-                f"needs {raw.payload_size}"
-            )
-        acquisition = self._choose_source(payload, alignment)
-        self._source.least = raw.payload_size
-        exposure_us, gain_db = exposure_and_gain(features)
-        return Geometry(
-            camera=info.index,
-            serial=info.serial,
-            vendor=info.vendor,
-            model=info.model,
-            tl_type=info.tl_type,
-            width=raw.width,
-            height=raw.height,
-            offset_x=int(features.read("OffsetX", 0)),
-            offset_y=int(features.read("OffsetY", 0)),
-            pixel_format=raw.pixel_format,
-            payload=payload,
-            alignment=alignment,
-            fps=frame_rate(features, triggered=features.read("TriggerMode") == "On"),
-            black_level=raw.black_level,
-            white_level=raw.white_level,
-            device_clock_is_host=info.simulated,
-            acquisition=acquisition,
-            min_buffers=_tolerant(lambda: stream.buffer_announce_min, 1),
-            exposure_us=exposure_us if exposure_us == exposure_us else None,
-            gain_db=gain_db if gain_db == gain_db else None,
-        )
-
-    def _choose_source(self, payload: int, alignment: int) -> str:
-        wish = self._config.acquisition
-        if wish != "copy":
-            source = ZeroCopySource(self._camera, self._features)
-            if alignment <= PAGE and source.accepts(payload):
-                self._source: Source = source
-                return "zero-copy"
-            if wish == "zero-copy":
-                raise UserError(
-                    f"camera {self.info.serial}: its producer takes no memory of ours: choose --acquisition copy"
-                )
-            self.warnings.append(f"camera {self.info.serial}: its producer takes no memory of ours: frames are copied")
-        self._source = CopySource(self._camera, self._features)
-        return "copy"
-
     def _acquire_loop(self) -> None:
         hold, source, lock = self._need_hold(), self._source, self._lock
         arrival, wait, now_ns, arrived = source.arrival, source.wait, time.monotonic_ns, hold.arrived
-        words = hold.ring.words
+        words, patient = hold.ring.words, source.patient
         try:
             first = True
             while True:
+                if patient and not self._ending and hold.sated:
+                    time.sleep(WAIT_MS / 1e3)  # frames that nobody would take are left where they are
+                    continue
                 slot = wait(0 if self._ending else WAIT_MS)
                 if slot < 0:
                     if self._ending:
                         return
                     continue
                 grabbed_ns = now_ns()
-                flags = arrival.flags
-                exposure_us = arrival.exposure_us if flags & FLAG_EXPOSURE_FROM_CHUNK else self._exposure_us
-                gain_db = arrival.gain_db if flags & FLAG_GAIN_FROM_CHUNK else self._gain_db
+                exposure_us, gain_db = arrival.exposure_us, arrival.gain_db
+                if exposure_us != exposure_us:  # NaN: not told with the frame
+                    exposure_us = self._exposure_us
+                if gain_db != gain_db:
+                    gain_db = self._gain_db
                 if first:
                     first = False
                     self._warn(source.fault())
@@ -314,6 +255,11 @@ class Acquisition:
                 if words[_SEEN] >= self._change_at:
                     self._change_at = math.inf  # the control thread makes it, and looks for the next
                     os.eventfd_write(self._wake_fd, 1)
+        except SourceEnded as end:
+            with lock:
+                hold.ended(end.last_id)
+            self.ended = True
+            os.eventfd_write(self._wake_fd, 1)
         except SourceFailed as error:
             self._fail(str(error))
         except Exception as error:  # a producer's surprise shall end the acquisition, not the account of it
@@ -346,9 +292,8 @@ class Acquisition:
     def _look_at_nodes(self) -> None:
         """Reads what the nodes say and the acquire thread and `check_alive` need to know."""
         self._exposure_us, self._gain_db = exposure_and_gain(self._features)
-        triggered = self._features.read("TriggerMode") == "On"
-        self._fps = frame_rate(self._features, triggered)
-        self._may_be_silent = triggered or self._features.read("AcquisitionMode", "Continuous") != "Continuous"
+        self._fps = frame_rate(self._features, triggered=self._features.read("TriggerMode") == "On")
+        self._may_be_silent = self._camera.may_be_silent()
 
     def _fail(self, why: str) -> None:
         if not self._ending:
@@ -357,7 +302,7 @@ class Acquisition:
 
     def _warn(self, text: str) -> None:
         if text:
-            self.warnings.append(f"camera {self.info.serial}: {text}")
+            self.warnings.append(f"{self.label}: {text}")
             os.eventfd_write(self._wake_fd, 1)
 
     def _probe(self, now: float) -> None:
@@ -371,11 +316,3 @@ class Acquisition:
         if self._hold is None:
             raise RuntimeError("no ring is attached")
         return self._hold
-
-
-def _tolerant(ask: Any, default: int) -> int:
-    """What a producer tells, or `default` where it does not know the question."""
-    try:
-        return int(ask())
-    except Exception:  # optional in GenTL: each producer refuses in its own way
-        return default

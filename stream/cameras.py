@@ -63,7 +63,7 @@ def camera_indices(configs: Sequence[StreamConfig]) -> list[int]:
 
     Raises UserError where two are the same camera.
     """
-    by_serial = _serials(configs[0].cti) if any(not _is_index(config.camera) for config in configs) else {}
+    by_serial = _serials(configs[0].cti) if any(map(_is_serial, configs)) else {}
     # The grab stage says in its own words which cameras there are, where one is not.
     indices = [int(c.camera) if _is_index(c.camera) else by_serial.get(c.camera, -1) for c in configs]
     free = (index for index in range(len(configs) * 2) if index not in indices)
@@ -76,6 +76,10 @@ def camera_indices(configs: Sequence[StreamConfig]) -> list[int]:
 
 def _is_index(camera: str) -> bool:
     return camera.isascii() and camera.isdecimal() and len(camera) < 4
+
+
+def _is_serial(config: StreamConfig) -> bool:
+    return not (_is_index(config.camera) or config.recording)
 
 
 def _serials(cti: Sequence[Path]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import yaml
 from ..engines.errors import UserError
 
 if TYPE_CHECKING:
-    from .camera.nodes import Features
+    from .camera.camera import FeatureSet
 
 Scalar = bool | int | float | str
 
@@ -78,7 +78,7 @@ class Schedule:
         """How many frames the next change waits for; infinite where none is left."""
         return self._left[0].after if self._left else float("inf")
 
-    def check(self, features: Features) -> None:
+    def check(self, features: FeatureSet) -> None:
         """Whether the camera can be set so while it streams, as far as that is known before.
 
         Of a feature that only an earlier change to another one may set free, no more is asked than that it is there.

@@ -137,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(configs: Sequence[StreamConfig]) -> int:
     """Streams until the end that the settings name, a signal, or a fault. Returns the exit code. Raises UserError."""
+    from .camera.replay import with_calibration
     from .control import control_beside
     from .control_server import ControlServer
     from .hub import Signals
@@ -147,6 +148,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .telemetry import Telemetry
 
     signals = Signals()
+    configs = [with_calibration(config) for config in configs]
     whole = configs[0]
     for config in configs:
         make_plan(config)  # what cannot be recorded is to be said before anything is started

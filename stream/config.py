@@ -19,6 +19,10 @@ from .changes import Scalar, read_change
 __all__ = ["Measured", "Realtime", "StreamConfig", "make_config", "read_yaml"]
 
 
+RECORDING = "file:"
+"""What `camera` begins with where it is a recording."""
+
+
 def _checked_change(text: str) -> str:
     read_change(text)
     return text
@@ -74,8 +78,8 @@ class StreamConfig(Settings):
     """Settings of `isp-stream`."""
 
     camera: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)] = "0"
-    """camera to open: its index in --list, or its serial number; several are streamed side by side, each on topics of
-    its own"""
+    """camera to open: its index in --list, its serial number, or file:PATH, a recording that is played; several are
+    streamed side by side, each on topics of its own"""
     cameras: dict[str, Any] = Field({})
     """a section for each camera of the run, by index or serial number, with the settings in which it differs (YAML
     only)"""
@@ -96,7 +100,11 @@ class StreamConfig(Settings):
     """develop all cameras of the run in one process, instead of one for each: on a GPU they then share its context and
     overlap; what ends that process ends it for all until it is started again"""
     fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """AcquisitionFrameRate in Hz; null leaves the camera's own"""
+    """AcquisitionFrameRate in Hz; null leaves the camera's own, and plays a recording by its time stamps"""
+    replay_speed: Annotated[float, Field(ge=0, le=1000)] = 1
+    """factor on the rate that a recording is played at; 0 plays it as fast as frames are taken, and loses none"""
+    loop: bool = False
+    """begin a recording again when it has ended; frame ids and time stamps go on"""
     width: Annotated[int, Field(gt=0, le=65535)] | None = None
     """Width in pixels; null leaves the camera's own"""
     height: Annotated[int, Field(gt=0, le=65535)] | None = None
@@ -211,6 +219,11 @@ class StreamConfig(Settings):
     """print nothing but errors"""
 
     model_config = ConfigDict(populate_by_name=True)
+
+    @property
+    def recording(self) -> str:
+        """The file that is played in the place of a camera; empty where it is a camera."""
+        return self.camera.removeprefix(RECORDING) if self.camera.startswith(RECORDING) else ""
 
 
 def make_config(values: dict[str, Any]) -> StreamConfig:

@@ -35,7 +35,7 @@ class Grab:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._acquisition: Acquisition | None = None
         self._drain: tuple[dict[str, Any], float] | None = None  # the stop request to answer, and until when to drain
-        self._reported_lost = False
+        self._reported_lost = self._reported_end = False
         self._closed = False
         self._commands: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
             "open": self._open,
@@ -108,6 +108,9 @@ class Grab:
             self._channel.send({"event": "camera_lost", "why": acquisition.lost})
             with _time_limit(CLOSE_S):  # no more frames come; what waits is still granted
                 acquisition.stop(drain=True)
+        if acquisition.ended and not self._reported_end and acquisition.finished:
+            self._reported_end = True
+            self._channel.send({"event": "ended", "text": f"{acquisition.label} has ended"})
         if self._drain is not None and (time.monotonic() >= self._drain[1] or not acquisition.draining):
             request, self._drain = self._drain[0], None
             acquisition.abandon_waiting()
@@ -141,7 +144,7 @@ class Grab:
         return {"taken": self._camera().consumer_lost()}
 
     def _start(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        self._reported_lost = False
+        self._reported_lost = self._reported_end = False
         self._camera().start(request["segment"])
         return {}
 

@@ -69,7 +69,8 @@ class GrabSide:
         self.due_at = _NEVER
         self.stage = self._hub.spawn("grab")
         # By its serial number: while it is away, its index may be another camera's.
-        settings = {**self._settings, "camera": self.geometry["serial"] or self._config.camera}
+        serial = "" if self._config.recording else self.geometry["serial"]
+        settings = {**self._settings, "camera": serial or self._config.camera}
         return self._hub.call(self.stage, "open", OPEN_TIMEOUT_S, config=settings)["geometry"]
 
     def attach(self, shared: Shared, epoch: int, depth: int, *, keep_history: bool) -> None:

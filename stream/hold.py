@@ -204,6 +204,18 @@ class Hold:
         self.queued = 0
         self._words[_QUEUED] = 0
 
+    def ended(self, last_id: int) -> None:
+        """No frame comes any more, and `last_id` was the last: counts as missing what there was after the newest."""
+        gap = self._ids.feed(last_id + 1)[1]
+        if gap > 0:
+            self._count_missing(gap)
+
+    @property
+    def sated(self) -> bool:
+        """Whether as many frames as may be granted are granted, or wait for it."""
+        limit = self.options.limit
+        return bool(limit) and self._counted_grants() + len(self._waiting) >= limit
+
     def can_drain(self) -> bool:
         """Whether what waits may still be granted, now or when develop returns something."""
         limit = self.options.limit

@@ -64,6 +64,7 @@ class Pipeline:
         hub.watch(self._events[2])
         self._consuming = False  # whether develop is ready and grab grants to it
         self._ended = False
+        self._at_end = ""  # a sentence, where the camera is a recording and has no more frames
 
     # -- starting -----------------------------------------------------------------------------------------------
 
@@ -151,8 +152,10 @@ class Pipeline:
 
     @property
     def finished(self) -> bool:
-        """Whether it has published as many frames as it was to, or is over."""
-        return self._ended or (bool(self._config.frames) and self.words[Word.PUBLISHED] >= self._config.frames)
+        """Whether it has published as many frames as it was to, or as there are, or is over."""
+        if self._ended or self._at_end:
+            return True
+        return bool(self._config.frames) and self.words[Word.PUBLISHED] >= self._config.frames
 
     @property
     def due_at(self) -> float:
@@ -191,7 +194,7 @@ class Pipeline:
     @property
     def state(self) -> str:
         """What it does: `live`, `waiting` for a camera that is lost, or `over`."""
-        if self._ended:
+        if self._ended or self._at_end:
             return "over"
         return "live" if self.grab.stage is not None else "waiting"
 
@@ -268,6 +271,9 @@ class Pipeline:
                 self.meter.warning(message["text"])
             elif event == "changed":
                 self.meter.note("changed", **{name: message[name] for name in ("text", "feature", "value", "after")})
+            elif event == "ended":
+                self._at_end = message["text"]
+                self.meter.note("ended", message["text"])
             elif event == "camera_lost":
                 self.meter.fault(f"camera lost: {message['why']}", event="camera_lost")
                 self._close_camera(f"camera lost: {message['why']}", alive=True)
@@ -379,7 +385,7 @@ class Pipeline:
             self.publish()
             shared.words[Word.STOPPED_MAIN] += max(0, read_account(shared.words).in_flight)
             if shared.ledger.segment_open:
-                shared.ledger.close_segment(time.monotonic_ns(), "stopped")
+                shared.ledger.close_segment(time.monotonic_ns(), self._at_end or "stopped")
             else:
                 shared.ledger.end_outage(time.monotonic_ns(), self.geometry["fps"] or 0)
         self.record.end()

@@ -20,6 +20,8 @@ MAX_BUFFERS = 64
 class CopySource:
     """Fetches buffers through Harvesters, never more than there are slots to copy them into; see sources.Source."""
 
+    patient = False
+
     def __init__(self, camera: OpenCamera, features: Features) -> None:
         from genicam import genapi, gentl
         from harvesters.core import Callback

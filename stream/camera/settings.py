@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engines.bayer import PIXEL_FORMATS, RawFormat
 from ...engines.errors import UserError
 from ..config import StreamConfig
 from .discovery import CameraInfo
 from .nodes import Features
+
+if TYPE_CHECKING:
+    from .camera import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def configure(features: Features, config: StreamConfig, info: CameraInfo, scene:
             )
 
 
-def frame_rate(features: Features, triggered: bool) -> float:
+def frame_rate(features: FeatureSet, triggered: bool) -> float:
     """The rate in Hz that the camera says it runs at; 0 with a trigger, or where it does not say."""
     if triggered:
         return 0.0
@@ -85,7 +88,7 @@ def frame_rate(features: Features, triggered: bool) -> float:
     return 0.0
 
 
-def exposure_and_gain(features: Features) -> tuple[float, float]:
+def exposure_and_gain(features: FeatureSet) -> tuple[float, float]:
     """(exposure time in us, gain in dB) by the camera's nodes; NaN where it tells none."""
     exposure, gain = features.read("ExposureTime"), features.read("Gain")
     return (

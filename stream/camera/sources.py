@@ -26,11 +26,19 @@ class SourceFailed(Exception):
     """The data path broke: the producer refused a call that must not fail while the camera is there."""
 
 
+class SourceEnded(Exception):
+    """No frame comes any more. `last_id`: the id of the last one that there was, delivered or not, as in Arrival."""
+
+    def __init__(self, last_id: int) -> None:
+        super().__init__(last_id)
+        self.last_id = last_id
+
+
 class Arrival:
     """What is known about the newest delivered buffer; overwritten by the next.
 
     `frame_id` is the camera's raw id, or a running number where it has none; `size` bytes were filled; `exposure_us`
-    and `gain_db` are NaN unless `flags` says that they are from chunk data. `unseen_incomplete` buffers came
+    and `gain_db` are NaN where they are not told with the frame. `unseen_incomplete` buffers came
     incomplete, without an id, before this one.
     """
 
@@ -45,11 +53,13 @@ class Arrival:
 class Source(Protocol):
     """Fills slots of a ring. `wait` belongs to one thread, `queue` to any; the rest to the thread that controls.
 
-    A buffer with fewer than `least` bytes is incomplete, whatever the producer says.
+    A buffer with fewer than `least` bytes is incomplete, whatever the producer says. One that is `patient` waits for a
+    slot to be offered; others lose frames meanwhile.
     """
 
     arrival: Arrival
     least: int
+    patient: bool
 
     def attach(self, ring: Ring) -> None:
         """Makes every slot of the ring known. Raises SourceFailed."""
@@ -64,7 +74,10 @@ class Source(Protocol):
         ...
 
     def wait(self, timeout_ms: int) -> int:
-        """The slot of the next delivered frame, described in `arrival`; -1 if none came. Raises SourceFailed."""
+        """The slot of the next delivered frame, described in `arrival`; -1 if none came.
+
+        Raises SourceFailed, and SourceEnded where no frame will ever come again.
+        """
         ...
 
     def stop(self, gone: bool) -> None:
@@ -94,6 +107,8 @@ class Source(Protocol):
 
 class ZeroCopySource:
     """The producer writes into the ring's slots; see `gentl`."""
+
+    patient = False
 
     def __init__(self, camera: OpenCamera, features: Features) -> None:
         self.arrival = Arrival()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import time
 from datetime import datetime, timezone
@@ -65,7 +66,7 @@ def write_recording(
     writer = HdfWriter(path, contents, {kind: len(array) for kind, (array, _) in arrays.items()})
     try:
         for kind, (array, rows) in arrays.items():
-            _put(writer, kind, array.reshape(len(array), -1), rows)
+            _put(writer, kind, array.reshape(len(array), math.prod(array.shape[1:])), rows)
         if complete:
             writer.finish()
     finally:

@@ -94,6 +94,20 @@ def isp_stream_command() -> list[str]:
 
 
 @pytest.fixture
+def isp_replay(runtime_dir: Path) -> Iterator[Callable[..., Run]]:
+    """Starts isp-stream on a recording, with the classic engine."""
+    runs: list[Run] = []
+
+    def start(file: Path | str, *arguments: str) -> Run:
+        runs.append(Run("--camera", f"file:{file}", "--engine", "classic", *arguments))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture
 def isp_stream_fails(runtime_dir: Path) -> Callable[..., str]:
     """Runs isp-stream with bad input; returns its one sentence after checking exit code, tracebacks and output."""
 

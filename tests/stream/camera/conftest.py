@@ -61,7 +61,8 @@ class Driver:
 
     def open(self, **settings: Any) -> dict[str, Any]:
         """Opens a camera; without a scene, with small frames."""
-        config = make_config(settings if "scene" in settings or "cti" in settings else {**SMALL, **settings})
+        whole = {"scene", "cti"} & settings.keys() or str(settings.get("camera")).startswith("file:")
+        config = make_config(settings if whole else {**SMALL, **settings})
         return self.call("open", config=config.model_dump(mode="json"))["geometry"]
 
     def attach(self, payload: int, slots: int = 32, **options: Any) -> None:
