@@ -52,6 +52,7 @@ class MonitorProcess:
             "clients": config.monitor_clients,
             "patience_s": 15.0,
             "silent_s": 4.0,
+            "keys": str(config.keys) if config.keys else None,
         }
         self._tries, self._started_s = 0, 0.0
 

@@ -37,7 +37,7 @@ class Monitor:
         self.cameras = {c["camera"]: Camera(c["camera"], settings["silent_s"]) for c in settings["cameras"]}
         self.pictures = pictures
         self.clients = Clients(settings["clients"])
-        self.commands = Commands(settings.get("control"))
+        self.commands = Commands(settings.get("control"), settings.get("keys"))
         self.fps, self.patience_s = settings["fps"], settings["patience_s"]
         self._engines = settings.get("engines", [])
         self._stills = asyncio.Semaphore(_STILLS_AT_ONCE)

@@ -18,8 +18,9 @@ Call = Callable[..., dict[str, Any]]
 class Commands:
     """Asks the main process, a few commands at a time, each in a thread because the answer may take seconds."""
 
-    def __init__(self, endpoint: str | None) -> None:
+    def __init__(self, endpoint: str | None, keys: str | None = None) -> None:
         self._endpoint = endpoint
+        self._keys: dict[str, Any] = {"keys": keys} if keys and endpoint and endpoint.startswith("tcp:") else {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, command: Any) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class Commands:
 
         timeout_ms = _SWAP_TIMEOUT_MS if isinstance(command, Engine) else _TIMEOUT_MS
         try:
-            with Control(self._endpoint, camera=command.camera, timeout_ms=timeout_ms) as control:
+            with Control(self._endpoint, camera=command.camera, timeout_ms=timeout_ms, **self._keys) as control:
                 answer = control.call(command.cmd, **command.arguments())
                 return {name: value for name, value in answer.items() if name != "id"}
         except ControlError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from ..curve import read_client, use_keys
 from ..frame import TOPIC_SIZE, topic
 from ..reader import MappedRing, StreamError, StreamInfo
 
@@ -17,15 +18,20 @@ _MESSAGE_MAX = 1 << 16  # bytes; whoever sends more is disconnected
 
 
 class Feed:
-    """One SUB socket for each camera. `on_ring` gets each ring that could be mapped, `on_message` each message."""
+    """One SUB socket for each camera. `on_ring` gets each ring that could be mapped, `on_message` each message.
+
+    `keys` is the folder of keys for tcp endpoints, where there are any.
+    """
 
     def __init__(
         self,
         cameras: list[dict[str, Any]],
+        keys: str | None,
         on_ring: Callable[[int, MappedRing], None],
         on_message: Callable[[int, dict[str, Any]], None],
     ) -> None:
         self._on_ring, self._on_message = on_ring, on_message
+        self._keys = read_client(keys) if keys else None
         self._context = zmq.asyncio.Context()
         self._tasks = [asyncio.ensure_future(self._read(c["camera"], c["endpoint"])) for c in cameras]
 
@@ -38,6 +44,7 @@ class Feed:
         socket.set(zmq.IPV6, int("[" in endpoint))
         for kind in "is":
             socket.subscribe(topic(kind, camera))
+        use_keys(socket, self._keys, endpoint)
         try:
             socket.connect(endpoint)
             while True:

@@ -46,7 +46,7 @@ async def _serve(channel: Channel, request: dict[str, Any], listener: socket.soc
     access = Access(settings["host"], settings["port"], settings["token"])
     server = _Server(_config(Guard(make_app(monitor), access)))
     pictures.start()
-    feed = Feed(settings["cameras"], pictures.map, monitor.take)
+    feed = Feed(settings["cameras"], settings.get("keys"), pictures.map, monitor.take)
     ended = _watch(channel, server)
     looks = asyncio.ensure_future(_look_around(monitor))
     try:

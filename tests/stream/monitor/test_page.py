@@ -228,6 +228,26 @@ def test_buttons_say_what_came_of_them(live: tuple[Run, str], open_page: Callabl
     await_text(page, "#action-said", "--record")
 
 
+def test_a_recording_is_triggered_and_stopped_from_the_page(
+    start: Start, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    run, url = start("--record", str(tmp_path), "--record-on", "key", "--post-trigger-s", "0.2")
+    page = open_page(url)
+    await_text(page, "#recording", "armed")
+    page.keyboard.press("Space")
+    assert run.until("recording", change="recording")["reason"] == "page"
+    await_text(page, "#messages", "page")
+    run.until("recording", change="ended")
+    await_text(page, "#recording", "armed")
+    page.click("#record")
+    await_text(page, "#recording", "frames")
+    assert 'ispeed_recording{camera="0"} 1' in page.request.get(url + "metrics").text()
+    page.click("text=Stop recording")
+    assert run.until("recording", change="ended")["frames"]["raw"] > 0
+    assert len(list(tmp_path.glob("*.h5"))) == 2
+    run.close()
+
+
 def test_a_phone_has_no_sideways_scroll(live: tuple[Run, str], open_page: Callable[..., Any]) -> None:
     page = open_page(live[1], 390, 844)
     await_picture(page)
