@@ -73,12 +73,12 @@ class Camera:
 
     def _note_absence(self, event: str, text: str, now_ms: int) -> None:
         if event == "camera_lost":
-            self.gone_since_ms, self.gone_text = now_ms, text
+            self.gone_since_ms, self.gone_text = now_ms, text.removeprefix("camera lost: ")
         elif event in ("outage", "started"):
             self.gone_since_ms, self.gone_text = 0, ""
         elif event == "waiting":
             self.gone_since_ms = self.gone_since_ms or now_ms
-            self.gone_text = text or self.gone_text
+            self.gone_text = self.gone_text or text  # why it went says more than that it is not there
 
     def _take_status(self, message: dict[str, Any], now_ms: int) -> list[dict[str, Any]]:
         if self.status and self.status.get("t_s") == message.get("t_s"):

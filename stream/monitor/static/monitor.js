@@ -39,8 +39,12 @@ function onMessage(message) {
   if (message.type === "hello") {
     begin(message);
   } else if (message.type === "camera") {
+    const back = camera.state !== "live" && message.state === "live";
     Object.assign(camera, message);
     showCamera(camera);
+    if (back && message.camera === chosen) {
+      settings.refresh();
+    }
   } else if (message.type === "history") {
     const newest = message.entries.length ? message.entries[message.entries.length - 1].time_ms : 0;
     camera.history = [...camera.history, ...message.entries].filter((entry) => newest - entry.time_ms < HISTORY_MS);

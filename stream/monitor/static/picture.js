@@ -290,7 +290,12 @@ export function number(value) {
   return Number.isInteger(value) ? String(value) : String(+value.toPrecision(6));
 }
 
+let saidTimer = 0;
+
+// What came of a button, over the picture for a while.
 export function say(text, bad = false) {
+  clearTimeout(saidTimer);
   $("action-said").textContent = text;
   $("action-said").classList.toggle("bad", bad);
+  saidTimer = setTimeout(() => ($("action-said").textContent = ""), bad ? 12000 : 4000);
 }

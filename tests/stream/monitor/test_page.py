@@ -252,6 +252,8 @@ def test_a_phone_has_no_sideways_scroll(live: tuple[Run, str], open_page: Callab
     page = open_page(live[1], 390, 844)
     await_picture(page)
     await_text(page, "#latency-now", "p99")
+    page.evaluate("document.getElementById('recording').hidden = false")
+    page.evaluate("document.getElementById('recording').textContent = 'recording (page) · 123456 frames · 12345 MB'")
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
 
 
