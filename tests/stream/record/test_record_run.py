@@ -142,6 +142,8 @@ def test_neither_a_lost_camera_nor_a_killed_record_process_costs_frames(
     run = isp_stream("--record", str(tmp_path), "--set", "SimVanishAt=400", "--set", "SimVanish=300", *SIZE, fps=200)
     started = run.until("started")
     run.until("outage")
+    with Control() as control:
+        control.call("set", feature="SimVanishAt", value=0)  # once is enough
     status = run.published()
     while status["record"].get("frames", {"raw": 0})["raw"] < 420:
         status = run.until("status")
