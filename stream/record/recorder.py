@@ -123,8 +123,8 @@ class Recorder:
         if take is None:
             return BUSY_S if self._conditions else IDLE_S
         try:
-            moved = take.pump()
-            if take.done and not moved:
+            more = take.pump()
+            if take.done:
                 self._close(self._why or ("record_seconds are over" if take.limited else "its end has come"))
         except Lapped as lapped:
             self._close(f"the disk is too slow: {lapped}", failed=True)
@@ -134,9 +134,9 @@ class Recorder:
             if self._take and time.monotonic() >= self._report_at:
                 self._report_at = time.monotonic() + _REPORT_S
                 self._tell_state("progress", **self.describe())
-            if moved:
+            if more:
                 return 0.0
-        return BUSY_S
+        return BUSY_S  # what comes meanwhile is written in one call
 
     def close(self) -> None:
         """The stream has ended: writes what belongs to the recording and has come."""
