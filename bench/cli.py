@@ -32,6 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_max(_command(commands, "max", "the highest rate held without loss"))
     _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
     _add_monitor(_command(commands, "monitor", "does the monitor, with clients that look, cost the pipeline a frame?"))
+    _add_record(_command(commands, "record", "the rate at which raw frames are recorded, against dd"))
+    _add_pretrigger(_command(commands, "pretrigger", "triggers in a row: is every frame recorded, byte for byte?"))
     _add_train(_command(commands, "train", "does training wait for its samples, or what does a loss cost?"))
     return parser
 
@@ -144,6 +146,31 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE", help="draw the rates into a PNG file")
     _add_out(parser)
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--width", type=_count, default=640, help="pixels (default %(default)s)")
+    parser.add_argument("--height", type=_count, default=480, help="pixels (default %(default)s)")
+    parser.add_argument("--pixel-format", default="BayerRG12p", help="of the raw frames (default %(default)s)")
+    parser.add_argument("--mib", type=_count, default=1024, help="size of a recording in MiB (default %(default)s)")
+    parser.add_argument("--repeat", type=_count, default=7, help="rounds, each of all (default %(default)s)")
+    _add_folder(parser)
+    _add_out(parser)
+
+
+def _add_pretrigger(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, 1000.0, 640, 480, "BayerRG12p")
+    parser.add_argument("--triggers", type=_count, default=20, help="how many (default %(default)s)")
+    parser.add_argument("--pre", type=_positive, default=2.0, help="seconds before a trigger (default %(default)g)")
+    parser.add_argument("--post", type=_positive, default=0.5, help="seconds after it (default %(default)g)")
+    _add_folder(parser)
+    _add_out(parser)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folder", type=Path, default=Path("."), help="folder on the disk to write to (default: this one)"
+    )
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -318,6 +345,20 @@ def _train(options: argparse.Namespace) -> int:
     return run_train(*asked, options.out)
 
 
+def _record(options: argparse.Namespace) -> int:
+    from .record import run_record
+
+    fmt = RawFormat(options.width, options.height, options.pixel_format)
+    return run_record(fmt, options.mib, options.repeat, options.folder, options.out)
+
+
+def _pretrigger(options: argparse.Namespace) -> int:
+    from .pretrigger import run_pretrigger
+
+    asked = (options.triggers, options.pre, options.post, options.folder)
+    return run_pretrigger(_settings(options), *asked, options.out)
+
+
 _COMMANDS = {
     None: _run,
     "compare": _compare,
@@ -326,5 +367,7 @@ _COMMANDS = {
     "max": _max,
     "engines": _engines,
     "monitor": _monitor,
+    "record": _record,
+    "pretrigger": _pretrigger,
     "train": _train,
 }

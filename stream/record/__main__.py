@@ -81,10 +81,11 @@ class RecordStage:
         srgb_feed = SrgbFeed(srgb, raw.words, size[0] * size[1] * 3)
         self._contents = _contents(config, plan, request, fmt)
         fps = geometry["fps"] or 0.0
-        plan.require_disk({"raw": fmt.payload_size, "srgb": srgb_feed.frame_bytes}, fps)
+        plan.require_disk(fmt, fps)
         self._recorder = Recorder(
             plan,
             (raw_feed, srgb_feed),
+            fmt,
             self._contents,
             _conditions(plan, config, raw, fmt),
             fps=fps,

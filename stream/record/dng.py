@@ -64,7 +64,7 @@ class DngWriter:
     def room(self, kind: str) -> int:
         return _AT_ONCE
 
-    def write(self, kind: str, pieces: Sequence[memoryview]) -> None:
+    def write(self, kind: str, pieces: Sequence[memoryview], rows: npt.NDArray[Any] | None = None) -> None:
         size = self._format.payload_size
         for copy, piece in zip(self._copies, pieces, strict=False):
             copy[:] = np.frombuffer(piece, np.uint8, size)

@@ -112,7 +112,7 @@ class HdfWriter:
             self._grow(stream)
         return stream.capacity - stream.count
 
-    def write(self, kind: str, pieces: Sequence[memoryview]) -> None:
+    def write(self, kind: str, pieces: Sequence[memoryview], rows: npt.NDArray[Any] | None = None) -> None:
         """Writes frames: at most `room`, each page-aligned and whole pages long. They count only once committed.
 
         Raises OSError.

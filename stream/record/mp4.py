@@ -53,7 +53,8 @@ class Mp4Writer:
         self._shape = (height, width, 3)
         self._even = (height // 2 * 2, width // 2 * 2)  # chroma has half the size
         self._period_ns = 1e9 / record_fps if record_fps else 0.0
-        self._due_ns = self._start_ns = -1.0
+        self._due_ns, self._start_ns = -1.0, -1
+        self._dues: list[float | None] = []  # of the frames that were written: when the next is due; None left out
         self._copies = [np.empty(self._shape, np.uint8) for _ in range(_AT_ONCE)]
         self._count = self.nbytes = self.thinned = 0
         self._last_pts = -1
@@ -75,20 +76,24 @@ class Mp4Writer:
     def room(self, kind: str) -> int:
         return _AT_ONCE
 
-    def write(self, kind: str, pieces: Sequence[memoryview]) -> None:
-        for copy, piece in zip(self._copies, pieces, strict=False):
-            copy.reshape(-1)[:] = np.frombuffer(piece, np.uint8, copy.size)
+    def write(self, kind: str, pieces: Sequence[memoryview], rows: npt.NDArray[Any]) -> None:
+        self._dues, due_ns = [], self._due_ns
+        for copy, piece, time_ns in zip(self._copies, pieces, rows["grabbed_ns"].tolist(), strict=False):
+            wanted = time_ns >= due_ns
+            if wanted:
+                copy.reshape(-1)[:] = np.frombuffer(piece, np.uint8, copy.size)
+                # On a grid, so that the mean rate is the one asked for; what fell behind it is not made up for.
+                due_ns += self._period_ns
+                due_ns = due_ns if due_ns > time_ns else time_ns + self._period_ns
+            self._dues.append(due_ns if wanted else None)
 
     def commit(self, kind: str, rows: npt.NDArray[Any]) -> None:
-        for copy, row in zip(self._copies, rows, strict=False):
-            time_ns = int(row["grabbed_ns"])
-            if self._start_ns < 0:
-                self._start_ns = self._due_ns = time_ns
-            if time_ns < self._due_ns:
+        for copy, due_ns, row in zip(self._copies, self._dues, rows, strict=False):
+            if due_ns is None:
                 self.thinned += 1
                 continue
-            # From a grid, so that the mean rate is the one that was asked for; one that fell behind is not made up for.
-            self._due_ns = max(self._due_ns + self._period_ns, time_ns - self._period_ns)
+            self._due_ns, time_ns = due_ns, int(row["grabbed_ns"])
+            self._start_ns = time_ns if self._start_ns < 0 else self._start_ns
             self._encode(copy, time_ns)
             self._table.add(row)
             self._count += 1

@@ -7,8 +7,8 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ...engines.bayer import RawFormat
 from ...engines.errors import UserError
 from ..config import StreamConfig
 from ..ring import available_memory
@@ -76,12 +76,14 @@ class Plan:
                 f"{needed // _MIB} MiB of memory, and {available // _MIB} MiB are free: keep less, or record less"
             )
 
-    def require_disk(self, frame_bytes: dict[str, int], fps: float | None) -> None:
-        """Raises UserError when the disk cannot hold one recording."""
+    def require_disk(self, fmt: RawFormat, fps: float | None) -> None:
+        """Raises UserError when the disk cannot hold one recording of frames of this format."""
         if self.format == "mp4" or not fps:
             return
         seconds = self.longest_s if math.isfinite(self.longest_s) else _LEAST_S
-        needed = math.ceil(sum(pages(frame_bytes[kind]) for kind in self.kinds) * fps * seconds)
+        pixels = fmt.width * fmt.height
+        sizes = {"raw": pixels * 2 if self.format == "dng" else fmt.payload_size, "srgb": pixels * 3}
+        needed = math.ceil(sum(pages(sizes[kind]) for kind in self.kinds) * fps * seconds)
         status = os.statvfs(self.folder)
         free = status.f_bavail * status.f_frsize
         if needed > free:
@@ -143,8 +145,3 @@ def _require_folder(folder: Path) -> None:
         raise UserError(f"nothing can be recorded in {folder}: {(error.strerror or str(error)).lower()}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"nothing can be recorded in {folder}: it is not writable")
-
-
-def frame_bytes(geometry: dict[str, Any], raw_payload: int) -> dict[str, int]:
-    """Bytes of a frame of each kind."""
-    return {"raw": raw_payload, "srgb": geometry["width"] * geometry["height"] * 3}

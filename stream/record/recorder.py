@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
 from .feed import Feed
 from .hdf import BLOCK_FRAMES, Contents
@@ -38,6 +39,7 @@ class Recorder:
     Args:
         plan: What is recorded, and when.
         feeds: The frames, raw first.
+        fmt: Of the raw frames.
         contents: What every recording says of itself; its `reason` and `created` are set for each.
         conditions: What triggers by itself.
         fps: The camera's frame rate, 0 where it is not known.
@@ -51,6 +53,7 @@ class Recorder:
         self,
         plan: Plan,
         feeds: Sequence[Feed],
+        fmt: RawFormat,
         contents: Contents,
         conditions: Sequence[Condition],
         *,
@@ -63,7 +66,7 @@ class Recorder:
         self._plan, self._contents, self._conditions = plan, contents, conditions
         self._feeds = [feed for feed in feeds if feed.kind in plan.kinds]
         self._raw = next(feed for feed in feeds if feed.kind == "raw")
-        self._fps, self._record_fps = fps, record_fps
+        self._format, self._fps, self._record_fps = fmt, fps, record_fps
         self._in_flight, self._gains, self._tell = in_flight, gains, tell
         self._take: Take | None = None
         self._why = ""  # the recording will have ended
@@ -123,8 +126,8 @@ class Recorder:
         if take is None:
             return BUSY_S if self._conditions else IDLE_S
         try:
-            moved = take.pump()
-            if take.done and not moved:
+            more = take.pump()
+            if take.done:
                 self._close(self._why or ("record_seconds are over" if take.limited else "its end has come"))
         except Lapped as lapped:
             self._close(f"the disk is too slow: {lapped}", failed=True)
@@ -134,9 +137,9 @@ class Recorder:
             if self._take and time.monotonic() >= self._report_at:
                 self._report_at = time.monotonic() + _REPORT_S
                 self._tell_state("progress", **self.describe())
-            if moved:
+            if more:
                 return 0.0
-        return BUSY_S
+        return BUSY_S  # what comes meanwhile is written in one call
 
     def close(self) -> None:
         """The stream has ended: writes what belongs to the recording and has come."""
@@ -184,16 +187,15 @@ class Recorder:
 
     def _make_sink(self, path: Path, duration_ns: float, why: str) -> Sink:
         plan = self._plan
-        sizes = {feed.kind: feed.frame_bytes for feed in self._feeds}
         if math.isfinite(duration_ns):
             count = math.ceil(duration_ns * 1e-9 * self._fps * 1.02) + 16
         else:
             count = max(_AT_LEAST, round(self._fps))
-        plan.require_disk(sizes, self._fps)
+        plan.require_disk(self._format, self._fps)
         contents, now = self._contents, datetime.now(timezone.utc)
         contents.texts |= {"reason": why, "created": now.isoformat(timespec="milliseconds")}
         contents.parts["calibration"]["estimated_white_balance"] = self._gains()
-        expected = dict.fromkeys(sizes, min(count, 8 * BLOCK_FRAMES))
+        expected = {feed.kind: min(count, 8 * BLOCK_FRAMES) for feed in self._feeds}
         try:
             return open_sink(plan.format, path, contents, expected, fps=self._fps, record_fps=self._record_fps)
         except OSError as error:

@@ -34,7 +34,7 @@ class Sink(Protocol):
         """Most frames that `write` takes at once; at least 1."""
         ...
 
-    def write(self, kind: str, pieces: Sequence[memoryview]) -> None:
+    def write(self, kind: str, pieces: Sequence[memoryview], rows: npt.NDArray[Any]) -> None:
         """Takes frames, out of memory that may be overwritten meanwhile: they count only once committed."""
         ...
 

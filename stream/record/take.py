@@ -61,12 +61,12 @@ class Take:
             self._find_first(feed, start_ns)
 
     def pump(self) -> bool:
-        """Writes a batch of each kind, as far as there is anything. Whether there was.
+        """Writes what has come, at most a batch of each kind. Whether more may wait.
 
         Raises Lapped, or OSError where it cannot be written.
         """
-        moved = [self._move(feed) for feed in self._feeds]
-        return any(moved)
+        more = [self._move(feed) for feed in self._feeds]
+        return any(more)
 
     def prolong(self, end_ns: float) -> None:
         """Moves the end to a later time, as far as it may be."""
@@ -127,20 +127,25 @@ class Take:
             self._limit_ns = int(records["grabbed_ns"][0]) + self._longest_ns
             self.end_ns = min(self.end_ns, self._limit_ns)
         inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
-        if not inside:
-            self._passed[kind] = True
-            return False
         whole = feed.intact(records[:inside])
-        if not whole[0]:
+        if inside and not whole[0]:
             return self._skip(feed, _leading(~whole))
-        records = records[: _leading(whole)]
-        sink.write(kind, [feed.pieces[slot] for slot in records["slot"].tolist()])
-        records = records[: _leading(feed.intact(records))]
-        if len(records):
-            sink.commit(kind, feed.rows(records, self._offset_ns))
-            self._next[kind] = number + len(records)
-            self._count_ids(kind, records)
-        return True
+        written = self._write(feed, records[: _leading(whole)])
+        self._passed[kind] = written == inside < len(records)
+        return not self._passed[kind] and (written < inside or len(records) == room)
+
+    def _write(self, feed: Feed, records: npt.NDArray[Any]) -> int:
+        """Writes frames that were whole a moment ago. How many of them still were."""
+        if not len(records):
+            return 0
+        kind, rows = feed.kind, feed.rows(records, self._offset_ns)
+        self.sink.write(kind, [feed.pieces[slot] for slot in records["slot"].tolist()], rows)
+        written = _leading(feed.intact(records))
+        if written:
+            self.sink.commit(kind, rows[:written])
+            self._next[kind] += written
+            self._count_ids(kind, records[:written])
+        return written
 
     def _skip(self, feed: Feed, count: int) -> bool:
         """Frames are gone from the ring. Before the first one is written, the recording begins later; else it ends.

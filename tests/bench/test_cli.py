@@ -13,7 +13,7 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"])
+COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"], ["record"], ["pretrigger"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,6 +54,9 @@ def test_a_wrong_option_is_refused(argv: list[str], sentence: str, capsys: pytes
         (["--out", "/nonexistent/out.json"], "there is no folder /nonexistent"),
         (["kill", "--only", "camera"], "there is no scenario 'camera'"),
         (["memory", "--minutes", "0.5", "--settle", "30"], "ends before --settle"),
+        (["record", "--folder", "/nonexistent"], "/nonexistent is no folder that can be written"),
+        (["record", "--folder", "/dev/shm", "--mib", "100000000"], "ask for fewer --mib"),
+        (["pretrigger", "--folder", "/dev/shm", "--triggers", "1000000"], "ask for fewer --triggers"),
         (["--camera", "NOSUCH", "--seconds", "1"], "NOSUCH"),
         (["--pixel-format", "RGB8", "--seconds", "1"], "RGB8"),
     ],

@@ -56,7 +56,7 @@ def test_the_rings_own_header_is_as_documented() -> None:
 
 
 def test_every_key_of_the_info_is_documented(runtime_dir: Path, source: ModuleType) -> None:
-    section = DOCUMENT.split("## Stream info")[1].split("## Frame header")[0]
+    section = DOCUMENT.split("## Stream info")[1].split("\n## ")[0]
     documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", section, re.MULTILINE))))
     assert documented >= set(StreamInfo.__dataclass_fields__)
     with source.Source() as stream, zmq.Context() as context, context.socket(zmq.SUB) as infos:

@@ -40,7 +40,8 @@ def rows_of(dtype: np.dtype, count: int, period_ns: int = PERIOD_NS) -> np.ndarr
 def write_all(writer: Any, kind: str, frames: list[np.ndarray], rows: np.ndarray) -> None:
     for first in range(0, len(frames), 3):
         some = frames[first : first + 3]
-        writer.write(kind, [memoryview(np.pad(frame.reshape(-1), (0, 100)).data) for frame in some])
+        pieces = [memoryview(np.pad(frame.reshape(-1), (0, 100)).data) for frame in some]
+        writer.write(kind, pieces, rows[first : first + 3])
         writer.commit(kind, rows[first : first + 3])
 
 

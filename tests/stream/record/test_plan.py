@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ispeed.engines import RawFormat
 from ispeed.engines.errors import UserError
 from ispeed.stream.config import make_config
 from ispeed.stream.record.plan import Plan, make_plan
@@ -61,12 +62,12 @@ def test_the_ring_holds_what_is_before_a_trigger_and_the_slack(tmp_path: Path) -
 
 
 def test_disk_and_memory_must_hold_it(tmp_path: Path) -> None:
-    sizes = {"raw": 1 << 20, "srgb": 1 << 22}
-    plan(tmp_path, pre_trigger_s=1).require_disk(sizes, 10)
-    plan(tmp_path).require_disk(sizes, 10)
-    plan(tmp_path, post_trigger_s=80_000, record_seconds=2).require_disk(sizes, 10)
+    fmt = RawFormat(1024, 1024, "BayerRG8")
+    plan(tmp_path, pre_trigger_s=1).require_disk(fmt, 10)
+    plan(tmp_path).require_disk(fmt, 10)
+    plan(tmp_path, post_trigger_s=80_000, record_seconds=2).require_disk(fmt, 10)
     with pytest.raises(UserError, match=r"a recording of 80000 s at 1000 fps needs \d+ MiB, and .* has \d+ MiB free"):
-        plan(tmp_path, post_trigger_s=80_000).require_disk(sizes, 1000)
+        plan(tmp_path, post_trigger_s=80_000).require_disk(fmt, 1000)
     plan(tmp_path).require_memory(1 << 20, 10)
     with pytest.raises(UserError, match=r"keeping 10 frames .* needs 1048576 MiB of memory"):
         plan(tmp_path).require_memory(1 << 40, 10)

@@ -142,6 +142,8 @@ def test_neither_a_lost_camera_nor_a_killed_record_process_costs_frames(
     run = isp_stream("--record", str(tmp_path), "--set", "SimVanishAt=400", "--set", "SimVanish=300", *SIZE, fps=200)
     started = run.until("started")
     run.until("outage")
+    with Control() as control:
+        control.call("set", feature="SimVanishAt", value=0)  # once is enough
     status = run.published()
     while status["record"].get("frames", {"raw": 0})["raw"] < 420:
         status = run.until("status")
@@ -165,6 +167,34 @@ def test_neither_a_lost_camera_nor_a_killed_record_process_costs_frames(
     with open_recording(second) as recording:
         assert recording.complete
         assert recording.raw_count > 0
+
+
+_ON_A_SMALL_DISK = """
+import json, os, subprocess, sys
+command = [sys.executable, "-m", "ispeed.stream", "--json", "--fps", "200", "--frames", "700", *{size!r}]
+done = subprocess.run([*command, "--record", sys.argv[1]], capture_output=True, text=True)
+messages = [json.loads(line) for line in done.stdout.splitlines()]
+ended = next(message for message in messages if message.get("change") == "ended")
+from ispeed.stream.record import open_recording
+with open_recording(ended["file"]) as recording:
+    ids, complete = recording.raw_frames["frame_id"].tolist(), recording.complete
+print(json.dumps([done.returncode, done.stderr, ended, messages[-1]["ledger"], ids, complete]))
+"""
+
+
+@pytest.mark.usefixtures("runtime_dir")
+def test_a_full_disk_ends_the_recording_and_the_stream_goes_on(small_disk: Callable[[str, int], str]) -> None:
+    said = small_disk(_ON_A_SMALL_DISK.format(size=SIZE), 12 << 20)
+    code, errors, ended, ledger, ids, complete = json.loads(said)
+    assert code == 1
+    assert "cannot be written (no space left on device)" in errors
+    assert ended["failed"]
+    assert ended["wanted"]["raw"] == ended["frames"]["raw"] + ended["lapped"]["raw"]
+    assert ids == list(range(1, ended["frames"]["raw"] + 1))
+    assert len(ids) > 250
+    assert complete
+    assert ledger["balanced"]
+    assert ledger["published"] == 700
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class Rig:
         self.recorder = Recorder(
             plan,
             [RawFeed(self.rings.raw, FORMAT.payload_size, slots - 4), srgb],
+            FORMAT,
             Contents(
                 FORMAT if "raw" in plan.kinds else None,
                 (FORMAT.width, FORMAT.height) if "srgb" in plan.kinds else None,
