@@ -1,7 +1,7 @@
 """DirectFile: from shared memory to the disk without a copy, past the page cache where the file system allows it.
 
 A page cache that has to be flushed takes several times as long on fast disks, and pushes everything else out of memory;
-see docs/decisions/0015-frames-past-the-page-cache.md.
+see docs/decisions/0017-frames-past-the-page-cache.md.
 """
 
 from __future__ import annotations
