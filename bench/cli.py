@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
     _add_max(_command(commands, "max", "the highest rate held without loss"))
     _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
+    _add_monitor(_command(commands, "monitor", "does the monitor, with clients that look, cost the pipeline a frame?"))
     _add_train(_command(commands, "train", "does training wait for its samples, or what does a loss cost?"))
     return parser
 
@@ -92,6 +93,25 @@ def _add_max(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=_positive, default=4.0, help="seconds of each try (default %(default)g)")
     parser.add_argument(
         "--confirm", type=_positive, default=15.0, metavar="S", help="seconds of the last run (default %(default)g)"
+    )
+    _add_warm_up(parser)
+    _add_out(parser)
+
+
+def _add_monitor(parser: argparse.ArgumentParser) -> None:
+    _add_camera(parser, 1000.0, 640, 480, "BayerRG8")
+    parser.add_argument("--seconds", type=_positive, default=20.0, help="seconds of each run (default %(default)g)")
+    parser.add_argument("--clients", type=_count, default=5, help="WebSockets that look (default %(default)s)")
+    parser.add_argument(
+        "--picture-fps", type=_positive, default=5.0, help="pictures a second of each (default %(default)g)"
+    )
+    parser.add_argument("--repeat", type=_count, default=5, help="rounds (default %(default)s)")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="a third run in each round, which records there too",
     )
     _add_warm_up(parser)
     _add_out(parser)
@@ -266,6 +286,13 @@ def _max(options: argparse.Namespace) -> int:
     return run_max(_settings(options), options.seconds, options.confirm, options.warm_up, options.out)
 
 
+def _monitor(options: argparse.Namespace) -> int:
+    from .monitor import run_monitor
+
+    looks = (options.clients, options.picture_fps, options.repeat)
+    return run_monitor(_settings(options), options.seconds, *looks, options.warm_up, options.record, options.out)
+
+
 def _engines(options: argparse.Namespace) -> int:
     from .engines import run_engines
 
@@ -298,5 +325,6 @@ _COMMANDS = {
     "kill": _kill,
     "max": _max,
     "engines": _engines,
+    "monitor": _monitor,
     "train": _train,
 }

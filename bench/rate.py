@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..stream.histogram import LatencyHistogram
 from .helper import HelperProcess
@@ -36,7 +36,25 @@ def start_subscriber(endpoint: str, warm_up_s: float, seconds: float) -> HelperP
     return HelperProcess("subscriber", endpoint, "--warm-up", f"{warm_up_s:g}", "--seconds", f"{seconds:g}")
 
 
-def measure(settings: Settings, seconds: float, subscribers: int = 1, warm_up_s: float = WARM_UP_S) -> dict[str, Any]:
+class Beside(Protocol):
+    """What runs beside the subscribers of a run."""
+
+    def begin(self, pipeline: Pipeline, stack: ExitStack) -> dict[str, int]:
+        """Starts it; whatever happens, it is to be gone when `stack` is. Returns the processes to look at, by name."""
+        ...
+
+    def end(self) -> None:
+        """Ends it, after what was measured and before the pipeline ends."""
+        ...
+
+
+def measure(
+    settings: Settings,
+    seconds: float,
+    subscribers: int = 1,
+    warm_up_s: float = WARM_UP_S,
+    beside: Beside | None = None,
+) -> dict[str, Any]:
     """One run: `seconds` measured after `warm_up_s`. Returns a JSON-able account.
 
     Raises UserError for settings that isp-stream refuses, PipelineError when the pipeline does not do its part.
@@ -47,11 +65,14 @@ def measure(settings: Settings, seconds: float, subscribers: int = 1, warm_up_s:
         witness = stack.enter_context(start_witness())
         pipeline = stack.enter_context(Pipeline(settings, endpoint, START_TIMEOUT_S + warm_up_s + seconds + _GRACE_S))
         started = pipeline.wait_for("started", START_TIMEOUT_S)
+        others = beside.begin(pipeline, stack) if beside else {}
         readers = [stack.enter_context(start_subscriber(endpoint, warm_up_s, seconds)) for _ in range(subscribers)]
         windows_of = [reader.read() for reader in readers]
-        pids = {**started["pids"], **{f"subscriber {i}": reader.pid for i, reader in enumerate(readers)}}
+        pids = {**started["pids"], **others, **{f"subscriber {i}": reader.pid for i, reader in enumerate(readers)}}
         sampler = _sample_use(pids, windows_of[0])
         results = [reader.read() for reader in readers]
+        if beside:
+            beside.end()
         final = pipeline.finish()
         stalls = stalls_of(witness)
         statuses = [event for event in list(pipeline.events) if event["event"] == "status"]

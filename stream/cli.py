@@ -141,6 +141,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .control import control_beside
     from .control_server import ControlServer
     from .hub import Signals
+    from .monitor_process import MonitorProcess
     from .publish import Publisher
     from .record.plan import make_plan
     from .saver import Saver, make_folder
@@ -157,6 +158,9 @@ def run(configs: Sequence[StreamConfig]) -> int:
     for folder in folders.values():
         make_folder(folder)
     with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
+        monitor = MonitorProcess(whole) if whole.monitor else None
+        if monitor:
+            stack.callback(monitor.end)
         publisher = Publisher(whole.publish, indices, insecure=whole.insecure)
         stack.callback(publisher.close)
         control = ControlServer(whole.control or control_beside(whole.publish, indices), insecure=whole.insecure)
@@ -165,7 +169,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
         stack.callback(telemetry.close)
         savers = {camera: Saver(publisher.endpoints[0], camera, folder) for camera, folder in folders.items()}
         cameras = list(zip(indices, configs, strict=True))
-        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers)
+        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers, monitor)
         stack.callback(supervisor.release)
         code = supervisor.run()
         for pipeline in supervisor.pipelines:

@@ -172,6 +172,16 @@ class StreamConfig(Settings):
     keys: Path | None = None
     """folder of keys that isp-stream keys FOLDER made: tcp endpoints are then encrypted, and for those clients only
     whose keys are in it"""
+    monitor: str | None = None
+    """serve a page with the live picture, figures and settings at [HOST]:PORT, such as :8080; without a host this
+    machine alone reaches it, with another one a token is asked for; port 0 takes a free one; null serves none"""
+    monitor_token: Path | None = None
+    """file with the token that the page asks for, its owner's alone; null makes one where the host is not this
+    machine's own loopback, and asks for none there"""
+    monitor_fps: Annotated[float, Field(ge=0.1, le=60)] = 10
+    """pictures a second that the page is sent at the most"""
+    monitor_clients: Annotated[int, Field(ge=1, le=256)] = 16
+    """pages and programs that may be connected to the monitor at once"""
     insecure: bool = False
     """allow a tcp endpoint that other hosts can reach, unencrypted and for anybody"""
     shm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = None

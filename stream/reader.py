@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .endpoint import boot_id
-from .frame import VERSION, FrameHeader
+from .frame import HEADER_SIZE, VERSION, FrameHeader, HeaderError
 from .ring import KINDS, RING_MAGIC, RING_VERSION
 
 INFO_MAX = 4096
@@ -62,6 +62,7 @@ class StreamInfo:
     stride: int
     ring_fd: int = -1
     ring_path: str = ""
+    headers_offset: int = 0
     engine: str = ""
     fps: float = 0.0
     serial: str = ""
@@ -88,10 +89,11 @@ class StreamInfo:
 
 
 _TYPES = get_type_hints(StreamInfo)
+_OPTIONAL = ("ring_fd", "ring_path", "headers_offset", "engine", "fps", "serial")
 
 
 def _wanted(values: dict[str, Any], field: Any) -> bool:
-    return field.name in values or field.name not in ("ring_fd", "ring_path", "engine", "fps", "serial")
+    return field.name in values or field.name not in _OPTIONAL
 
 
 def _value(values: dict[str, Any], name: str) -> Any:
@@ -238,6 +240,27 @@ class MappedRing:
         self._info = info
         self._generations = memoryview(self._map)[info.generations_offset :][: 8 * info.slots].cast("Q")
 
+    def newest(self) -> Frame | None:
+        """The newest published frame, found in the memory alone; None before the first.
+
+        For those who look now and then, and need no message for each frame. Raises StreamError.
+        """
+        info = self._info
+        if not info.headers_offset:
+            raise StreamError("the stream info does not say where the headers of its frames are")
+        done = np.frombuffer(self._generations, np.uint64)
+        newest = int(np.where(done & 1, 0, done).max())
+        for generation in range(newest, max(0, newest - 2 * info.slots), -2):
+            slot = (generation // 2 - 1) % info.slots
+            try:
+                header = FrameHeader.unpack(self._map, info.headers_offset + slot * HEADER_SIZE)
+            except HeaderError:  # caught while it is written
+                continue
+            # Published in this order, so the first with a stamp is it; one that is being replaced is an older one.
+            if header.published_ns and header.generation == generation and self._generations[slot] == generation:
+                return self.frame(header)
+        return None
+
     def frame(self, header: FrameHeader) -> Frame:
         """The frame that a descriptor describes. Raises StreamError for one that this ring cannot hold."""
         info, h = self._info, header
@@ -295,7 +318,9 @@ def _require_layout(fd: int, info: StreamInfo) -> None:
     head = os.pread(fd, _RING_HEADER.size, 0)
     if len(head) < _RING_HEADER.size:
         raise StreamError("the stream's shared memory is too short for a ring")
-    magic, version, kind, slots, payload, stride, generations, _, data, _, total, stream_id = _RING_HEADER.unpack(head)
+    magic, version, kind, slots, payload, stride, generations, headers, data, _, total, stream_id = _RING_HEADER.unpack(
+        head
+    )
     if magic != RING_MAGIC or version != RING_VERSION or kind != KINDS["srgb"] or stream_id != info.stream_number:
         raise StreamError("the stream's shared memory holds no ring of this stream")
     told = (info.slots, info.payload, info.slot_stride, info.generations_offset, info.data_offset, info.total)
@@ -307,6 +332,8 @@ def _require_layout(fd: int, info: StreamInfo) -> None:
         and 0 < payload <= stride
         and generations % 8 == 0
         and generations + 8 * slots <= data
+        and info.headers_offset in (0, headers)
+        and headers + HEADER_SIZE * slots <= data
         and data + slots * stride <= total <= status.st_size
         and total <= status.st_blocks * 512  # else reading would reserve memory, as much as the publisher likes
     )

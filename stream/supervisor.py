@@ -16,6 +16,7 @@ from .control_server import ControlServer
 from .host import DevelopHost
 from .hub import Hub, Signals, StageDied, Stopping
 from .keys import Keys
+from .monitor_process import MonitorProcess
 from .pipeline import Pipeline, StageFault
 from .publish import Publisher
 from .saver import Saver
@@ -34,6 +35,7 @@ class Supervisor:
         signals: The user's wish to end.
         control: What other programs ask.
         savers: By index of the camera, those that --save starts.
+        monitor: What --monitor starts.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Supervisor:
         signals: Signals,
         control: ControlServer,
         savers: dict[int, Saver],
+        monitor: MonitorProcess | None = None,
     ) -> None:
         self._publisher, self._telemetry, self._control, self._savers = publisher, telemetry, control, savers
+        self._monitor = monitor
         self._told: set[int] = set()  # cameras whose saver's end the user knows of
         self._ends_at = float("inf")
         self._seconds = cameras[0][1].seconds
@@ -88,12 +92,19 @@ class Supervisor:
     def _start(self) -> None:
         for pipeline in self.pipelines:  # they start up side by side
             pipeline.begin()
+        if self._monitor:
+            self._monitor.begin(self.hub)
         for pipeline in self.pipelines:
             pipeline.make_ready()
+        if self._monitor:
+            cameras = [pipeline.camera for pipeline in self.pipelines]
+            self._monitor.open(cameras, self._publisher.endpoints, self._control.endpoints)
         if self._savers:
             self._await_savers()
         for pipeline in self.pipelines:
             pipeline.start()
+        if self._monitor:
+            self._telemetry.show("monitor", f"monitor: {self._monitor.url}", url=self._monitor.url)
         self._telemetry.begin()
         if self._seconds:
             self._ends_at = time.monotonic() + self._seconds
@@ -116,21 +127,28 @@ class Supervisor:
             meter.fault(f"saving ended: {self._savers[camera].failure}", event="saver_failed")
 
     def _turn(self) -> None:
-        due_at = min(self._ends_at, *(pipeline.due_at for pipeline in self.pipelines)) - time.monotonic()
+        due_at = min(self._ends_at, *(pipeline.due_at for pipeline in self.pipelines))
+        if self._monitor:
+            due_at = min(due_at, self._monitor.due_at)
         pending = self._control_pending or bool(self._control.waiting)
-        self.hub.pump(0.0 if pending else max(0.0, min(self._telemetry.due_in_s(), due_at, 1.0)))
+        due_in_s = min(self._telemetry.due_in_s(), due_at - time.monotonic(), 1.0)
+        self.hub.pump(0.0 if pending else max(0.0, due_in_s))
         while self.hub.inbox:
             stage, message = self.hub.inbox.popleft()
             if self.hub.current(stage):  # else of a process that has been replaced since
                 for pipeline in self.pipelines:
                     if pipeline.owns(stage):
                         self._guarded(pipeline, lambda p=pipeline, s=stage, m=message: p.handle(s, m))
+                if self._monitor and self._monitor.owns(stage) and (sentence := self._monitor.handle(message)):
+                    self._telemetry.fault(sentence, event="monitor_died")
         self._commands.serve_one()
         if self._keys.pressed():
             for pipeline in self.pipelines:
                 pipeline.record.on_key()
         for pipeline in self.pipelines:
             self._guarded(pipeline, pipeline.turn)
+        if self._monitor:
+            self._monitor.turn()
         for camera, saver in self._savers.items():
             if saver.poll():
                 self._tell_saver_failed(camera)
@@ -158,6 +176,8 @@ class Supervisor:
             pipeline.shut_down()
         for saver in self._savers.values():
             saver.finish(self.hub.signals)
+        if self._monitor:
+            self._monitor.end()
         self._control.close()
         self._publisher.close()
 

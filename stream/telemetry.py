@@ -59,9 +59,13 @@ class Telemetry:
         """The status that was due has been given; a late one is not made up for."""
         self._next_s = max(self._next_s, time.monotonic() - _INTERVAL_S) + _INTERVAL_S
 
-    def fault(self, text: str) -> None:
+    def fault(self, text: str, event: str = "fault") -> None:
         """Something failed that is no single camera's."""
-        self._show({"event": "fault", "camera": self.meters[0].camera, "text": text, "loud": True, "whole": True})
+        self._show({"event": event, "camera": self.meters[0].camera, "text": text, "loud": True, "whole": True})
+
+    def show(self, event: str, text: str, **details: Any) -> None:
+        """Tells the terminal alone: what subscribers must not know, such as a token."""
+        self._feed({"event": event, "camera": self.meters[0].camera, "text": text, **details}, wait=False)
 
     def close(self) -> None:
         """Lets the viewer show what it has, and end."""

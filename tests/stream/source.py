@@ -221,6 +221,8 @@ def main() -> None:
                 _run(source, **arguments)
             elif command == "burst":
                 source.burst(**arguments)
+            elif command == "announce":
+                source.publisher.announce(arguments, source.camera)
             answer = {"published": source.published, "subscribers": source.publisher.subscribers()}
             answer["warnings"] = source.warnings
             sys.stdout.write(json.dumps(answer) + "\n")

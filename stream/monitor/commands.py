@@ -1,0 +1,44 @@
+"""Commands of the page, handed on to the main process over its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from .messages import Engine
+
+_AT_ONCE = 4
+_TIMEOUT_MS = 5_000
+_SWAP_TIMEOUT_MS = 180_000  # an engine that is compiled for a GPU first
+
+Call = Callable[..., dict[str, Any]]
+
+
+class Commands:
+    """Asks the main process, a few commands at a time, each in a thread because the answer may take seconds."""
+
+    def __init__(self, endpoint: str | None, keys: str | None = None) -> None:
+        self._endpoint = endpoint
+        self._keys: dict[str, Any] = {"keys": keys} if keys and endpoint and endpoint.startswith("tcp:") else {}
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self, command: Any) -> dict[str, Any]:
+        """{"ok": true, ...} or {"ok": false, "error": one sentence}."""
+        if self._room.locked():
+            return {"ok": False, "error": f"{_AT_ONCE} commands are under way: wait for one of them"}
+        async with self._room:
+            return await asyncio.to_thread(self._call, command)
+
+    def _call(self, command: Any) -> dict[str, Any]:
+        from ..control import Control, ControlError
+
+        timeout_ms = _SWAP_TIMEOUT_MS if isinstance(command, Engine) else _TIMEOUT_MS
+        try:
+            with Control(self._endpoint, camera=command.camera, timeout_ms=timeout_ms, **self._keys) as control:
+                answer = control.call(command.cmd, **command.arguments())
+                return {name: value for name, value in answer.items() if name != "id"}
+        except ControlError as error:
+            return {"ok": False, "error": str(error)}
+        except TimeoutError:
+            return {"ok": False, "error": "isp-stream did not answer in time"}

@@ -1,0 +1,137 @@
+"""The monitor's process: uvicorn on the socket that the main process holds, until that says stop or ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import nullcontext
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ..channel import Channel, ChannelClosed
+from .app import Monitor, make_app
+from .feed import Feed
+from .messages import MESSAGE_MAX
+from .pictures import Pictures
+from .security import Access, Guard, tell_fault
+
+_CONNECTIONS_MAX = 64
+_HEAD_MAX = 16 << 10  # bytes of a request's head
+_FIRST_S = 10.0  # seconds in which a connection must have asked for something
+_PING_S = 10.0
+_LOOK_S = 1.0
+
+
+def serve(channel: Channel) -> None:
+    """Serves until the main process says stop. Raises ChannelClosed where it ended instead."""
+    got = channel.receive()
+    while got is None or got[0].get("cmd") != "open":
+        got = channel.receive()
+    request, fds = got
+    listener = socket.socket(fileno=fds[0])
+    asyncio.run(_serve(channel, request, listener))
+
+
+async def _serve(channel: Channel, request: dict[str, Any], listener: socket.socket) -> None:
+    settings = request["settings"]
+    # The kernel drops a connection whose other end takes nothing for so long, whatever the application waits for.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings["patience_s"] * 1e3))
+    listener.setblocking(False)
+    pictures = Pictures(lambda error: tell_fault("at a picture", error))
+    monitor = Monitor(settings, pictures)
+    access = Access(settings["host"], settings["port"], settings["token"])
+    server = _Server(_config(Guard(make_app(monitor), access)))
+    pictures.start()
+    feed = Feed(settings["cameras"], settings.get("keys"), pictures.map, monitor.take)
+    ended = _watch(channel, server)
+    looks = asyncio.ensure_future(_look_around(monitor))
+    try:
+        channel.send({"event": "ready"})
+        await server.serve(sockets=[listener])
+    finally:
+        looks.cancel()
+        await feed.close()
+        await asyncio.to_thread(pictures.stop)
+    if ended:
+        raise ChannelClosed
+
+
+def _watch(channel: Channel, server: uvicorn.Server) -> list[bool]:
+    """Ends the server when the main process says so, or is no more: the list that it returns is not empty then."""
+    loop, ended = asyncio.get_running_loop(), list[bool]()
+
+    def on_message() -> None:
+        try:
+            got = channel.receive(0)
+        except ChannelClosed:
+            ended.append(True)
+            got = ({"cmd": "stop"}, [])
+        if got and got[0].get("cmd") == "stop":
+            loop.remove_reader(channel.fileno())
+            server.should_exit = server.force_exit = True
+
+    loop.add_reader(channel.fileno(), on_message)
+    return ended
+
+
+async def _look_around(monitor: Monitor) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        monitor.look_around()
+
+
+def _config(app: Any) -> uvicorn.Config:
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what clients do wrong is no news for the terminal
+    return uvicorn.Config(
+        app,
+        http=_Http,
+        ws=_WebSocket,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_HEAD_MAX,
+        ws_max_size=MESSAGE_MAX,
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PING_S,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves signals to the stage."""
+
+    def capture_signals(self) -> Any:
+        """Takes none."""
+        return nullcontext()
+
+
+class _Http(H11Protocol):
+    """HTTP from a bounded number of connections, each of which must ask for something in time."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Counts it in, or sends it away."""
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS_MAX:
+            transport.abort()
+            return
+        self.loop.call_later(_FIRST_S, self._end_if_mute)
+
+    def _end_if_mute(self) -> None:
+        if self.cycle is None and self in self.connections:
+            self.transport.abort()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that the application can drop at once."""
+
+    async def run_asgi(self) -> None:
+        """Gives the application the means."""
+        self.scope["ispeed.abort"] = self.transport.abort  # pyright: ignore[reportGeneralTypeIssues]
+        await super().run_asgi()

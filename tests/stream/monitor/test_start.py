@@ -1,0 +1,79 @@
+"""isp-stream --monitor: what cannot be is one sentence before anything starts; what can is printed as an address."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import zmq
+
+from ispeed.stream.frame import topic
+
+Fails = Callable[..., str]
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--monitor", "8080"], "no port"),
+        (["--monitor", ":0", "--monitor-fps", "0"], "monitor_fps"),
+    ],
+)
+def test_one_sentence(isp_stream_fails: Fails, arguments: list[str], part: str) -> None:
+    assert part in isp_stream_fails(*arguments)
+
+
+def test_a_port_that_is_taken_and_a_token_that_others_read(isp_stream_fails: Fails, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        assert "in use" in isp_stream_fails("--monitor", f":{held.getsockname()[1]}")
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o644)
+    assert "chmod 600" in isp_stream_fails("--monitor", ":0", "--monitor-token", str(tmp_path / "token"))
+
+
+def test_a_package_that_is_not_installed(runtime_dir: Path) -> None:
+    script = "import sys; sys.modules['uvicorn'] = None; from ispeed.stream.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "--monitor", ":0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    sentence = "isp-stream: error: --monitor needs uvicorn: pip install 'ispeed[monitor]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
+
+
+def test_a_public_page_has_its_token_in_the_address_that_only_the_terminal_sees(
+    isp_stream: Callable[..., Any],
+) -> None:
+    run = isp_stream("--monitor", "0.0.0.0:0")
+    url = httpx.URL(run.until("monitor")["url"])
+    token = url.params["token"]
+    assert len(token) >= 32
+    local = f"http://127.0.0.1:{url.port}/"
+    assert httpx.get(local, params={"token": token}, timeout=60).status_code == 200
+    assert httpx.get(local, timeout=60).status_code == 401
+    with zmq.Context() as context, context.socket(zmq.SUB) as status:
+        status.subscribe(topic("s", 0))
+        status.connect(run.messages[0]["endpoint"][0])
+        told = [status.recv() for _ in range(4)]
+    assert not any(token.encode() in message for message in told)
+    run.signal()
+    run.finish()
+
+
+def test_a_token_of_ones_own_is_asked_for_and_not_printed(isp_stream: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_text(TOKEN + "\n")
+    run = isp_stream("--monitor", "localhost:0", "--monitor-token", str(file), "--monitor-fps", "2.5")
+    url = run.until("monitor")["url"]
+    assert TOKEN not in json.dumps(run.messages)
+    assert httpx.get(url, timeout=60).status_code == 401
+    assert httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).status_code == 200
+    run.signal()
+    run.finish()
