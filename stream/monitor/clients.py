@@ -41,7 +41,7 @@ class Client:
         self._bad = 0
         self._tokens, self._tokens_at = float(_RATE_MAX), self._loop.time()
         self._commands: set[asyncio.Task[None]] = set()
-        self._over = ""
+        self._over, self._why = False, ""
 
     def tell(self, message: dict[str, Any]) -> None:
         """Sends a JSON message, soon."""
@@ -68,6 +68,8 @@ class Client:
         try:
             await asyncio.wait([sender, receiver], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._over = True  # before it is cancelled, which asyncio.wait_for may swallow until Python 3.12
+            self._news.set()
             self._pictures.remove(self._view)
             for task in (sender, receiver, *self._commands):
                 task.cancel()
@@ -88,20 +90,20 @@ class Client:
         while not self._over:
             await self._news.wait()
             self._news.clear()
-            while self._texts:
+            while self._texts and not self._over:
                 await asyncio.wait_for(self._socket.send_text(self._texts.popleft()), self._patience_s)
             picture, self._picture = self._picture, None
-            if picture:
+            if picture and not self._over:
                 await asyncio.wait_for(self._socket.send_bytes(picture.data), self._patience_s)
 
     def _end(self, why: str) -> None:
-        self._over = self._over or why
+        self._over, self._why = True, self._why or why
         self._news.set()
 
     async def _close(self) -> None:
         """Says goodbye where that is possible at once, and else drops the connection."""
         with suppress(Exception):  # whatever is wrong with it, it is over
-            await asyncio.wait_for(self._socket.close(1008 if self._over else 1000, self._over[:100]), 1)
+            await asyncio.wait_for(self._socket.close(1008 if self._why else 1000, self._why), 1)
             return
         self._socket.scope.get("ispeed.abort", lambda: None)()
 
