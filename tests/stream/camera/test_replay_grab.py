@@ -248,7 +248,8 @@ def test_what_cannot_be_is_one_sentence_and_the_process_can_be_asked_again(drive
             driver.open(**{"camera": recorded.camera, **settings})
     (tmp_path / "text.h5").write_text("no recording")
     (tmp_path / "short.h5").write_bytes(recorded.path.read_bytes()[:5000])
-    write_recording(tmp_path / "empty.h5", FORMAT, recorded.bytes[:0])
+    none = np.zeros(2, RAW_FRAME)  # of a writer that was killed before it wrote the first
+    write_recording(tmp_path / "empty.h5", FORMAT, recorded.bytes[:2], raw_frames=none, complete=False)
     write_recording(tmp_path / "srgb.h5", None, None, srgb=np.zeros((2, 8, 8, 3), np.uint8))
     for name, message in FILES.items():
         with pytest.raises(UserError, match=rf"{name} {message}"):
