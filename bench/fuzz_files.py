@@ -15,6 +15,7 @@ import numpy as np
 
 from ..engines.bayer import RawFormat
 from ..engines.errors import UserError
+from ..engines.inspect_plan import describe
 from ..engines.plan import PlanInfo, Tensor, file_sha256, read_plan_info, rebuild, why_not
 from ..stream.camera.scenes import load_scene
 from ..stream.key_files import read_pair, read_public, write_pair
@@ -61,7 +62,7 @@ def _sidecar(folder: Path, stack: ExitStack) -> Prepared:
     def read(data: bytes) -> None:
         beside.write_bytes(data)
         found = read_plan_info(plan)
-        _ = found.format, found.core_info, asdict(found), why_not(found, None), rebuild(found)
+        _ = found.format, found.core_info, asdict(found), why_not(found, None), rebuild(found), describe(found)
 
     return read, [json.dumps(info.to_json()).encode(), json.dumps(info.to_json(), indent=2).encode()]
 
@@ -175,6 +176,13 @@ FILES = (
     Target(
         "npy", "raw frames in .npy files", (UserError,), _of_kind(".npy", _npy(), _FORMAT), (b"'descr': ", b"'<u2'")
     ),
-    Target("raw", "descriptions of raw files", (UserError,), _described, (b"width: ", b"format: ", b"exposure_us: ")),
+    Target(
+        "raw",
+        "descriptions of raw files",
+        (UserError,),
+        _described,
+        (b"width: ", b"format: ", b"exposure_us: "),
+        share=0.2,
+    ),
     Target("scene", "what is given to --scene", (UserError,), _spec, (b"&width=", b"&format=", b"?", b"%00", b"&iso=")),
 )

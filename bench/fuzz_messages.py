@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from ..engines.errors import UserError
 from ..stream.changes import Schedule, read_scalar
 from ..stream.cli import parse
 from ..stream.config import StreamConfig, make_config, read_yaml
+from ..stream.control import ControlError
+from ..stream.control import _parse as read_answer
 from ..stream.endpoint import boot_id, parse_endpoint, require_local
 from ..stream.frame import FrameHeader, HeaderError
 from ..stream.reader import MappedRing, StreamError, StreamInfo, frame_from_message
+from ..stream.requests import EngineRequest, parse_request
 from ..stream.ring import KINDS, RING_MAGIC, RING_VERSION, Ring
 from .fuzz_target import Target
 
@@ -47,8 +51,8 @@ def _look(ring: MappedRing, header: FrameHeader) -> None:
 def _header(folder: Path, stack: ExitStack) -> Prepared:
     _, info = _ring(stack)
     ring = MappedRing(StreamInfo.parse(json.dumps(info).encode()))
-    size = {"width": _WIDTH, "height": _HEIGHT, "stride": _WIDTH * 3}
-    whole = FrameHeader(sequence=6, slot=2, generation=14, stream_id=_STREAM, exposure_us=100.0, **size)
+    whole = FrameHeader(sequence=6, slot=2, generation=14, stream_id=_STREAM, exposure_us=100.0)
+    whole = whole._replace(width=_WIDTH, height=_HEIGHT, stride=_WIDTH * 3)
 
     def read(data: bytes) -> None:
         header = FrameHeader.unpack(data)
@@ -128,10 +132,12 @@ def _flags(folder: Path, stack: ExitStack) -> Prepared:
     """Flags as the shell would hand them over, one a line."""
     config = folder / "c.yaml"
     config.write_text("camera: 0\n")
-    nowhere = stack.enter_context(Path(os.devnull).open("w"))
+    nowhere = io.StringIO()
 
     def read(data: bytes) -> None:
         lines = os.fsdecode(data.replace(b"\0", b"")).split("\n")
+        nowhere.seek(0)
+        nowhere.truncate()
         with redirect_stdout(nowhere), redirect_stderr(nowhere):
             try:
                 parse(lines)
@@ -146,6 +152,32 @@ def _flags(folder: Path, stack: ExitStack) -> Prepared:
     return read, [
         seed.encode() for seed in (*seeds, "--set\nGain=3\n--set\nTriggerMode=On", "--publish\ntcp://[::1]:*")
     ]
+
+
+def _control(folder: Path, stack: ExitStack) -> Prepared:
+    """What comes over the control socket, and what a client makes of an answer."""
+
+    def read(data: bytes) -> None:
+        try:
+            read_answer(data)
+        except ControlError:
+            pass
+        request = parse_request(data)
+        if isinstance(request, EngineRequest):
+            request.changes()
+        repr(request)
+
+    asked = [
+        {"cmd": "status"},
+        {"cmd": "features", "names": ["ExposureTime", "Gain"]},
+        {"cmd": "set", "feature": "ExposureTime", "value": 200.5},
+        {"cmd": "set", "feature": "TriggerMode", "value": "On"},
+        {"cmd": "trigger"},
+        {"cmd": "engine", "engine": "lwisp-xs", "white_balance": [2, 1, 1.5], "engine_mode": "latency"},
+        {"cmd": "record", "action": "trigger", "reason": "it came loose"},
+        {"cmd": "stop"},
+    ]
+    return read, [json.dumps({"id": 1, "camera": 0, **request}).encode() for request in asked]
 
 
 def _at(folder: Path, stack: ExitStack) -> Prepared:
@@ -182,7 +214,7 @@ MESSAGES = (
         (UserError,),
         _config,
         tuple(f"{name}: ".encode() for name in StreamConfig.model_fields),
-        share=0.5,
+        share=0.3,
     ),
     Target(
         "flags",
@@ -192,6 +224,7 @@ MESSAGES = (
         tuple(f"\n--{name.replace('_', '-')}\n".encode() for name in StreamConfig.model_fields),
         share=0.1,
     ),
-    Target("at", "changes of features: --at, --set", (ValueError,), _at),
+    Target("control", "messages to and from the control socket", (UserError,), _control, (b'"cmd": ', b'"value": ')),
+    Target("at", "changes of features: --at, --set", (ValueError,), _at, share=0.4),
     Target("endpoint", "endpoints", (UserError,), _endpoint, (b"ipc://", b"tcp://", b":*", b"[::]")),
 )

@@ -10,11 +10,12 @@ import random
 import struct
 from collections.abc import Sequence
 
+from .fuzz_target import LONGEST
+
 Edit = tuple[int, int, int]
 
 PLACES, VALUES = 1 << 16, 1 << 32
 MOST_EDITS = 6
-_LONGEST = 1 << 16  # bytes; what grows beyond is cut
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _LARGE = (*_NUMBERS, 1 << 32, 1 << 40, 1 << 48, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _TEXTS = (
@@ -32,7 +33,7 @@ def apply(data: bytes, edits: Sequence[Edit], words: Sequence[bytes], seeds: Seq
     for kind, place, value in edits:
         at = place * (len(made) + 1) // PLACES
         _KINDS[kind % len(_KINDS)](made, at, value, words, seeds)
-        del made[_LONGEST:]
+        del made[LONGEST:]
     return bytes(made)
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..engines.errors import Sentence
+
+LONGEST = 1 << 16  # bytes of an input
 LIMIT_S = 5.0  # of the processor's time, for one input
 _SENTENCE = 4000  # characters
 _HERE = Path(__file__).parent.parent
@@ -84,7 +87,7 @@ class Harness:
         except self.target.allowed as error:
             outcome = type(error).__name__
             said = str(error)
-            if "\n" in said or len(said) > _SENTENCE:
+            if isinstance(error, Sentence) and ("\n" in said or len(said) > _SENTENCE):
                 self._find(data, error, f"says {len(said)} characters in {said.count(chr(10)) + 1} lines")
         except (KeyboardInterrupt, GeneratorExit):
             raise
@@ -127,7 +130,7 @@ def save(folder: Path, target: str, data: bytes) -> str:
 
 # ---- the note of what is under way ---------------------------------------------------------------------------
 
-NOTE_BYTES = (1 << 17) + 64
+NOTE_BYTES = LONGEST + 64
 
 
 def note(current: mmap.mmap, name: str, number: int, data: bytes) -> None:

@@ -79,6 +79,8 @@ class CoreInfo:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> CoreInfo:
         """What `to_json` made. Raises ValueError, KeyError or TypeError where it is something else."""
+        if not isinstance(values, dict):
+            raise TypeError("it is no object")
         known = {field.name for field in fields(cls)}
         info = cls(**{key: value for key, value in values.items() if key in known})
         info = replace(info, inputs=tuple(info.inputs), multiple=int(info.multiple), width=int(info.width))

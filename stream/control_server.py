@@ -14,6 +14,7 @@ import zmq
 
 from ..engines.errors import UserError
 from .control import MESSAGE_MAX
+from .curve import CONTROL_DOMAIN, Guard
 from .endpoint import EndpointLock, find_port, parse_endpoint, require_local
 from .publish import bind
 from .requests import Request, parse_request
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
 
 
 class ControlServer:
-    """Listens on `endpoints`, none of which may be reached from other hosts unless `insecure`.
+    """Listens on `endpoints`, none of which may be reached from other hosts unless `insecure` or with a `guard`.
 
     Attributes:
         endpoints: Where it listens.
@@ -42,12 +43,13 @@ class ControlServer:
         UserError: An endpoint is taken or cannot be.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, insecure: bool = False) -> None:
+    def __init__(self, endpoints: Sequence[str], *, insecure: bool = False, guard: Guard | None = None) -> None:
         self.waiting: deque[Asked] = deque()
         self.refused = 0
         self.endpoints: list[str] = []
         self._locks: list[EndpointLock] = []
-        self._context = zmq.Context()
+        self._guard = guard
+        self._context = guard.context if guard else zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, 0),
@@ -57,8 +59,9 @@ class ControlServer:
         ):
             self._socket.set(option, value)
         try:
-            for endpoint in endpoints:
-                self.endpoints.append(self._take(endpoint, insecure))
+            in_turn = sorted(endpoints, key=lambda endpoint: endpoint.startswith("tcp:"))  # as the guard wants it
+            taken = {endpoint: self._take(endpoint, insecure or guard is not None) for endpoint in in_turn}
+            self.endpoints = [taken[endpoint] for endpoint in endpoints]
         except UserError:
             self.close()
             raise
@@ -92,14 +95,17 @@ class ControlServer:
     def close(self) -> None:
         """Ends it and removes sockets and locks. Harmless when called twice."""
         self._socket.close(linger=100)
-        self._context.term()
+        if not self._guard:
+            self._context.term()
         for lock in self._locks:
             lock.release()
 
-    def _take(self, endpoint: str, insecure: bool) -> str:
+    def _take(self, endpoint: str, public: bool) -> str:
         transport, _ = parse_endpoint(endpoint)
-        if not insecure:
+        if not public:
             require_local(endpoint)
+        if self._guard:
+            self._guard.protect(self._socket, endpoint, CONTROL_DOMAIN)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
             return bind(self._socket, endpoint)
