@@ -20,6 +20,7 @@ from .publish import bind
 from .requests import Request, parse_request
 
 _AT_ONCE = 16  # messages read in one turn, so that a flood of them cannot hold up a frame
+_PARTS_AT_ONCE = 64  # and parts: one message may have as many as its sender likes
 _MOST_WAITING = 32
 _ANSWERS = 64  # that may wait for one asker
 
@@ -46,6 +47,8 @@ class ControlServer:
     def __init__(self, endpoints: Sequence[str], *, insecure: bool = False, guard: Guard | None = None) -> None:
         self.waiting: deque[Asked] = deque()
         self.refused = 0
+        self._parts: list[bytes] = []  # of a message that is being read: who sent it, and what
+        self._spare = 0  # further parts of it
         self.endpoints: list[str] = []
         self._locks: list[EndpointLock] = []
         self._guard = guard
@@ -78,10 +81,13 @@ class ControlServer:
 
     def poll(self) -> bool:
         """Reads what has come. Returns whether there may be more."""
-        for _ in range(_AT_ONCE):
+        messages = 0
+        for _ in range(_PARTS_AT_ONCE):
             if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                 return False
-            self._read(self._socket.recv_multipart(zmq.NOBLOCK))
+            messages += self._read_part(self._socket.recv(zmq.NOBLOCK, copy=False))
+            if messages == _AT_ONCE:
+                break
         return True
 
     def answer(self, asked: Asked, **result: Any) -> None:
@@ -111,12 +117,23 @@ class ControlServer:
             return bind(self._socket, endpoint)
         return bind(self._socket, find_port(endpoint))
 
-    def _read(self, parts: list[bytes]) -> None:
-        who = parts[0]
+    def _read_part(self, part: zmq.Frame) -> int:
+        """Takes in one part. Returns 1 at the end of a message, else 0."""
+        if len(self._parts) < 2:
+            self._parts.append(part.bytes)
+        else:
+            self._spare += 1
+        if part.more:
+            return 0
+        (who, *content), spare, self._parts, self._spare = self._parts, self._spare, [], 0
+        self._take_in(who, content[0] if content and not spare else None)
+        return 1
+
+    def _take_in(self, who: bytes, content: bytes | None) -> None:
         try:
-            if len(parts) != 2:
+            if content is None:
                 raise UserError("no command of isp-stream: a request has one part")
-            request = parse_request(parts[1])
+            request = parse_request(content)
             if len(self.waiting) >= _MOST_WAITING:
                 raise UserError(f"too many commands at once: {_MOST_WAITING} wait already; ask again later")
         except UserError as error:
