@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_record(_command(commands, "record", "the rate at which raw frames are recorded, against dd"))
     _add_pretrigger(_command(commands, "pretrigger", "triggers in a row: is every frame recorded, byte for byte?"))
     _add_train(_command(commands, "train", "does training wait for its samples, or what does a loss cost?"))
+    _add_fuzz(_command(commands, "fuzz", "wrong inputs for everything that reads what others wrote"))
     return parser
 
 
@@ -202,6 +203,30 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_out(parser)
 
 
+def _add_fuzz(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inputs", type=_count, default=1_000_000, help="of all targets together (default %(default)s)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("both", "atheris", "hypothesis", "mutator"),
+        default="both",
+        help="what makes them: atheris (guided by coverage), hypothesis, both, or mutator, which is fast and needs "
+        "nothing installed (default %(default)s)",
+    )
+    parser.add_argument("--target", action="append", default=[], metavar="X", help="one of them (may be repeated)")
+    parser.add_argument("--seed", type=int, default=1, help="of the generators (default %(default)s)")
+    parser.add_argument(
+        "--findings",
+        type=Path,
+        default=Path("runs/fuzz"),
+        metavar="DIR",
+        help="folder for the inputs of findings (default %(default)s)",
+    )
+    parser.add_argument("--replay", type=Path, default=None, metavar="FILE", help="feed one kept input again")
+    _add_out(parser)
+
+
 def _add_camera(parser: argparse.ArgumentParser, fps: float | None, width: int, height: int, pixel_format: str) -> None:
     if fps is not None:
         parser.add_argument("--fps", type=_positive, default=fps, help="camera's frame rate, Hz (default %(default)g)")
@@ -359,6 +384,14 @@ def _pretrigger(options: argparse.Namespace) -> int:
     return run_pretrigger(_settings(options), *asked, options.out)
 
 
+def _fuzz(options: argparse.Namespace) -> int:
+    from .fuzz import replay, run_fuzz
+
+    if options.replay is not None:
+        return replay(options.replay, options.target)
+    return run_fuzz(options.inputs, options.engine, options.target, options.seed, options.findings, options.out)
+
+
 _COMMANDS = {
     None: _run,
     "compare": _compare,
@@ -370,4 +403,5 @@ _COMMANDS = {
     "record": _record,
     "pretrigger": _pretrigger,
     "train": _train,
+    "fuzz": _fuzz,
 }

@@ -153,7 +153,7 @@ class RawFormat:
         """
         try:
             return cls(**values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"this is no raw format: {error}; expected the keys that RawFormat.to_json writes"
             ) from error

@@ -79,6 +79,8 @@ class CoreInfo:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> CoreInfo:
         """What `to_json` made. Raises ValueError, KeyError or TypeError where it is something else."""
+        if not isinstance(values, dict):
+            raise TypeError("it is no object")
         known = {field.name for field in fields(cls)}
         info = cls(**{key: value for key, value in values.items() if key in known})
         info = replace(info, inputs=tuple(info.inputs), multiple=int(info.multiple), width=int(info.width))
@@ -161,7 +163,7 @@ def read_core(path: Path) -> Core:
         raise UserError(f"{path} {what}; this version opens cores that isp-export wrote (version {VERSION})")
     try:
         info = CoreInfo.from_json(json.loads(properties["ispeed.info"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"the metadata of {path} is damaged ({error}); export it again with isp-export") from error
     _check(path, model, info)
     return Core(info, model, path)
@@ -170,6 +172,8 @@ def read_core(path: Path) -> Core:
 def _check(path: Path, model: onnx.ModelProto, info: CoreInfo) -> None:
     wanted = ["raw", *(["params"] if info.inputs else [])], ["rgb"]
     found = [v.name for v in model.graph.input], [v.name for v in model.graph.output]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise UserError(f"{path} has its weights in another file; export it again with isp-export")
     try:
         whole = found == wanted and weights_sha256(model) == info.sha256
         onnx.checker.check_model(model)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from .plan import PlanInfo, Tensor, read_plan_info, why_not
+
+_FIGURES = ("psnr_db", "fp32_db", "drop_db", "max_drop_db", "to_fp32_db", "frames")
 
 
 def inspect(path: Path, *, as_json: bool = False) -> str:
@@ -42,7 +45,7 @@ def describe(info: PlanInfo) -> list[str]:
     lines += [f"{t.mode}: {t.name} {t.dtype} {list(t.shape)}" for t in info.tensors]
     if info.quality is None:
         return [*lines, "quality: not measured"]
-    q = info.quality
+    q = dict.fromkeys(_FIGURES, math.nan) | dict(info.quality)
     return [
         *lines,
         f"quality: {q['psnr_db']:.2f} dB, {q['fp32_db']:.2f} in fp32, {q['drop_db']:.3f} lost of {q['max_drop_db']:g} "

@@ -7,6 +7,7 @@ code that runs on the GPU and the host: open only your own.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -15,6 +16,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from .bayer import RawFormat
 from .cache import cache_folder
@@ -92,10 +95,16 @@ class PlanInfo:
 
     @property
     def core_info(self) -> CoreInfo:
-        """Metadata of the core inside. Imports `onnx`."""
+        """Metadata of the core inside. Imports `onnx`. Raises UserError where the sidecar does not hold them."""
         from .core import CoreInfo
 
-        return CoreInfo.from_json(dict(self.core))
+        try:
+            return CoreInfo.from_json(dict(self.core))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the sidecar of {self.name} does not say what core is inside ({_brief(error)}); build it again with "
+                "isp-build"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values."""
@@ -107,14 +116,23 @@ class PlanInfo:
         if values["ispeed.plan"] != _VERSION:
             raise ValueError(f"version {values['ispeed.plan']} is none that this release knows")
         kept = {field.name: values[field.name] for field in fields(cls)}
-        for name in ("batches", "compute_capabilities", "flags"):
-            kept[name] = tuple(kept[name])
-        kept["tensors"] = tuple(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in kept["tensors"])
-        info = cls(**kept)
-        if info.backend not in BACKENDS or len(info.batches) != 3 or not isinstance(info.plan_sha256, str):
+        try:
+            info = _adapter().validate_python(kept)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise ValueError(
+                f"its values are none that isp-build writes: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from error
+        fewest, usual, most = info.batches
+        if not (1 <= fewest <= usual <= most and info.compute_capabilities):
             raise ValueError("its values are none that isp-build writes")
         RawFormat.from_json(info.raw_format)
         return info
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[PlanInfo]:
+    return TypeAdapter(PlanInfo)
 
 
 def sidecar(path: Path) -> Path:
@@ -141,7 +159,7 @@ def read_plan_info(path: Path, *, check: bool = True) -> PlanInfo:
         raise UserError(
             f"{sidecar(path)}, which says what {path.name} is for, is missing; copy both, or {again}"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{sidecar(path)} is damaged ({_brief(error)}); {again}") from error
     size = path.stat().st_size
     if size != info.plan_bytes:

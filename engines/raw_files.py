@@ -10,23 +10,28 @@ a list with one for each.
 from __future__ import annotations
 
 import math
+import os
+import re
+import struct
 import urllib.parse
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from .bayer import PIXEL_FORMATS, RawFormat
-from .errors import UserError
+from .errors import UserError, reason, shown
 from .inputs import CAMERA
+from .settings import parse_yaml
 
 _EXPOSURE, _OPTICS = CAMERA[:2], CAMERA[2:]
 _KEYS = ("width", "height", "format", "black", "white", *CAMERA)
 _EXAMPLE = {"width": 512, "height": 512, "format": "BayerRG12", "black": 0, "white": 4095}
 _FORMATS = tuple(name for name in PIXEL_FORMATS if not name.endswith("p"))
+_WHOLE = re.compile("[0-9]{1,10}")
 _SUFFIXES = (".raw", ".bin", ".png", ".npy")
 
 
@@ -62,7 +67,7 @@ def load_raw(spec: str, *, mapped: bool = False) -> RawFrames:
         UserError: No such file, one that cannot be read as what it is said to be, or keys that are missing or unknown.
     """
     path, keys = _split(spec)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, no for a name that is too long
         raise UserError(f"there is no file {path}: give the path of a file with raw frames")
     if path.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{path} is no file of raw frames: those have one of the endings {', '.join(_SUFFIXES)}")
@@ -110,7 +115,7 @@ def _of_each(path: Path, frames: int, name: str, numbers: list[float]) -> npt.ND
 
 def _split(spec: str) -> tuple[Path, dict[str, Any]]:
     path, mark, query = spec.rpartition("?")
-    if not mark or Path(spec).exists():
+    if not mark or os.path.exists(spec):
         return Path(spec), {}
     pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
     return Path(path), _checked(dict(pairs), f"the query behind {path}")
@@ -121,9 +126,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     if not sidecar.is_file():
         return {}
     try:
-        values = yaml.safe_load(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError comes of dates that no calendar has, too
-        raise UserError(f"{sidecar} cannot be read: {' '.join(str(error).split())}") from error
+        values = parse_yaml(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{sidecar} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{sidecar} holds no keys: write {_lines()}")
     return _checked(values, str(sidecar))
@@ -136,22 +141,27 @@ def _checked(values: dict[Any, Any], where: str) -> dict[str, Any]:
         if key in CAMERA:
             values[key] = _numbers(value, key, where)
         elif key != "format":
-            if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
-                raise UserError(f"{where} has {key} {value!r}: it must be a whole number, 0 or more")
-            values[key] = int(value)
+            values[key] = _whole(value, key, where)
     return values
+
+
+def _whole(value: Any, key: str, where: str) -> int:
+    number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 32:
+        raise UserError(f"{where} has {key} {shown(value)}: it must be a whole number, 0 or more")
+    return number
 
 
 def _numbers(value: Any, key: str, where: str) -> list[float]:
     given = value if isinstance(value, list) else [value]
     try:
         numbers = [math.nan if isinstance(number, bool) else float(number) for number in given]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if not numbers or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{where} has {key} {value!r}: it must be a number, or a list of them, one for each frame")
+        raise UserError(f"{where} has {key} {shown(value)}: it must be a number, or a list of them, one for each frame")
     if key in _OPTICS and min(numbers) <= 0:
-        raise UserError(f"{where} has {key} {value!r}: it must be above 0; leave it out where it is not known")
+        raise UserError(f"{where} has {key} {shown(value)}: it must be above 0; leave it out where it is not known")
     return numbers
 
 
@@ -196,25 +206,42 @@ def _read_raw(path: Path, values: dict[str, Any], format_name: str, mapped: bool
 def _read_png(path: Path, values: dict[str, Any], format_name: str, mapped: bool) -> npt.NDArray[Any]:
     import PIL.Image
 
-    with PIL.Image.open(path) as image:
-        if image.mode not in ("L", "I", "I;16", "I;16B"):
-            raise UserError(f"{path} is a picture of mode {image.mode}: a mosaic is a grey PNG of 8 or 16 bits")
-        if image.mode == "L" and not format_name.endswith("8"):
-            raise UserError(f"{path} has samples of 8 bits, which are not {format_name}: correct the format")
-        return np.asarray(image).astype(np.uint16)[np.newaxis]
+    try:
+        with PIL.Image.open(path, formats=["PNG"]) as image:
+            if image.mode not in ("L", "I", "I;16", "I;16B"):
+                raise UserError(f"{path} is a picture of mode {image.mode}: a mosaic is a grey PNG of 8 or 16 bits")
+            if image.mode == "L" and not format_name.endswith("8"):
+                raise UserError(f"{path} has samples of 8 bits, which are not {format_name}: correct the format")
+            return np.asarray(image).astype(np.uint16)[np.newaxis]
+    except (ValueError, SyntaxError, struct.error, PIL.Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is no PNG file, or is damaged: {error}") from error
 
 
 def _read_npy(path: Path, values: dict[str, Any], format_name: str, mapped: bool) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        shape, fortran_order, dtype = _npy_header(path, file)
+        if dtype.kind != "u" or dtype.itemsize > 2 or len(shape) not in (2, 3):
+            raise UserError(
+                f"{path} holds {dtype} {list(shape)}: raw frames are uint8 or uint16, height x width or "
+                "frames x height x width"
+            )
+        # before anything is reserved: a header may promise more than a machine has
+        told, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+        if told > there or min(shape) < 0:
+            raise UserError(f"{path} is cut off: its header tells of {told} bytes, and {there} follow; copy it again")
+        order = "F" if fortran_order else "C"
+        if mapped and told:
+            array = np.memmap(path, dtype, "r", file.tell(), shape, order)
+        else:
+            array = np.fromfile(file, dtype, math.prod(shape)).reshape(shape, order=order)
+    return array if array.ndim == 3 else array[np.newaxis]
+
+
+def _npy_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise UserError(f"{path} is an archive of arrays (.npz), not one: save it by numpy.save")
-    if array.dtype.kind != "u" or array.dtype.itemsize > 2 or array.ndim not in (2, 3):
-        raise UserError(
-            f"{path} holds {array.dtype} {list(array.shape)}: raw frames are uint8 or uint16, height x width or "
-            "frames x height x width"
-        )
-    return array.reshape(-1, *array.shape[-2:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that Python 2 wrote
+            return readers[np.lib.format.read_magic(file)](file)
+    except Exception as error:  # it evaluates text, and says in many ways what is wrong with that
+        raise UserError(f"{path} is no .npy file: {reason(error)}") from error

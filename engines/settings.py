@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import UserError
+from .errors import UserError, shown
+
+_MOST_VALUES = 1_000_000  # a calibration of many defects has some 10,000
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -34,6 +35,8 @@ def make_settings(kind: type[Model], values: dict[str, Any], listed_by: str) -> 
     """
     try:
         return kind.model_validate(values)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{error.object[:200]!r} is no valid text: write it in UTF-8") from error
     except ValidationError as error:
         sentences = (_sentence(problem, values, listed_by) for problem in error.errors())
         raise UserError("; ".join(dict.fromkeys(sentences))) from error
@@ -66,11 +69,24 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    try:
-        json.dumps(values, default=str, skipkeys=True)
-    except ValueError as error:
-        raise ValueError("an alias in it stands for what it is in") from error
+    _size(values, {})
     return values
+
+
+def _size(value: Any, sizes: dict[int, int]) -> int:
+    """How many values `value` stands for, each alias counted as often as it is used. `sizes` has those of its parts, by
+    identity; -1 while they are being counted."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = -1
+        parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_size(part, sizes) for part in parts)
+    if sizes[id(value)] < 0:
+        raise ValueError("an alias in it stands for what it is in")
+    if sizes[id(value)] > _MOST_VALUES:
+        raise ValueError(f"with its aliases it stands for more than {_MOST_VALUES} values")
+    return sizes[id(value)]
 
 
 def _sentence(problem: Any, values: Any, listed_by: str) -> str:
@@ -79,7 +95,7 @@ def _sentence(problem: Any, values: Any, listed_by: str) -> str:
         return f"unknown setting {name!r}: {listed_by} lists those that exist"
     said = problem["msg"].removeprefix("Value error, ")
     # of a missing setting, or of several that do not go together, pydantic gives all that is around them
-    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    got = "" if isinstance(problem["input"], dict) else f" (got {shown(problem['input'])})"
     return f"{name}: {said[0].lower()}{said[1:]}{got}"
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
-
 from ..engines.errors import UserError
+from ..engines.settings import parse_yaml
 
 if TYPE_CHECKING:
     from .camera.camera import FeatureSet
@@ -45,8 +44,8 @@ def read_scalar(text: str) -> Scalar:
         ValueError: It is a list or the like.
     """
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError comes of dates that no calendar has
+        value = parse_yaml(text)
+    except ValueError:
         return text
     if not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"{text!r} is no number, text, true or false")

@@ -140,6 +140,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .camera.replay import with_calibration
     from .control import control_beside
     from .control_server import ControlServer
+    from .curve import Guard
     from .hub import Signals
     from .monitor_process import MonitorProcess
     from .publish import Publisher
@@ -161,15 +162,22 @@ def run(configs: Sequence[StreamConfig]) -> int:
         monitor = MonitorProcess(whole) if whole.monitor else None
         if monitor:
             stack.callback(monitor.end)
-        publisher = Publisher(whole.publish, indices, insecure=whole.insecure)
+        if whole.keys and whole.insecure:
+            raise UserError("--keys and --insecure contradict each other: leave one of them out")
+        guard = Guard(whole.keys) if whole.keys else None
+        if guard:
+            stack.callback(guard.close)
+        public: dict[str, Any] = {"insecure": whole.insecure, "guard": guard}
+        publisher = Publisher(whole.publish, indices, **public)
         stack.callback(publisher.close)
-        control = ControlServer(whole.control or control_beside(whole.publish, indices), insecure=whole.insecure)
+        control = ControlServer(whole.control or control_beside(whole.publish, indices), **public)
         stack.callback(control.close)
         telemetry = Telemetry(_style(whole), publisher.announce)
         stack.callback(telemetry.close)
-        savers = {camera: Saver(publisher.endpoints[0], camera, folder) for camera, folder in folders.items()}
+        where, keys = publisher.endpoints[0], whole.keys
+        savers = {camera: Saver(where, camera, folder, keys) for camera, folder in folders.items()}
         cameras = list(zip(indices, configs, strict=True))
-        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers, monitor)
+        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers, monitor, guard)
         stack.callback(supervisor.release)
         code = supervisor.run()
         for pipeline in supervisor.pipelines:

@@ -15,20 +15,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
 
-from ..engines.errors import UserError
+from ..engines.errors import Sentence, UserError
+from .curve import Watch, read_client, use_keys
 from .endpoint import default_endpoint, parse_endpoint
 
 MESSAGE_MAX = 4096  # bytes of a request
 _ANSWER_MAX = 1 << 20
 
 
-class ControlError(Exception):
+class ControlError(Sentence):
     """The running isp-stream refuses; the message is its sentence."""
 
 
@@ -50,25 +53,27 @@ class Control:
         endpoint: Where it listens; None is the default of `camera`.
         camera: Index of the camera that commands are for.
         timeout_ms: Longest wait for an answer, in milliseconds.
+        keys: Folder of keys, for a tcp endpoint of an isp-stream that has keys: the one that `isp-stream keys FOLDER
+            --client NAME --control` made there.
 
     Raises:
-        UserError: An endpoint that cannot be.
+        UserError: An endpoint or a folder of keys that cannot be.
     """
 
-    def __init__(self, endpoint: str | None = None, *, camera: int = 0, timeout_ms: float = 5000) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        camera: int = 0,
+        timeout_ms: float = 5000,
+        keys: Path | str | None = None,
+    ) -> None:
         self.endpoint, self.camera, self.timeout_ms = endpoint or default_control(camera), camera, timeout_ms
         parse_endpoint(self.endpoint)
+        self._keys = None if keys is None else read_client(keys)
         self._ids = itertools.count(1)
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.MAXMSGSIZE, _ANSWER_MAX)
-        self._socket.set(zmq.IPV6, int("[" in self.endpoint))
-        try:
-            self._socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise UserError(f"cannot connect to {self.endpoint}: {error.strerror.lower()}") from error
+        self._connect()
 
     def __enter__(self) -> Control:
         return self
@@ -88,7 +93,7 @@ class Control:
         timeout_ms = self.timeout_ms if timeout_ms is None else timeout_ms
         deadline = time.monotonic() + timeout_ms / 1e3
         self._socket.send(request)
-        while self._socket.poll(max(0, int((deadline - time.monotonic()) * 1e3))):
+        while self._answered(deadline):
             answer = _parse(self._socket.recv())
             if answer.get("id") not in (number, None):
                 continue  # of an earlier call that was given up
@@ -101,8 +106,39 @@ class Control:
 
     def close(self) -> None:
         """Ends the connection. Harmless when called twice."""
+        self._watch.close()
         self._socket.close()
         self._context.term()
+
+    def _connect(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.MAXMSGSIZE, _ANSWER_MAX)
+        self._socket.set(zmq.IPV6, int("[" in self.endpoint))
+        use_keys(self._socket, self._keys, self.endpoint)
+        self._watch = Watch(self._socket, self.endpoint, self._keys, control=True)
+        self._poller = zmq.Poller()
+        for socket in (self._socket, *self._watch.sockets):
+            self._poller.register(socket, zmq.POLLIN)
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(f"cannot connect to {self.endpoint}: {error.strerror.lower()}") from error
+
+    def _answered(self, deadline: float) -> bool:
+        """Waits for an answer, at most until `deadline`. Raises ControlError where we are not let in."""
+        while True:
+            came = dict(self._poller.poll(max(0, math.ceil((deadline - time.monotonic()) * 1e3))))
+            if self._socket in came:
+                return True
+            if why := self._watch.turn(()):
+                self._watch.close()
+                self._socket.close()
+                self._connect()  # libzmq does not knock again: the next call does
+                raise ControlError(why)
+            if time.monotonic() >= deadline:
+                return False
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..engines.errors import UserError
@@ -36,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("arguments", nargs="*", metavar="NAME=VALUE", help="of the command, see below")
     parser.add_argument("--camera", type=int, default=0, help="index of the camera (default 0)")
     parser.add_argument("--endpoint", help="where isp-stream listens; left out: the default of the camera")
+    parser.add_argument("--keys", type=Path, metavar="DIR", help="folder of keys for a tcp endpoint that has keys")
     parser.add_argument("--timeout-ms", type=float, default=60_000, help="longest wait for an answer (default 60000)")
     return parser
 
@@ -45,7 +47,9 @@ def control(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(argv)
     arguments = dict(_argument(item) for item in options.arguments)
     try:
-        with Control(options.endpoint, camera=options.camera, timeout_ms=options.timeout_ms) as asked:
+        with Control(
+            options.endpoint, camera=options.camera, timeout_ms=options.timeout_ms, keys=options.keys
+        ) as asked:
             answer = asked.call(options.command, **arguments)
     except (ControlError, TimeoutError) as error:
         sys.stderr.write(f"isp-stream control: {error}\n")

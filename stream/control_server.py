@@ -14,11 +14,13 @@ import zmq
 
 from ..engines.errors import UserError
 from .control import MESSAGE_MAX
+from .curve import CONTROL_DOMAIN, Guard
 from .endpoint import EndpointLock, find_port, parse_endpoint, require_local
 from .publish import bind
 from .requests import Request, parse_request
 
 _AT_ONCE = 16  # messages read in one turn, so that a flood of them cannot hold up a frame
+_PARTS_AT_ONCE = 64  # and parts: one message may have as many as its sender likes
 _MOST_WAITING = 32
 _ANSWERS = 64  # that may wait for one asker
 
@@ -31,7 +33,7 @@ class Asked(NamedTuple):
 
 
 class ControlServer:
-    """Listens on `endpoints`, none of which may be reached from other hosts unless `insecure`.
+    """Listens on `endpoints`, none of which may be reached from other hosts unless `insecure` or with a `guard`.
 
     Attributes:
         endpoints: Where it listens.
@@ -42,12 +44,15 @@ class ControlServer:
         UserError: An endpoint is taken or cannot be.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, insecure: bool = False) -> None:
+    def __init__(self, endpoints: Sequence[str], *, insecure: bool = False, guard: Guard | None = None) -> None:
         self.waiting: deque[Asked] = deque()
         self.refused = 0
+        self._parts: list[bytes] = []  # of a message that is being read: who sent it, and what
+        self._spare = 0  # further parts of it
         self.endpoints: list[str] = []
         self._locks: list[EndpointLock] = []
-        self._context = zmq.Context()
+        self._guard = guard
+        self._context = guard.context if guard else zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, 0),
@@ -57,8 +62,9 @@ class ControlServer:
         ):
             self._socket.set(option, value)
         try:
-            for endpoint in endpoints:
-                self.endpoints.append(self._take(endpoint, insecure))
+            in_turn = sorted(endpoints, key=lambda endpoint: endpoint.startswith("tcp:"))  # as the guard wants it
+            taken = {endpoint: self._take(endpoint, insecure or guard is not None) for endpoint in in_turn}
+            self.endpoints = [taken[endpoint] for endpoint in endpoints]
         except UserError:
             self.close()
             raise
@@ -75,10 +81,13 @@ class ControlServer:
 
     def poll(self) -> bool:
         """Reads what has come. Returns whether there may be more."""
-        for _ in range(_AT_ONCE):
+        messages = 0
+        for _ in range(_PARTS_AT_ONCE):
             if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                 return False
-            self._read(self._socket.recv_multipart(zmq.NOBLOCK))
+            messages += self._read_part(self._socket.recv(zmq.NOBLOCK, copy=False))
+            if messages == _AT_ONCE:
+                break
         return True
 
     def answer(self, asked: Asked, **result: Any) -> None:
@@ -92,25 +101,39 @@ class ControlServer:
     def close(self) -> None:
         """Ends it and removes sockets and locks. Harmless when called twice."""
         self._socket.close(linger=100)
-        self._context.term()
+        if not self._guard:
+            self._context.term()
         for lock in self._locks:
             lock.release()
 
-    def _take(self, endpoint: str, insecure: bool) -> str:
+    def _take(self, endpoint: str, public: bool) -> str:
         transport, _ = parse_endpoint(endpoint)
-        if not insecure:
+        if not public:
             require_local(endpoint)
+        if self._guard:
+            self._guard.protect(self._socket, endpoint, CONTROL_DOMAIN)
         if transport == "ipc":
             self._locks.append(EndpointLock(endpoint))
             return bind(self._socket, endpoint)
         return bind(self._socket, find_port(endpoint))
 
-    def _read(self, parts: list[bytes]) -> None:
-        who = parts[0]
+    def _read_part(self, part: zmq.Frame) -> int:
+        """Takes in one part. Returns 1 at the end of a message, else 0."""
+        if len(self._parts) < 2:
+            self._parts.append(part.bytes)
+        else:
+            self._spare += 1
+        if part.more:
+            return 0
+        (who, *content), spare, self._parts, self._spare = self._parts, self._spare, [], 0
+        self._take_in(who, content[0] if content and not spare else None)
+        return 1
+
+    def _take_in(self, who: bytes, content: bytes | None) -> None:
         try:
-            if len(parts) != 2:
+            if content is None:
                 raise UserError("no command of isp-stream: a request has one part")
-            request = parse_request(parts[1])
+            request = parse_request(content)
             if len(self.waiting) >= _MOST_WAITING:
                 raise UserError(f"too many commands at once: {_MOST_WAITING} wait already; ask again later")
         except UserError as error:

@@ -228,8 +228,9 @@ class Watch:
         retry_at: CLOCK_MONOTONIC seconds when `turn` has something to do; infinite where it has not.
     """
 
-    def __init__(self, socket: zmq.Socket, endpoint: str, keys: ClientKeys | None) -> None:
+    def __init__(self, socket: zmq.Socket, endpoint: str, keys: ClientKeys | None, *, control: bool = False) -> None:
         self._endpoint, self._keys = endpoint, keys
+        self._command = "isp-stream keys FOLDER --client NAME" + " --control" * control
         self.retry_at = float("inf")
         self._broken = 0
         self._socket = socket
@@ -263,14 +264,14 @@ class Watch:
             self.sockets.pop().close()
 
     def _sentence(self, event: int) -> str:
-        where = f"the publisher at {self._endpoint}"
+        where = f"isp-stream at {self._endpoint}"
         if event == _REFUSED:
             return (
-                f"{where} refused our key: there, its public half must lie in the folder of keys as "
-                f"{CLIENTS}/NAME{PUBLIC} (isp-stream keys FOLDER --client NAME makes it)"
+                f"{where} refused our key: its public half must lie there in the folder of keys as "
+                f"{CLIENTS}/NAME{PUBLIC}, as {self._command} makes it"
             )
         if not self._keys:
-            return f"{where} wants keys: give the folder that isp-stream keys FOLDER --client NAME made there"
+            return f"{where} wants keys: give the folder that {self._command} made there"
         if event == _MISMATCH:
             return f"{where} has no keys, and we do: start it with --keys, or connect without"
         server = self._keys.folder / f"{SERVER}{PUBLIC}"

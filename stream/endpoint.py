@@ -51,7 +51,7 @@ def parse_endpoint(endpoint: str) -> tuple[str, str]:
             )
     else:
         host, _, port = address.rpartition(":")
-        if not host or not (port == "*" or (port.isascii() and port.isdigit() and int(port) <= 65535)):
+        if not host or not (port == "*" or (port.isascii() and port.isdigit() and int(port[:6]) <= 65535)):
             raise UserError(f"endpoint {endpoint!r} needs a host and a port: tcp://127.0.0.1:5555")
     return transport, address
 

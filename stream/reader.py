@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
+from ..engines.errors import Sentence
 from .endpoint import boot_id
 from .frame import HEADER_SIZE, VERSION, FrameHeader, HeaderError
 from .ring import KINDS, RING_MAGIC, RING_VERSION
@@ -26,7 +27,7 @@ _F_GET_SEALS, _F_SEAL_SHRINK = 1034, 0x0002  # the fcntl module has them since P
 _MOST_SLOTS = 1 << 16
 
 
-class StreamError(Exception):
+class StreamError(Sentence):
     """What came is no ispeed stream that this library reads, or the stream cannot be read the way that was asked."""
 
 

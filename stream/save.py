@@ -196,11 +196,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder for the files; made where it is missing")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after N frames; 0 goes on (default 0)")
     parser.add_argument("--camera", type=int, metavar="N", help="index of the camera; left out: whichever comes first")
+    parser.add_argument("--keys", type=Path, metavar="DIR", help="folder of keys, for a tcp endpoint")
     options = parser.parse_args(argv)
     try:
         with (
             Stop(watched=0) as stop,
-            Subscriber(options.endpoint, camera=options.camera, mode="every") as subscriber,
+            Subscriber(options.endpoint, camera=options.camera, mode="every", keys=options.keys) as subscriber,
         ):
             subscriber.announce(SAVER_TOPIC)
             report = save_frames(subscriber, options.folder, frames=options.frames, stop=stop)

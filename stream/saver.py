@@ -28,8 +28,9 @@ def make_folder(folder: Path) -> None:
 class Saver:
     """Starts `python -m ispeed.stream.save` on an endpoint, and ends it when every frame has been published."""
 
-    def __init__(self, endpoint: str, camera: int, folder: Path) -> None:
+    def __init__(self, endpoint: str, camera: int, folder: Path, keys: Path | None = None) -> None:
         command = [sys.executable, "-m", "ispeed.stream.save", endpoint, str(folder), "--camera", str(camera)]
+        command += ["--keys", str(keys)] if keys else []
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

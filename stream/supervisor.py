@@ -13,6 +13,7 @@ from ..engines.errors import UserError
 from .commands import Commands
 from .config import StreamConfig
 from .control_server import ControlServer
+from .curve import Guard
 from .host import DevelopHost
 from .hub import Hub, Signals, StageDied, Stopping
 from .keys import Keys
@@ -36,6 +37,7 @@ class Supervisor:
         control: What other programs ask.
         savers: By index of the camera, those that --save starts.
         monitor: What --monitor starts.
+        guard: Decides who may connect, where there are keys.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Supervisor:
         control: ControlServer,
         savers: dict[int, Saver],
         monitor: MonitorProcess | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard
         self._publisher, self._telemetry, self._control, self._savers = publisher, telemetry, control, savers
         self._monitor = monitor
         self._told: set[int] = set()  # cameras whose saver's end the user knows of
@@ -57,6 +61,9 @@ class Supervisor:
         self.hub = Hub(self._on_wake, signals)
         self.hub.watch(publisher.fileno())
         self.hub.watch(control.fileno())
+        if guard:
+            guard.on_warning = telemetry.warning
+            self.hub.watch(guard.fileno())
         host = DevelopHost() if cameras[0][1].share_engine and len(cameras) > 1 else None
         self.pipelines: list[Pipeline] = []
         for index, config in cameras:
@@ -189,6 +196,8 @@ class Supervisor:
     def _on_wake(self) -> None:
         for pipeline in self.pipelines:  # first of all, whatever else woke the poll
             pipeline.publish()
+        if self._guard:
+            self._guard.poll()
         self._publisher.poll_subscriptions()
         self._control_pending = self._control.poll()
         self._keys.poll()

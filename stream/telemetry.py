@@ -67,6 +67,10 @@ class Telemetry:
         """Tells the terminal alone: what subscribers must not know, such as a token."""
         self._feed({"event": event, "camera": self.meters[0].camera, "text": text, **details}, wait=False)
 
+    def warning(self, text: str) -> None:
+        """Something that is no single camera's, and no fault."""
+        self._show({"event": "warning", "camera": self.meters[0].camera, "text": text, "loud": True, "whole": True})
+
     def close(self) -> None:
         """Lets the viewer show what it has, and end."""
         viewer, self._viewer = self._viewer, None

@@ -84,6 +84,14 @@ def heavier(core: Any) -> bytes:
     return core.model.SerializeToString()
 
 
+def outside(core: Any) -> bytes:
+    weights = core.model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="/etc/passwd")
+    return core.model.SerializeToString()
+
+
 def without_a_node(core: Any) -> bytes:
     del core.model.graph.node[0]
     return core.model.SerializeToString()
@@ -98,6 +106,10 @@ def without_a_node(core: Any) -> bytes:
         (lambda core: restamped(core, **{"ispeed.core": "9"}), "is a model core of version 9"),
         (lambda core: restamped(core, **{"ispeed.info": "{"}), "metadata of .* is damaged"),
         (lambda core: restamped(core, **{"ispeed.info": "{}"}), "metadata of .* is damaged"),
+        (lambda core: restamped(core, **{"ispeed.info": "[]"}), "metadata of .* is damaged"),
+        (lambda core: restamped(core, **{"ispeed.info": "[" * 100_000}), "metadata of .* is damaged"),
+        (lambda core: other_info(core, multiple=float("inf")), "metadata of .* is damaged"),
+        (outside, "has its weights in another file"),
         (lambda core: other_info(core, output="grey"), "output must be srgb or linear"),
         (lambda core: other_info(core, multiple=3), "multiple an even number"),
         (lambda core: other_info(core, inputs=["flash"]), "run-time input flash is none that this version knows"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,84 @@ def test_wrong_words_are_one_sentence(path: Path, text: str, message: str):
     with pytest.raises(UserError, match=message) as caught:
         load_raw(str(path))
     assert "\n" not in str(caught.value)
+
+
+# -- what the fuzzer found --------------------------------------------------------------------------------------
+
+
+def npy(header: bytes, data: bytes = bytes(48)) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (1000000000000, 4, 6), }"), "is cut off: its header"),
+        (npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (-1, 4, 6), }"), "is cut off"),
+        (npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (3, 4, 6)"), r"is no \.npy file"),
+        (
+            npy(b"{'descr': [('a', '<u2')], 'fortran_order': False, 'shape': (4, 6), }"),
+            "raw frames are uint8 or uint16",
+        ),
+        (npy(b"{'descr': '<u2', 'fortran_order': False, 'shape': (0, 16), }", b""), "height 0 is out of range"),
+        (npy(b"[" * 5000), r"is no \.npy file"),
+        (npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1, 4, 6), }"), "raw frames are uint8 or uint16"),
+        (b"\x93NUMPY\x07\x00" + bytes(80), r"is no \.npy file"),
+    ],
+)
+def test_npy_files_that_say_what_is_not_so(path: Path, content: bytes, message: str):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_raw(str(path))
+
+
+def test_npy_files_in_the_order_of_fortran(path: Path):
+    samples = np.arange(72, dtype=np.uint16).reshape(3, 4, 6)
+    np.save(path, np.asfortranarray(samples))
+    np.testing.assert_array_equal(load_raw(str(path)).samples, samples)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [chunk(b"IHDR", bytes([0, 0, 0, 6, 0, 0, 0, 4, 16, 0, 0, 0, 0])), chunk(b"tRNS", b"x")],
+        [chunk(b"IHDR", bytes([0, 0, 0, 6, 0, 0, 0, 4, 16, 0, 0, 0, 0])), b"\0\0\0\x01\x08\0\0\0x"],
+        [chunk(b"IHDR", bytes([0, 1, 0, 0, 0, 1, 0, 0, 16, 0, 0, 0, 0])), chunk(b"IDAT", b"x")],  # 65536 x 65536
+        [chunk(b"IHDR", b"x")],
+    ],
+)
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+def test_png_files_that_are_damaged(tmp_path: Path, chunks: list[bytes]):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    say(path, "")
+    with pytest.raises(UserError, match=r"a\.png"):
+        load_raw(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width: 0x" + "f" * 5000, "has width a value that is too long to show: it must be a whole number"),
+        ("iso: 0x" + "f" * 5000, "has iso a value that is too long to show: it must be a number"),
+        ("iso: " + "[" * 5000, "is nested too deeply|cannot be read"),
+        ("width: 1.5", "has width 1.5: it must be a whole number"),
+        ("width: 99999999999", "has width 99999999999: it must be a whole number"),
+    ],
+)
+def test_sidecars_that_are_too_much(path: Path, text: str, message: str):
+    say(path, text)
+    with pytest.raises(UserError, match=message):
+        load_raw(str(path))
+
+
+@pytest.mark.parametrize("spec", ["x" * 300, "x" * 5000 + "?width=3", "a\0b", "\udcff.npy", "a\nb.npy"])
+def test_names_that_no_file_has(spec: str):
+    with pytest.raises(UserError, match="there is no file") as error:
+        load_raw(spec)
+    assert str(error.value).isprintable()

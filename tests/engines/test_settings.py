@@ -59,6 +59,26 @@ def test_a_setting_is_named_as_in_the_file(shape: Any, says: str):
     assert "kind'" not in str(caught.value).replace("using 'kind'", ""), "what is around it is not repeated"
 
 
+def test_values_that_are_too_long_to_show():
+    with pytest.raises(UserError, match=r"got a value that is too long to show"):
+        make_settings(Drawing, {"shapes": 1 << 50_000}, "it")
+
+
+def test_what_a_sentence_quotes_cannot_steer_a_terminal_or_fill_it():
+    assert str(UserError("a\nb\x1b[2J\udcff")) == r"a\nb\x1b[2J\udcff"
+    assert str(UserError("é – 画")) == "é – 画"
+    long = str(UserError("begin" + "x" * 10_000 + "end"))
+    assert (long[:5], long[-3:], len(long) < 2100) == ("begin", "end", True)
+
+
+def test_aliases_that_grow_beyond_measure_are_refused_before_they_do():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    with pytest.raises(ValueError, match="it stands for more than 1000000 values"):
+        parse_yaml("\n".join(lines))
+    assert parse_yaml("a: &a [1, 2]\nb: [*a, *a]") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
 def test_all_problems_are_said_once():
     values = {"shapes": [{"kind": "circle"}, {"kind": "square", "edge": -1}], "named": {"a": "b"}}
     with pytest.raises(UserError) as caught:

@@ -97,3 +97,23 @@ def test_every_field_has_a_docstring_and_a_flag_or_is_named_as_yaml_only():
     for name, field in StreamConfig.model_fields.items():
         assert field.description, name
         assert "--" + (field.alias or name).replace("_", "-") in text or name in text, name
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--at", "5:\udceb=[1]"], "is no valid text: write it in UTF-8"),  # as a shell hands on what is no UTF-8
+        (["--at", "5:A=" + "[" * 3000], None),
+        (["--set", "A=" + "[" * 3000], None),
+        (["--fps", "9" * 5000], "fps"),
+        (["--camera", "\x1b[2J" * 1000, "--fps", "x"], "fps"),
+    ],
+)
+def test_flags_that_the_fuzzer_found(flags, sentence):
+    if sentence is None:  # taken as text, which the camera then refuses
+        assert parse(flags)
+        return
+    with pytest.raises(UserError, match=sentence) as error:
+        parse(flags)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 2100

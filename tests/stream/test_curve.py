@@ -162,7 +162,7 @@ def test_nobody_comes_in_while_nobody_answers(source: ModuleType, folder: Path):
             with pytest.raises(StreamTimeout):
                 subscriber.receive()
             stream.attend()
-            assert stream.publisher.subscribers == {"descriptors": 0, "pixels": 0}
+            assert stream.publisher.subscribers() == {"descriptors": 0, "pixels": 0}
             del stream.guard.poll
             stream.await_subscribers(descriptors=1)
 

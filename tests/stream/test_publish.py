@@ -119,6 +119,7 @@ def test_a_folder_that_is_somebody_elses_is_not_used(
         ("tcp://:5555", "host and a port"),
         ("tcp://127.0.0.1:65536", "host and a port"),
         ("tcp://127.0.0.1:x", "host and a port"),
+        ("tcp://127.0.0.1:" + "9" * 5001, "host and a port"),
         ("tcp://0.0.0.0:5555", "reached from other hosts: use 127.0.0.1, give --keys FOLDER"),
         ("tcp://*:5555", "reached from other hosts"),
         ("tcp://192.168.1.1:5555", "reached from other hosts"),

@@ -98,6 +98,12 @@ def _json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
         (_json(lambda values: values.pop("version")), r"is damaged \('version' is missing\)"),
         (_json(lambda values: values.update({"ispeed.plan": 9})), "version 9 is none that this release knows"),
         (_json(lambda values: values.update(backend="os")), "its values are none"),
+        (_json(lambda values: values.update(batches=[2, 1, 4])), "its values are none"),
+        (_json(lambda values: values.update(compute_capabilities=[])), "its values are none"),
+        (_json(lambda values: values.update(plan_bytes="many")), "its values are none"),
+        (_json(lambda values: values["raw_format"].update(black_level=[])), "is damaged"),
+        (_json(lambda values: values["raw_format"].update(width=float("inf"))), "is damaged"),
+        (lambda path: sidecar(path).write_text("[" * 100_000), "is damaged"),
         (_json(lambda values: values["raw_format"].update(width=-1)), "width -1 is out of range"),
         (_json(lambda values: values.update(tensors=[{"name": "raw"}])), "is damaged"),
     ],
@@ -107,6 +113,12 @@ def test_damage_is_one_sentence(damage: Callable[[Path], object], message: str, 
     with pytest.raises(UserError, match=message) as caught:
         read_plan_info(plan)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_sidecar_says_of_the_core_is_checked_when_it_is_asked_for(plan: Path) -> None:
+    _json(lambda values: values.update(core={"width": 16}))(plan)
+    with pytest.raises(UserError, match="does not say what core is inside"):
+        _ = read_plan_info(plan).core_info
 
 
 def _has(version: str | None) -> Callable[[str], str | None]:
