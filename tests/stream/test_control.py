@@ -54,7 +54,7 @@ def test_a_change_of_the_rate_reaches_info_and_status(isp_stream):
 
 
 def test_another_engine_takes_over_without_a_lost_frame(isp_stream, core_file):
-    run = isp_stream("--slots", "400", "--engine", "classic")
+    run = isp_stream("--slots", "400", "--engine", "classic", fps=50)
     run.published(20)
     with Control(timeout_ms=60_000) as control, Subscriber(mode="every", timeout_ms=20_000) as frames:
         before = frames.receive().header.engine_id
