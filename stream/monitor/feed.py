@@ -13,6 +13,7 @@ import zmq.asyncio
 from ..curve import read_client, use_keys
 from ..frame import TOPIC_SIZE, topic
 from ..reader import MappedRing, StreamError, StreamInfo
+from .security import tell_fault
 
 _MESSAGE_MAX = 1 << 16  # bytes; whoever sends more is disconnected
 
@@ -49,7 +50,10 @@ class Feed:
             socket.connect(endpoint)
             while True:
                 data = await socket.recv()
-                self._take(camera, data[:2], data[TOPIC_SIZE:])
+                try:
+                    self._take(camera, data[:2], data[TOPIC_SIZE:])
+                except Exception as error:  # a message that is not as it should be must not end the others
+                    tell_fault("at a status message", error)
         finally:
             socket.close()
 

@@ -222,6 +222,7 @@ def main() -> None:
             elif command == "burst":
                 source.burst(**arguments)
             elif command == "announce":
+                source.publisher.poll_subscriptions()
                 source.publisher.announce(arguments, source.camera)
             answer = {"published": source.published, "subscribers": source.publisher.subscribers()}
             answer["warnings"] = source.warnings
