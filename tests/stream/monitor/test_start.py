@@ -16,6 +16,9 @@ import zmq
 
 from ispeed.stream.frame import topic
 
+from ..conftest import ISP_STREAM
+from .conftest import eventually
+
 Fails = Callable[..., str]
 TOKEN = "0123456789abcdef"
 
@@ -67,13 +70,19 @@ def test_a_public_page_has_its_token_in_the_address_that_only_the_terminal_sees(
 
 
 def test_a_token_of_ones_own_is_asked_for_and_not_printed(isp_stream: Callable[..., Any], tmp_path: Path) -> None:
+    """On endpoints with keys, which the monitor needs as every client does."""
+    keys, free = str(tmp_path / "keys"), "tcp://127.0.0.1:*"
+    subprocess.run([*ISP_STREAM, "keys", keys], check=True, capture_output=True)
     file = tmp_path / "token"
     file.touch(0o600)
     file.write_text(TOKEN + "\n")
-    run = isp_stream("--monitor", "localhost:0", "--monitor-token", str(file), "--monitor-fps", "2.5")
+    secured = ("--keys", keys, "--publish", free, "--control", free)
+    run = isp_stream("--monitor", "localhost:0", "--monitor-token", str(file), *secured)
     url = run.until("monitor")["url"]
     assert TOKEN not in json.dumps(run.messages)
     assert httpx.get(url, timeout=60).status_code == 401
-    assert httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).status_code == 200
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
+        eventually(lambda: client.get("/still").status_code == 200)
+        assert client.post("/control", content='{"cmd": "features"}').json()["features"][0]["name"] == "ExposureTime"
     run.signal()
     run.finish()
