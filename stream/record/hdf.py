@@ -136,8 +136,14 @@ class HdfWriter:
             at += count
 
     def commit(self, kind: str, rows: npt.NDArray[Any]) -> None:
-        """The first of the frames that were written count: as many as there are rows. Raises OSError."""
-        stream = self._streams[kind]
+        """The first of the frames that were written count: as many as there are rows, whose `offset` is filled in.
+
+        Raises OSError.
+        """
+        stream, at = self._streams[kind], 0
+        for offset, count in stream.places(stream.count, len(rows)):
+            rows["offset"][at : at + count] = offset + np.arange(count) * stream.stride
+            at += count
         stream.table.put(self._fd, stream.count, rows)
         stream.count += len(rows)
 
