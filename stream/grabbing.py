@@ -10,7 +10,7 @@ from ..engines.errors import UserError
 from .config import StreamConfig
 from .developing import OPEN_TIMEOUT_S
 from .hub import Hub, StageDied
-from .shared import RESERVE, Shared
+from .shared import Shared
 from .stage import StageProcess
 
 STOP_TIMEOUT_S = 6.0  # grab itself gives up after five
@@ -85,7 +85,7 @@ class GrabSide:
             10,
             fds=(shared.raw.fd, shared.events[0], shared.events[1]),
             policy=config.policy,
-            reserve=RESERVE,
+            reserve=shared.reserve,
             history=shared.history,
             keep_history=keep_history,
             depth=depth,

@@ -28,6 +28,7 @@ class Shared:
 
     Attributes:
         history: Raw frames that stay readable when they are done with.
+        reserve: Slots that stay queued at the producer.
 
     Raises:
         UserError: There is not enough memory, or the name of the ring is in use.
@@ -44,8 +45,10 @@ class Shared:
         picture = self.raw_format.width * self.raw_format.height * 3
         kept = plan.history(g["fps"]) if plan else 0
         self.history = max(config.history, kept)
-        raw_slots = max(slots, g["min_buffers"]) + self.history
-        self.free_slots = raw_slots - self.history - RESERVE
+        # Of a camera that is recorded no frame may be lost for want of a buffer, however far behind the engine is.
+        self.reserve = RESERVE + (slots if plan else 0)
+        raw_slots = max(slots, g["min_buffers"]) + self.reserve - RESERVE + self.history
+        self.free_slots = raw_slots - self.history - self.reserve
         if plan:
             slots += kept if "srgb" in plan.kinds else 0
             plan.require_memory(raw_slots * g["payload"] + slots * picture, kept)

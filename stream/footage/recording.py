@@ -31,7 +31,8 @@ class RecordedFootage(Footage):
             raw_format = levelled_format((fmt.width, fmt.height), name, (fmt.black_level, fmt.white_level), options)
             frames = blank_frames(recording.raw_count)
             for field in RAW_FRAME.names or ():
-                frames[field] = recording.raw_frames[field]
+                if field != "offset":  # where it lies in the file
+                    frames[field] = recording.raw_frames[field]
             _tell_optics(frames, recording.settings)
             about = About(
                 fps=_number(recording.geometry, "fps"),

@@ -87,7 +87,7 @@ class RawFeed:
         return self._generations[records["slot"]] == records["generation"]
 
     def rows(self, records: npt.NDArray[Any], realtime_offset_ns: int) -> npt.NDArray[Any]:
-        rows = np.empty(len(records), RAW_FRAME)
+        rows = np.zeros(len(records), RAW_FRAME)
         for name in (*_NAMES, "gain_db"):
             rows[name] = realtime_offset_ns if name == "realtime_offset_ns" else records[name]
         return rows
@@ -122,9 +122,10 @@ class SrgbFeed:
         return self._generations[records["slot"]] == records["generation"]
 
     def rows(self, records: npt.NDArray[Any], realtime_offset_ns: int) -> npt.NDArray[Any]:
-        rows = np.empty(len(records), SRGB_FRAME)
-        for name in SRGB_FRAME.names or ():
-            rows[name] = records[name]
+        rows = np.zeros(len(records), SRGB_FRAME)
+        for name in _HEADER_NAMES:
+            if name != "slot":
+                rows[name] = records[name]
         return rows
 
     def gains(self) -> list[float] | None:

@@ -13,6 +13,7 @@ VERSION = 1
 PAGE = 4096  # frames and tables begin at multiples of it, so that they can be written past the page cache
 
 #: One row of /raw_frames. Times are ns; `grabbed_ns` is CLOCK_MONOTONIC, plus `realtime_offset_ns` it is Unix time.
+#: `offset` is where the frame was written in the file, for one whose index a killed writer left half done.
 RAW_FRAME = np.dtype(
     [
         ("frame_id", "<u8"),
@@ -23,6 +24,7 @@ RAW_FRAME = np.dtype(
         ("flags", "<u4"),
         ("exposure_us", "<f8"),
         ("gain_db", "<f8"),
+        ("offset", "<u8"),
     ]
 )
 

@@ -28,7 +28,7 @@ BUSY_S = 0.004  # how often it looks for new frames
 _REPORT_S = 1.0
 _LOOK_FRAMES = 512  # at most, for a condition, at once
 _CLOSE_S = 60.0  # for writing what is left at the end
-_AT_LEAST = 64  # frames that are allocated where their number is not known
+_AT_LEAST = 16  # frames that are allocated in any case
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -187,17 +187,16 @@ class Recorder:
 
     def _make_sink(self, path: Path, duration_ns: float, why: str) -> Sink:
         plan = self._plan
-        if math.isfinite(duration_ns):
-            count = math.ceil(duration_ns * 1e-9 * self._fps * 1.02) + 16
-        else:
-            count = max(_AT_LEAST, round(self._fps))
+        endless = math.isinf(duration_ns)
+        count = round(self._fps) if endless else math.ceil(duration_ns * 1e-9 * self._fps * 1.02) + _AT_LEAST
         plan.require_disk(self._format, self._fps)
         contents, now = self._contents, datetime.now(timezone.utc)
         contents.texts |= {"reason": why, "created": now.isoformat(timespec="milliseconds")}
         contents.parts["calibration"]["estimated_white_balance"] = self._gains()
-        expected = {feed.kind: min(count, 8 * BLOCK_FRAMES) for feed in self._feeds}
+        expected = {feed.kind: max(_AT_LEAST, min(count, 8 * BLOCK_FRAMES)) for feed in self._feeds}
         try:
-            return open_sink(plan.format, path, contents, expected, fps=self._fps, record_fps=self._record_fps)
+            rates = {"fps": self._fps, "record_fps": self._record_fps}
+            return open_sink(plan.format, path, contents, expected, endless=endless, **rates)
         except OSError as error:
             raise UserError(_disk_sentence(path, error)) from error
 

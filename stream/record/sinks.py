@@ -60,7 +60,14 @@ class Sink(Protocol):
 
 
 def open_sink(
-    form: str, path: Path, contents: Contents, expected: dict[str, int], *, fps: float, record_fps: float
+    form: str,
+    path: Path,
+    contents: Contents,
+    expected: dict[str, int],
+    *,
+    endless: bool,
+    fps: float,
+    record_fps: float,
 ) -> Sink:
     """Begins a recording.
 
@@ -69,6 +76,7 @@ def open_sink(
         path: Without an ending.
         contents: What it is of.
         expected: Frames that are expected, by kind.
+        endless: Whether there may be any number of them.
         fps: The camera's frame rate, 0 where it is not known.
         record_fps: Most frames a second of an MP4; 0 sets no limit.
 
@@ -83,4 +91,4 @@ def open_sink(
         from .mp4 import Mp4Writer
 
         return Mp4Writer(path.with_name(path.name + ".mp4"), contents, fps=fps, record_fps=record_fps)
-    return HdfWriter(path.with_name(path.name + ".h5"), contents, expected)
+    return HdfWriter(path.with_name(path.name + ".h5"), contents, expected, endless=endless)

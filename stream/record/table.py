@@ -14,7 +14,7 @@ class CsvTable:
     """A row for each frame, and one for each event. Raises OSError where it cannot be written."""
 
     def __init__(self, path: Path) -> None:
-        self._names = list(RAW_FRAME.names or ())
+        self._names = [name for name in RAW_FRAME.names or () if name != "offset"]
         self._file = path.open("x", newline="")
         self._writer = csv.writer(self._file)
         self._writer.writerow([*self._names, "event", "text"])

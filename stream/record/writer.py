@@ -86,7 +86,7 @@ def _put(writer: HdfWriter, kind: str, array: npt.NDArray[np.uint8], rows: npt.N
         some = array[first : first + _AT_ONCE]
         view[: len(some), : array.shape[1]] = some
         writer.write(kind, pieces[: len(some)])
-        writer.commit(kind, rows[first : first + _AT_ONCE])
+        writer.commit(kind, rows[first : first + _AT_ONCE].copy())
 
 
 def _made_up(count: int, fps: float, dtype: np.dtype) -> npt.NDArray[Any]:
