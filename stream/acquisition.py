@@ -14,6 +14,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +37,12 @@ PERIODS = 2.5  # a camera slower than the timeout is silent only after this many
 
 class Acquisition:
     """A camera, opened. `warnings` and `changes` collect what the user is told; `wake_fd` is an eventfd that says: look
-    here.
+    here. `again` is (feature, value) of what was set on the camera during the run, before it was lost.
 
     Raises UserError when there is no such camera, it is in use, or it refuses a setting.
     """
 
-    def __init__(self, config: StreamConfig, wake_fd: int) -> None:
+    def __init__(self, config: StreamConfig, wake_fd: int, again: Sequence[tuple[str, Any]] = ()) -> None:
         self.warnings: list[str] = []
         self.changes: list[dict[str, Any]] = []  # what was set during the run, for the user
         self.lost: str | None = None  # why the camera is lost
@@ -52,6 +53,7 @@ class Acquisition:
         self._features, self._source = self._camera.features, self._camera.source
         self.label, self.geometry = self._camera.label, self._camera.geometry
         try:
+            self._set_again(again)
             self._schedule.check(self._features)
         except BaseException:
             with contextlib.suppress(Exception):  # the reason to leave is the first one
@@ -85,6 +87,16 @@ class Acquisition:
         """Whether the camera has no more frames, and develop has given back all of those that it could be granted."""
         with self._lock:
             return self.ended and self._hold is not None and not self._hold.granted and not self._hold.can_drain()
+
+    def _set_again(self, again: Sequence[tuple[str, Any]]) -> None:
+        for name, value in again:
+            try:
+                self._features.set(name, value)
+            except UserError as error:
+                self.warnings.append(f"set during the run, and now not again: {error}")
+        if again:
+            fps = frame_rate(self._features, triggered=self._features.read("TriggerMode") == "On")
+            self.geometry = replace(self.geometry, fps=fps)
 
     def attach(self, fds: list[int], options: HoldOptions, timeout_ms: int) -> None:
         """Maps the raw ring (`fds`: ring, grant eventfd, return eventfd) and offers its slots to the source.
@@ -159,6 +171,10 @@ class Acquisition:
         self._look_at_nodes()
         return result
 
+    def lasts(self, feature: str) -> bool:
+        """Whether a feature is a setting, to be made again when the camera comes back."""
+        return self._features.lasts(feature)
+
     def describe(self, names: list[str]) -> dict[str, Any]:
         """What features are set to and can be set to, see Features.describe."""
         return {"features": [self._features.describe(name) for name in names]}
@@ -169,11 +185,12 @@ class Acquisition:
             try:
                 value = self.set(change.feature, change.value)
             except UserError as error:
-                self.warnings.append(f"at {change.after} frames: {error}")
+                self.changes.append({"text": f"at {change.after} frames: {error}", "refused": True})
                 continue
             shown = f"{value:g}" if isinstance(value, float) else value
             told = f"{self.label}: {change.feature} {shown}, after {change.after} frames"
-            self.changes.append({"text": told, "feature": change.feature, "value": value, "after": change.after})
+            made = {"feature": change.feature, "value": value, "after": change.after}
+            self.changes.append({"text": told, "lasts": self._features.lasts(change.feature), **made})
         self._change_at = self._schedule.next_after
 
     @property

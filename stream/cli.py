@@ -143,6 +143,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     from .curve import Guard
     from .hub import Signals
     from .monitor_process import MonitorProcess
+    from .notify import Notifier
     from .publish import Publisher
     from .record.plan import make_plan
     from .saver import Saver, make_folder
@@ -177,7 +178,9 @@ def run(configs: Sequence[StreamConfig]) -> int:
         where, keys = publisher.endpoints[0], whole.keys
         savers = {camera: Saver(where, camera, folder, keys) for camera, folder in folders.items()}
         cameras = list(zip(indices, configs, strict=True))
-        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers, monitor, guard)
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        supervisor = Supervisor(cameras, publisher, telemetry, signals, control, savers, notifier, monitor, guard)
         stack.callback(supervisor.release)
         code = supervisor.run()
         for pipeline in supervisor.pipelines:

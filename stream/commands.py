@@ -1,12 +1,17 @@
-"""Commands: does what is asked over the control socket, one request a turn of the main process's loop."""
+"""Commands: does what is asked over the control socket, one request a turn of the main process's loop.
+
+A change of engine takes a while and is answered when it is done; further ones of that camera wait until then.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from ..engines.errors import UserError
+from .changing import EngineChange
 from .control_server import Asked, ControlServer
 from .hub import Signals
 from .pipeline import Pipeline
@@ -21,6 +26,8 @@ from .requests import (
     TriggerRequest,
 )
 
+_MOST_LATER = 8
+
 
 class Commands:
     """Obeys what `control` has waiting."""
@@ -28,16 +35,59 @@ class Commands:
     def __init__(self, control: ControlServer, pipelines: Sequence[Pipeline], signals: Signals) -> None:
         self._control, self._signals = control, signals
         self._pipelines = {pipeline.camera: pipeline for pipeline in pipelines}
+        self._changes: dict[int, tuple[Asked, EngineChange]] = {}  # by camera
+        self._later: deque[Asked] = deque()  # changes of an engine that is being changed
 
     def serve_one(self) -> None:
-        """Obeys the oldest request, if one waits, and answers it."""
-        if not self._control.waiting:
-            return
-        asked: Asked = self._control.waiting.popleft()
+        """Obeys the oldest request, if one waits, and answers it, and those that could not be answered at once."""
+        self._answer_changes()
+        if self._control.waiting:
+            self._serve(self._control.waiting.popleft())
+
+    def end(self) -> None:
+        """Answers what is still to be answered; the run is over."""
+        self._answer_changes()
+        while self._later:
+            self._control.refuse(self._later.popleft(), "the run has ended")
+
+    def _serve(self, asked: Asked) -> None:
         try:
-            self._control.answer(asked, **self._obey(asked.request))
+            if isinstance(asked.request, EngineRequest):
+                self._change_engine(asked, asked.request)
+            else:
+                self._control.answer(asked, **self._obey(asked.request))
         except UserError as error:
             self._control.refuse(asked, str(error))
+
+    def _answer_changes(self) -> None:
+        for camera, (asked, change) in list(self._changes.items()):
+            if change.answer is not None:
+                self._control.answer(asked, **change.answer)
+            elif change.refusal:
+                self._control.refuse(asked, change.refusal)
+            else:
+                continue
+            del self._changes[camera]
+            if following := [other for other in self._later if other.request.camera == camera]:
+                self._later.remove(following[0])
+                self._serve(following[0])
+
+    def _change_engine(self, asked: Asked, request: EngineRequest) -> None:
+        pipeline, changes = self._pipeline(request.camera), request.changes()
+        if not changes:
+            raise UserError("say what shall change: engine, engine_mode or white_balance")
+        if request.camera not in self._changes:
+            self._changes[request.camera] = asked, pipeline.change_engine(changes)
+        elif len(self._later) < _MOST_LATER:
+            self._later.append(asked)
+        else:
+            raise UserError("the engine is being changed already: ask again when that is done")
+
+    def _pipeline(self, camera: int) -> Pipeline:
+        if (pipeline := self._pipelines.get(camera)) is None:
+            known = ", ".join(map(str, self._pipelines))
+            raise UserError(f"there is no camera {camera} in this run: there are {known}")
+        return pipeline
 
     def _obey(self, request: Request) -> dict[str, Any]:
         if isinstance(request, StopRequest):
@@ -45,26 +95,16 @@ class Commands:
             return {}
         if isinstance(request, StatusRequest):
             return {"cameras": [pipeline.meter.last for pipeline in self._pipelines.values()]}
-        pipeline = self._pipelines.get(request.camera)
-        if pipeline is None:
-            known = ", ".join(map(str, self._pipelines))
-            raise UserError(f"there is no camera {request.camera} in this run: there are {known}")
+        pipeline = self._pipeline(request.camera)
         if isinstance(request, FeaturesRequest):
             return pipeline.features(request.names)
         if isinstance(request, SetRequest):
             return pipeline.set(request.feature, request.value)
         if isinstance(request, TriggerRequest):
             return pipeline.trigger()
-        if isinstance(request, EngineRequest):
-            return _change_engine(pipeline, request)
-        return _record(pipeline, request)
-
-
-def _change_engine(pipeline: Pipeline, request: EngineRequest) -> dict[str, Any]:
-    changes = request.changes()
-    if not changes:
-        raise UserError("say what shall change: engine, engine_mode or white_balance")
-    return pipeline.change_engine(changes)
+        if isinstance(request, RecordRequest):
+            return _record(pipeline, request)
+        raise UserError(f"{request.cmd} cannot be asked for")
 
 
 def _record(pipeline: Pipeline, request: RecordRequest) -> dict[str, Any]:

@@ -359,14 +359,14 @@ def _await_turn(channel: Channel, request: dict[str, Any]) -> None:
         pass
     if got[0]["cmd"] == "stop":
         raise ChannelClosed
-    channel.answer(got[0])
 
 
-def _obey(channel: Channel, developer: Developer) -> None:
-    """The control thread: `stop`, or the end of the main process."""
+def _obey(channel: Channel, developer: Developer, asked: list[dict[str, Any]]) -> None:
+    """The control thread: `stop`, which is answered when the loop has ended, or the end of the main process."""
     try:
         while (got := channel.receive()) is None or got[0]["cmd"] != "stop":
             pass
+        asked.append(got[0])
     except ChannelClosed:
         pass
     developer.stop()
@@ -375,13 +375,17 @@ def _obey(channel: Channel, developer: Developer) -> None:
 def body(channel: Channel) -> None:
     """The stage, from its first command to its end. Raises what the engine raises."""
     developer = _set_up(channel)
-    threading.Thread(target=_obey, args=(channel, developer), daemon=True).start()
+    asked: list[dict[str, Any]] = []
+    threading.Thread(target=_obey, args=(channel, developer, asked), daemon=True).start()
     try:
         developer.run()
     except Exception:
         with suppress(Exception):  # of an engine that has failed already: the first failure is the one to tell
             developer.close()
         raise
+    if asked:
+        with suppress(ChannelClosed):
+            channel.answer(asked[0])
     developer.close()
 
 

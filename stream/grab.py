@@ -121,7 +121,7 @@ class Grab:
             raise UserError("the grab stage has a camera open already")
         config = StreamConfig.model_validate(request["config"])
         warning = make_realtime(config.realtime)
-        self._acquisition = Acquisition(config, self._wake)
+        self._acquisition = Acquisition(config, self._wake, request.get("again", ()))
         if warning:
             self._acquisition.warnings.append(warning)
         return {"geometry": self._acquisition.geometry.to_json()}
@@ -153,7 +153,8 @@ class Grab:
 
     def _set(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         camera = self._camera()
-        return {"value": camera.set(request["feature"], request["value"]), "fps": camera.fps}
+        feature, value = request["feature"], camera.set(request["feature"], request["value"])
+        return {"value": value, "lasts": camera.lasts(feature), "fps": camera.fps}
 
     def _trigger(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._camera().trigger()

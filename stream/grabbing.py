@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from ..engines.errors import UserError
+from .changes import read_change
 from .config import StreamConfig
-from .developing import OPEN_TIMEOUT_S
 from .hub import Hub, StageDied
+from .remembered import Remembered
 from .shared import Shared
 from .stage import StageProcess
 
+OPEN_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 6.0  # grab itself gives up after five
+_TELL_TIMEOUT_S = 5.0
 _BACK_OFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
 _NEVER = float("inf")
-_FIELDS = {"ExposureTime": "exposure_us", "Gain": "gain_db", "AcquisitionFrameRate": "fps"}
 
 
 class GrabSide:
     """The process, and what it was started with.
+
+    Args:
+        hung: Is called with a process that does not answer, to kill it.
 
     Attributes:
         stage: The process; None while the camera is away.
@@ -29,9 +35,13 @@ class GrabSide:
         told: Why that failed the last time, as far as the user knows it.
     """
 
-    def __init__(self, hub: Hub, config: StreamConfig, settings: dict[str, Any]) -> None:
-        self._hub, self._config, self._settings = hub, config, settings
-        self._opened = 0
+    def __init__(
+        self, hub: Hub, config: StreamConfig, settings: dict[str, Any], hung: Callable[[StageProcess], None]
+    ) -> None:
+        self._hub, self._config, self._settings, self._hung = hub, config, settings, hung
+        self._again = Remembered()
+        self._opening = 0  # the call that opens the camera, while it is under way
+        self._deadline = _NEVER
         self._tries = 0  # to open the camera again, since it was lost
         self.stage: StageProcess | None = None
         self.geometry: dict[str, Any] = {}
@@ -49,34 +59,52 @@ class GrabSide:
             raise StageDied("the grab process is not there")
         return self.stage
 
+    @property
+    def opening(self) -> bool:
+        """Whether a process is on its way to open a camera that was lost."""
+        return bool(self._opening)
+
     # -- starting -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Starts a process and has it open the camera, without waiting."""
+        self._begin(self._settings)
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        self.due_at = _NEVER
         self.stage = self._hub.spawn("grab")
-        self._opened = self.stage.post("open", config=self._settings)
+        self._opening = self.stage.post("open", config=settings, again=self._again.steps())
+        self._deadline = time.monotonic() + OPEN_TIMEOUT_S
 
     def await_opened(self, camera: int) -> None:
         """Waits for what `begin` began. Raises UserError, StageDied, TimeoutError."""
-        self.geometry = self._hub.answer(self.require(), self._opened, OPEN_TIMEOUT_S)["geometry"]
+        self.geometry = self._hub.answer(self.require(), self._opening, OPEN_TIMEOUT_S)["geometry"]
         self.geometry["camera"] = camera
+        self._opening = 0
 
-    def open_again(self) -> dict[str, Any]:
-        """A new process opens the camera that was lost. Returns its geometry now.
+    def begin_again(self) -> None:
+        """Starts a process and has it open the camera that was lost, without waiting."""
+        # By its serial number: while it is away, its index may be another camera's.
+        serial = "" if self._config.recording else self.geometry["serial"]
+        self._begin({**self._settings, "camera": serial or self._config.camera})
+
+    def opened(self) -> dict[str, Any] | None:
+        """The geometry of the camera that `begin_again` opens, once it is open; None before.
 
         Raises UserError, StageDied, TimeoutError.
         """
-        self.due_at = _NEVER
-        self.stage = self._hub.spawn("grab")
-        # By its serial number: while it is away, its index may be another camera's.
-        serial = "" if self._config.recording else self.geometry["serial"]
-        settings = {**self._settings, "camera": serial or self._config.camera}
-        return self._hub.call(self.stage, "open", OPEN_TIMEOUT_S, config=settings)["geometry"]
+        answer = self._hub.answer_now(self.require(), self._opening)
+        if answer is None and time.monotonic() > self._deadline:
+            raise TimeoutError(f"the grab process did not open it within {OPEN_TIMEOUT_S:g} s")
+        if answer is not None:
+            self._opening = 0
+        return None if answer is None else answer["geometry"]
 
-    def attach(self, shared: Shared, epoch: int, depth: int, *, keep_history: bool) -> None:
-        """Gives the process the rings; grants go to the develop process `epoch`.
+    def attach(self, shared: Shared, depth: int, *, keep_history: bool) -> None:
+        """Gives the process the rings, to grant up to `depth` frames at once.
 
-        `keep_history`: the history is recorded, and not given up for frames that wait. Raises StageDied, TimeoutError.
+        `keep_history`: the history is recorded, and not given up for frames that wait. Raises UserError, StageDied,
+        TimeoutError.
         """
         config, grab = self._config, self.require()
         self._hub.call(
@@ -93,8 +121,7 @@ class GrabSide:
             timeout_ms=config.timeout_ms,
         )
         # Nobody is granted anything now, so whatever the table still says so was held by a dead process.
-        self._hub.call(grab, "consumer_lost", 5)
-        self._hub.call(grab, "consumer", 5, epoch=epoch)
+        self._hub.call(grab, "consumer_lost", _TELL_TIMEOUT_S)
 
     def start(self, segment: int) -> None:
         """The acquisition begins. Raises UserError, StageDied, TimeoutError."""
@@ -112,34 +139,45 @@ class GrabSide:
     # -- asking -------------------------------------------------------------------------------------------------
 
     def tell(self, command: str, **arguments: Any) -> dict[str, Any] | None:
-        """A command; None without a process, or where it died meanwhile, of which the inbox will tell.
+        """A command of ours, which no wish to end interrupts; one that is not answered is a process that hangs.
 
-        Raises UserError, TimeoutError.
+        None without a process that has the rings, or where it ends meanwhile, of which the inbox will tell.
         """
-        with suppress(StageDied):
-            if self.stage:
-                return self._hub.call(self.stage, command, 5, **arguments)
+        if self.stage is None or self._opening:
+            return None
+        try:
+            return self._hub.call(self.stage, command, _TELL_TIMEOUT_S, stoppable=False, **arguments)
+        except TimeoutError:
+            self._hung(self.stage)
+        except StageDied:
+            pass
         return None
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """The same for a user, who is told why there is no answer. Raises UserError."""
+        """A command of a user, who is told why there is no answer. Raises UserError."""
         try:
-            answer = self.tell(command, **arguments)
+            if self.stage is None or self._opening:
+                raise StageDied
+            return self._hub.call(self.stage, command, _TELL_TIMEOUT_S, **arguments)
+        except StageDied:
+            raise UserError(f"camera {self.geometry['serial']} is not there at the moment") from None
         except TimeoutError as error:
             raise UserError(str(error)) from error
-        if answer is None:
-            raise UserError(f"camera {self.geometry['serial']} is not there at the moment")
-        return answer
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost: {"value", "fps"}. Raises UserError."""
         answer = self.ask("set", feature=feature, value=value)
-        if feature in _FIELDS:
-            self._settings[_FIELDS[feature]] = answer["value"]
-        else:
-            self._settings["features"] = {**self._settings["features"], feature: answer["value"]}
+        if answer["lasts"]:
+            self._again.add(feature, answer["value"])
         self.geometry["fps"] = answer["fps"]
         return answer
+
+    def change_was_due(self, message: dict[str, Any]) -> None:
+        """Grab has made the next change of the config, or the camera has refused it: it will not be due again."""
+        left = sorted(self._settings["at"], key=lambda text: read_change(text).after)
+        self._settings["at"] = left[1:]
+        if message.get("lasts"):
+            self._again.add(message["feature"], message["value"])
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -157,4 +195,4 @@ class GrabSide:
         """Sees the process end; then there is none. Harmless when repeated."""
         if self.stage:
             self._hub.retire(self.stage, grace_s)
-        self.stage = None
+        self.stage, self._opening = None, 0

@@ -117,13 +117,18 @@ class Hub:
     def answer(self, stage: StageProcess, call: int, timeout_s: float, *, stoppable: bool = True) -> dict[str, Any]:
         """Waits for an answer while the poll goes on. Raises UserError, StageDied, TimeoutError or Stopping."""
         deadline = time.monotonic() + timeout_s
-        while (answer := self._answers.pop((id(stage), call), None)) is None:
-            if stage.dead:
-                raise StageDied(f"the {stage.name} process ended")
+        while (answer := self.answer_now(stage, call)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the {stage.name} process did not answer within {timeout_s:g} s")
             self.pump(0.05, stoppable=stoppable)
-        return check(answer)
+        return answer
+
+    def answer_now(self, stage: StageProcess, call: int) -> dict[str, Any] | None:
+        """An answer, if it has come. Raises UserError, StageDied."""
+        answer = self._answers.pop((id(stage), call), None)
+        if answer is None and stage.dead:
+            raise StageDied(f"the {stage.name} process ended")
+        return None if answer is None else check(answer)
 
     def spawn(self, name: str) -> StageProcess:
         """Starts a stage and watches it."""
@@ -146,6 +151,8 @@ class Hub:
             self.pump(_LOOK_S, stoppable=False)
         stage.end()
         self._stages = {fd: other for fd, other in self._stages.items() if other is not stage}
+        for unasked in [key for key in self._answers if key[0] == id(stage)]:
+            del self._answers[unasked]
 
     def _ignore(self, stage: StageProcess) -> None:
         """Its channel has ended, or soon will: the poll looks at it no more."""

@@ -32,6 +32,7 @@ class Meter:
 
     Attributes:
         camera: See above.
+        engine: Name of the engine that develops.
         last: The last message of the events that say how things stand: "started" and "status".
     """
 
@@ -41,7 +42,7 @@ class Meter:
         self.camera = camera
         self.last: dict[str, dict[str, Any]] = {}
         self._show_message = show
-        self._pace, self._engine = Pace(policy), ""
+        self._pace, self.engine = Pace(policy), ""
         self._trace = Trace(trace) if trace else None
         self._total, self._interval = LatencyHistogram(), LatencyHistogram()
         self._device_clock = False
@@ -60,7 +61,7 @@ class Meter:
 
     def engine_is(self, engine: dict[str, Any]) -> None:
         """Which engine develops from now on."""
-        self._engine = engine["name"]
+        self.engine = engine["name"]
 
     def rate_is(self, fps: float | None) -> None:
         """The camera's rate from now on, Hz."""
@@ -105,13 +106,13 @@ class Meter:
                 "latency_ms": self._latency(self._interval),
                 "bottleneck": _bottleneck(delta, counts, elapsed, self._camera_fps),
                 "ring": {"waiting": counts[Word.WAITING], "queued": counts[Word.QUEUED]},
-                "engine": self._engine,
+                "engine": self.engine,
                 "subscribers": subscribers,
                 **more,
             }
         )
         self._interval.clear()
-        if sentence := self._pace.look(delta, elapsed, self._engine):
+        if sentence := self._pace.look(delta, elapsed, self.engine):
             self.warning(sentence, event="engine_behind")
 
     def fault(self, text: str, event: str = "fault", **details: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..engines.errors import UserError
 from .config import StreamConfig
 from .hub import Hub, StageDied
+from .liveness import Activity
 from .meter import Meter
 from .record.plan import Plan, make_plan
 from .shared import Shared
@@ -20,6 +21,7 @@ _OPEN_S = 60.0
 _ASK_S = 10.0
 _CLOSE_S = 90.0  # for writing what the ring still holds
 _MOST_DEATHS = 5
+_PATIENCE_NS = 5_000_000_000
 
 
 class RecordSide:
@@ -39,6 +41,7 @@ class RecordSide:
         self.failed = False
         self._opened = self._deaths = 0
         self._status: dict[str, Any] = {}
+        self._activity, self._reports = Activity(_PATIENCE_NS), 0
 
     def begin(self) -> None:
         """Starts the process, without waiting."""
@@ -69,6 +72,14 @@ class RecordSide:
     def status(self) -> dict[str, Any]:
         """What it does, for the status message: {"record": {state, file, frames, bytes, behind}}, or nothing."""
         return {"record": self._status} if self.plan else {}
+
+    def look(self) -> None:
+        """Takes down whether it still reports, as it does once a second while it records; to be called often."""
+        self._activity.look(self._reports, more=self._status.get("state") == "recording")
+
+    def activity(self) -> dict[str, Any]:
+        """How it gets on, see Activity.state; `gone` where it has ended."""
+        return self._activity.state("" if self.stage else "gone")
 
     def ask(self, action: str, reason: str, time_ns: int = 0) -> dict[str, Any]:
         """Begins (`start`), ends (`stop`) or triggers (`trigger`) a recording. Raises UserError."""
@@ -148,6 +159,7 @@ class RecordSide:
 
     def _report(self, message: dict[str, Any]) -> None:
         change = message["change"]
+        self._reports += 1
         self._note_state(message)
         if change == "progress":
             return

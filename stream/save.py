@@ -7,7 +7,8 @@ beginning again, so frames of later acquisitions of the same run carry the numbe
 `00000042-2.png`. Files of an earlier run are overwritten.
 
 It ends after N frames, at SIGTERM, or when its standard input, being a pipe, is closed; it writes what it has and
-prints one JSON line: {"saved": ..., "missed": ...}. Exit code 2 where nothing can be written.
+prints one JSON line: {"saved": ..., "missed": ...}. It prints such a line once a second meanwhile. Exit code 2 where
+nothing can be written.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +40,7 @@ from .subscribe import Subscriber
 _BUFFER_BYTES = 256 << 20  # copies that wait to be written, in all
 _LOOK_MS = 100  # how long a wait for a frame may keep us from noticing the end
 _DRAIN_S = 5.0
+_PROGRESS_S = 1.0
 
 
 class Stop:
@@ -157,17 +160,26 @@ def save_frames(
     frames: int = 0,
     timeout_ms: float = 0,
     stop: Callable[[], int] = lambda: 0,
+    progress: Callable[[dict[str, int]], None] = lambda report: None,
 ) -> dict[str, int]:
     """Saves `frames` frames (0: until `stop` or an error) to `folder`. Returns {"saved": n, "missed": n}.
 
     `stop` tells 0 or when the end was asked for (CLOCK_MONOTONIC ns); frames published before are still saved.
+    `progress` is told what has been done so far, once a second.
     Raises UserError when something cannot be written, StreamTimeout after `timeout_ms` (0: never) without a frame.
     """
     writer = PngWriter(folder)
-    last_s = time.monotonic()
+    last_s = told_s = time.monotonic()
+
+    def report() -> dict[str, int]:
+        return {"saved": writer.accepted, "missed": subscriber.missed + subscriber.lapped + writer.overwritten}
+
     try:
         while not frames or writer.accepted < frames:
             writer.check()
+            if time.monotonic() - told_s >= _PROGRESS_S:
+                told_s = time.monotonic()
+                progress(report())
             asked_ns = stop()
             if asked_ns and time.monotonic_ns() - asked_ns > _DRAIN_S * 1e9:
                 break
@@ -186,7 +198,7 @@ def save_frames(
     finally:
         writer.close()
     writer.check()
-    return {"saved": writer.accepted, "missed": subscriber.missed + subscriber.lapped + writer.overwritten}
+    return report()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,15 +216,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             Subscriber(options.endpoint, camera=options.camera, mode="every", keys=options.keys) as subscriber,
         ):
             subscriber.announce(SAVER_TOPIC)
-            report = save_frames(subscriber, options.folder, frames=options.frames, stop=stop)
+            report = save_frames(subscriber, options.folder, frames=options.frames, stop=stop, progress=_tell)
     except UserError as error:
         sys.stderr.write(f"save: error: {error}\n")
         return 2
     except StreamError as error:
         sys.stderr.write(f"save: error: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(report) + "\n")
+    _tell(report)
     return 0
+
+
+def _tell(report: dict[str, int]) -> None:
+    with suppress(BrokenPipeError):  # nobody is left to read it
+        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.flush()
 
 
 def _sentence(folder: Path, error: OSError) -> str:

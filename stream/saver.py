@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..engines.errors import UserError
 from .hub import Signals
+from .liveness import Activity
 
 _FINISH_S = 120.0
+_PATIENCE_NS = 5_000_000_000  # it tells once a second how far it is
 
 
 def make_folder(folder: Path) -> None:
@@ -39,6 +43,11 @@ class Saver:
             text=True,
             start_new_session=True,
         )
+        if self._process.stdout:
+            os.set_blocking(self._process.stdout.fileno(), False)
+        self._told = b""  # of what it prints, the line that has begun
+        self._progress: dict[str, int] = {}
+        self._activity = Activity(_PATIENCE_NS)
         self.report: dict[str, int] = {}  # {"saved": n, "missed": m} in the end, unless it failed
         self.failure = ""
 
@@ -47,6 +56,20 @@ class Saver:
         if not self.failure and self._process.poll() is not None:
             self._note_failure(self._process.stderr.read() if self._process.stderr else "")
         return self.failure
+
+    def look(self, published: int) -> None:
+        """Takes down how far it is; `published` is how many frames there were for it."""
+        if not self.failure and self._process.stdout:
+            with suppress(BlockingIOError):
+                *lines, self._told = (self._told + os.read(self._process.stdout.fileno(), 1 << 16)).split(b"\n")
+                if lines:
+                    self._progress = json.loads(lines[-1])
+        done = sum(self._progress.values())
+        self._activity.look(done, more=done < published)
+
+    def state(self) -> dict[str, Any]:
+        """How it gets on, see Activity.state; `gone` once it has ended."""
+        return self._activity.state("gone" if self.failure else "")
 
     def finish(self, signals: Signals) -> None:
         """Lets it write what it has, at most two minutes or until a second signal, and keeps its report."""

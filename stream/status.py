@@ -36,6 +36,16 @@ def status_line(message: dict[str, Any]) -> str:
         f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | limit: {message['bottleneck']} | "
         f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
         + _recording(message.get("record", {}))
+        + troubles(message.get("stages", {}))
+    )
+
+
+def troubles(stages: dict[str, dict[str, Any]]) -> str:
+    """ " | develop stuck for 3 s": the stages that neither work nor idle, if there are any."""
+    return "".join(
+        f" | {name} {told['state']} for {told['for_s']:.0f} s"
+        for name, told in stages.items()
+        if told["state"] not in ("working", "idle")
     )
 
 

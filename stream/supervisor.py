@@ -18,8 +18,11 @@ from .host import DevelopHost
 from .hub import Hub, Signals, StageDied, Stopping
 from .keys import Keys
 from .monitor_process import MonitorProcess
-from .pipeline import Pipeline, StageFault
+from .notify import Notifier
+from .pipeline import Pipeline
 from .publish import Publisher
+from .recovery import StageFault
+from .ring import Word
 from .saver import Saver
 from .telemetry import Telemetry
 
@@ -36,6 +39,7 @@ class Supervisor:
         signals: The user's wish to end.
         control: What other programs ask.
         savers: By index of the camera, those that --save starts.
+        notifier: Tells the service manager, if there is one.
         monitor: What --monitor starts.
         guard: Decides who may connect, where there are keys.
     """
@@ -48,10 +52,11 @@ class Supervisor:
         signals: Signals,
         control: ControlServer,
         savers: dict[int, Saver],
+        notifier: Notifier,
         monitor: MonitorProcess | None = None,
         guard: Guard | None = None,
     ) -> None:
-        self._guard = guard
+        self._notifier, self._guard = notifier, guard
         self._publisher, self._telemetry, self._control, self._savers = publisher, telemetry, control, savers
         self._monitor = monitor
         self._told: set[int] = set()  # cameras whose saver's end the user knows of
@@ -113,6 +118,7 @@ class Supervisor:
         if self._monitor:
             self._telemetry.show("monitor", f"monitor: {self._monitor.url}", url=self._monitor.url)
         self._telemetry.begin()
+        self._notifier.ready()
         if self._seconds:
             self._ends_at = time.monotonic() + self._seconds
 
@@ -134,7 +140,7 @@ class Supervisor:
             meter.fault(f"saving ended: {self._savers[camera].failure}", event="saver_failed")
 
     def _turn(self) -> None:
-        due_at = min(self._ends_at, *(pipeline.due_at for pipeline in self.pipelines))
+        due_at = min(self._ends_at, self._notifier.due_at, *(pipeline.due_at for pipeline in self.pipelines))
         if self._monitor:
             due_at = min(due_at, self._monitor.due_at)
         pending = self._control_pending or bool(self._control.waiting)
@@ -156,9 +162,11 @@ class Supervisor:
             self._guarded(pipeline, pipeline.turn)
         if self._monitor:
             self._monitor.turn()
-        for camera, saver in self._savers.items():
-            if saver.poll():
-                self._tell_saver_failed(camera)
+        for pipeline in self.pipelines:
+            if saver := self._savers.get(pipeline.camera):
+                saver.look(pipeline.words[Word.PUBLISHED])
+                if saver.poll():
+                    self._tell_saver_failed(pipeline.camera)
 
     def _guarded(self, pipeline: Pipeline, step: Any) -> None:
         """A step of one camera's pipeline; a fault that ends it leaves the other cameras alone."""
@@ -177,10 +185,12 @@ class Supervisor:
         return over or bool(self.hub.signals.count) or time.monotonic() >= self._ends_at
 
     def _shut_down(self, *, drain: bool) -> None:
+        self._notifier.stopping()
         for pipeline in self.pipelines:  # first all of them: ending processes takes its time
             pipeline.stop(drain=drain)
         for pipeline in self.pipelines:
             pipeline.shut_down()
+        self._commands.end()
         for saver in self._savers.values():
             saver.finish(self.hub.signals)
         if self._monitor:
@@ -201,10 +211,23 @@ class Supervisor:
         self._publisher.poll_subscriptions()
         self._control_pending = self._control.poll()
         self._keys.poll()
+        self._notifier.alive()
         if self._telemetry.due_in_s() <= 0:
             self._telemetry.next_interval()
             for pipeline in self.pipelines:
-                pipeline.tick()
+                saver = self._savers.get(pipeline.camera)
+                pipeline.tick(**{"saver": saver.state()} if saver else {})
+            self._notifier.status("; ".join(_in_short(pipeline) for pipeline in self.pipelines))
+
+
+def _in_short(pipeline: Pipeline) -> str:
+    """How a camera's pipeline stands, for the service manager's one line."""
+    status = pipeline.meter.last.get("status")
+    if pipeline.state != "live" or status is None:
+        return f"camera {pipeline.camera} {pipeline.state}"
+    account, rate = status["account"], status["rates"]["publish"]
+    lost = sum(account["lost"].values())
+    return f"camera {pipeline.camera} {rate:.0f} Hz, published {account['published']}, lost {lost}"
 
 
 def _of_camera(config: StreamConfig, index: int, cameras: int) -> Any:

@@ -28,6 +28,10 @@ class FeatureSet(Protocol):
         """Whether `set` would take `value` now; None asks only whether the feature is there. Raises UserError."""
         ...
 
+    def lasts(self, name: str) -> bool:
+        """Whether the feature is a setting; not, where it makes something happen once."""
+        ...
+
     def set_if_there(self, name: str, value: Any) -> bool:
         """Sets a feature that not every camera has; whether it could be set."""
         ...

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ...engines.errors import UserError
 from .discovery import plain_text
+from .simcam import FAULTS_ONCE
 
 Scalar = bool | int | float | str
 P = ParamSpec("P")
@@ -151,6 +152,11 @@ class Features:
         except self._errors:
             pass
         return found
+
+    @_alone
+    def lasts(self, name: str) -> bool:
+        """Whether the feature is a setting; not, where it makes something happen once."""
+        return name not in FAULTS_ONCE and not isinstance(self.node(name), self._genapi.ICommand)
 
     def set_if_there(self, name: str, value: Scalar) -> bool:
         """Sets a feature that not every camera has; whether it could be set."""

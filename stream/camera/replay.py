@@ -132,6 +132,9 @@ class ReplayFeatures:
         has = "" if is_now is None else f" from {_shown(is_now)} to {_shown(value)}"
         raise UserError(f"the {self._label} cannot change {name}{has}: only {RATE} can be set")
 
+    def lasts(self, name: str) -> bool:
+        return True
+
     def set_if_there(self, name: str, value: Any) -> bool:
         try:
             self.set(name, value)

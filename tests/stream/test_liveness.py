@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ispeed.stream.custody import Custody
-from ispeed.stream.liveness import MOST_DEATHS, Liveness
+from ispeed.stream.liveness import MOST_DEATHS, Activity, Liveness
 from ispeed.stream.ring import Ring, Word
 
 
@@ -16,31 +16,73 @@ def ring():
     ring.close()
 
 
+def look_for(liveness, seconds):
+    """Looks as often as the main loop does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        liveness.look()
+        time.sleep(liveness.look_s / 2)
+    liveness.look()
+
+
 def test_develop_hangs_only_while_it_holds_frames_and_finishes_none(ring):
-    liveness = Liveness(ring, Custody(ring), 30)
+    liveness = Liveness(ring, Custody(ring), 40)
     ring.words[Word.GRANT_HEAD] = 2
-    assert not liveness.develop_hangs()  # the first look starts the clock, whatever lies in the queue
-    time.sleep(0.05)
-    assert liveness.develop_hangs()
-    ring.words[Word.DEVELOPED] = 1
+    liveness.look()  # the first look starts the clock, whatever lies in the queue
     assert not liveness.develop_hangs()
-    time.sleep(0.05)
+    look_for(liveness, 0.1)
+    assert liveness.develop_hangs()
+    assert liveness.states()["develop"]["state"] == "stuck"
+    ring.words[Word.DEVELOPED] = 1
+    liveness.look()
+    assert not liveness.develop_hangs()
+    assert liveness.states()["develop"]["state"] == "working"
+    look_for(liveness, 0.1)
+    assert liveness.develop_hangs()
     liveness.develop_starts()
     assert not liveness.develop_hangs()
     ring.words[Word.ENGINE_ERROR] = 1
-    time.sleep(0.05)
+    look_for(liveness, 0.1)
     assert not liveness.develop_hangs()  # idle, with nothing to do
+    assert liveness.states(develop="starting")["develop"]["state"] == "starting"
+
+
+def test_who_did_not_look_for_long_blames_nobody_for_it(ring):
+    liveness = Liveness(ring, Custody(ring), 40)
+    ring.words[Word.GRANT_HEAD] = 2
+    liveness.look()
+    time.sleep(0.2)  # the main process was stopped: nothing was published, so nothing could be developed
+    liveness.look()
+    assert not liveness.develop_hangs()
 
 
 def test_grab_hangs_only_after_a_sign_of_life_has_grown_old(ring):
     liveness = Liveness(ring, Custody(ring), 30)
     assert not liveness.grab_hangs()
+    assert liveness.states()["grab"]["state"] == "starting"
     ring.words[Word.GRAB_ALIVE_NS] = time.monotonic_ns()
+    liveness.look()
     assert not liveness.grab_hangs()
+    assert liveness.states()["grab"]["state"] == "idle"  # no frames come, which is not its fault
     time.sleep(0.05)
     assert liveness.grab_hangs()
+    told = liveness.states()["grab"]
+    assert told["state"] == "stuck"
+    assert told["for_s"] >= 0
     liveness.grab_ended()
     assert not liveness.grab_hangs()
+    assert liveness.states(grab="gone")["grab"]["state"] == "gone"
+
+
+def test_a_stage_works_while_its_count_moves_and_idles_when_it_does_not():
+    activity = Activity(60_000_000_000)
+    activity.look(0, more=False)
+    assert activity.state()["state"] == "idle"
+    activity.look(1, more=True)
+    assert activity.state()["state"] == "working"
+    activity.look(1, more=True)
+    assert activity.state()["state"] == "working"  # something to do, and not yet out of patience
+    assert activity.state("gone") == {"state": "gone", "for_s": 0.0}
 
 
 def test_deaths_count_only_without_a_frame_in_between(ring):

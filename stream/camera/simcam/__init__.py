@@ -25,13 +25,16 @@ from pathlib import Path
 
 from ....engines.errors import UserError
 
-__all__ = ["CAMERA_FROM_SRGB", "CHUNK_IDS", "SERIAL_NUMBERS", "producer_path"]
+__all__ = ["CAMERA_FROM_SRGB", "CHUNK_IDS", "FAULTS_ONCE", "SERIAL_NUMBERS", "producer_path"]
 
 SERIAL_NUMBERS = ("SIM0001", "SIM0002")
 
 CHUNK_IDS = {"ChunkExposureTime": 0x1001, "ChunkGain": 0x1002, "ChunkFrameID": 0x1003, "ChunkLineStatusAll": 0x1004}
 """Chunk id by feature name: float64 in us, float64 in dB, uint64, uint64 with a bit for each line (not enabled at
 first)."""
+
+FAULTS_ONCE = ("SimSkipCount", "SimIncompleteCount", "SimStallMs", "SimVanishAt", "SimVanish")
+"""Features that make one fault: no settings, which would be made again when the camera comes back."""
 
 CAMERA_FROM_SRGB = ((0.42, 0.12, 0.02), (0.12, 0.75, 0.13), (0.02, 0.16, 0.46))
 """What the sensor's red, green and blue pixels see of linear sRGB light."""
