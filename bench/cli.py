@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_compare(_command(commands, "compare", "our engine against OpenCV's, our transport against imagezmq"))
     _add_memory(_command(commands, "memory", "does memory grow, and does anything allocate a frame per frame?"))
     _add_kill(_command(commands, "kill", "kills every process of the pipeline, and presses Ctrl-C at any moment"))
+    _add_soak(_command(commands, "soak", "one fault after the other, of every kind, for a million frames"))
     _add_max(_command(commands, "max", "the highest rate held without loss"))
     _add_engines(_command(commands, "engines", "every engine that this machine can run, on the same frames"))
     _add_monitor(_command(commands, "monitor", "does the monitor, with clients that look, cost the pipeline a frame?"))
@@ -88,6 +89,19 @@ def _add_kill(parser: argparse.ArgumentParser) -> None:
         help="subscriber, grab, develop, main or ctrl-c (may be repeated)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the random moments (default %(default)s)")
+    _add_out(parser)
+
+
+def _add_soak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=_count, default=1_000_000, help="frames to see (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults and their moments (default %(default)s)")
+    parser.add_argument("--cameras", type=_count, default=1, help="simulated cameras, at most 2 (default %(default)s)")
+    parser.add_argument("--fps", type=_positive, default=1000.0, help="of each camera, Hz (default %(default)g)")
+    parser.add_argument("--width", type=_count, default=160, help="pixels, at least 128 (default %(default)s)")
+    parser.add_argument("--height", type=_count, default=120, help="pixels (default %(default)s)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="FAULT", help="a fault by its name (may be repeated)"
+    )
     _add_out(parser)
 
 
@@ -332,6 +346,18 @@ def _kill(options: argparse.Namespace) -> int:
     return run_kill(_settings(options), options.times, options.only, options.seed, options.out)
 
 
+def _soak(options: argparse.Namespace) -> int:
+    from .soak import run_soak
+    from .soak_subscriber import STRIP_PIXELS
+
+    if options.cameras > 2:
+        raise UserError(f"--cameras {options.cameras}: there are two simulated cameras")
+    if options.width < STRIP_PIXELS:
+        raise UserError(f"--width {options.width}: the number that is looked for in each frame needs {STRIP_PIXELS}")
+    size = (options.width, options.height)
+    return run_soak(options.frames, options.seed, options.cameras, options.fps, *size, options.only, options.out)
+
+
 def _max(options: argparse.Namespace) -> int:
     from .maxrate import run_max
 
@@ -397,6 +423,7 @@ _COMMANDS = {
     "compare": _compare,
     "memory": _memory,
     "kill": _kill,
+    "soak": _soak,
     "max": _max,
     "engines": _engines,
     "monitor": _monitor,

@@ -56,8 +56,8 @@ class Footprint:
 def footprint(pid: int, frame_bytes: int) -> Footprint | None:
     """Looks at a process; None when it is gone."""
     try:
-        rollup = _kib_fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
-        status = _kib_fields(Path(f"/proc/{pid}/status").read_text())
+        rollup = kib_fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        status = kib_fields(Path(f"/proc/{pid}/status").read_text())
         # The command name in parentheses may hold spaces: the fields are counted from behind it.
         faults = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
         maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
@@ -70,7 +70,7 @@ def footprint(pid: int, frame_bytes: int) -> Footprint | None:
     return Footprint(rollup["Pss"], own, status["VmRSS"], status["VmHWM"], faults, large)
 
 
-def _kib_fields(text: str) -> dict[str, int]:
+def kib_fields(text: str) -> dict[str, int]:
     """The "Name: 12 kB" lines of a /proc file, in bytes."""
     return {name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
 

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,9 @@ class Pipeline:
     environment carries a marker by which every process of the run is found again.
     """
 
-    def __init__(self, settings: Settings, endpoint: str, at_most_s: float) -> None:
+    def __init__(
+        self, settings: Settings, endpoint: str, at_most_s: float, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Starts it. `at_most_s` seconds after its start it ends by itself, even if this process was killed."""
         self.marker = uuid.uuid4().hex
         command = [*stream_command(), *settings.arguments(), "--json", "--publish", endpoint]
@@ -86,7 +89,7 @@ class Pipeline:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, RUN_VARIABLE: self.marker},
+            env={**os.environ, **(environment or {}), RUN_VARIABLE: self.marker},
         )
         self.pid = self._process.pid
         self.events: list[dict[str, Any]] = []

@@ -32,8 +32,13 @@ def marked(marker: str) -> dict[int, str]:
 
 def stage_pid(marker: str, stage: str) -> int | None:
     """The process that runs `stage` ("grab", "develop") of the marked run, None if there is none at the moment."""
+    return next(iter(stage_pids(marker, stage)), None)
+
+
+def stage_pids(marker: str, stage: str) -> list[int]:
+    """Every process that runs `stage` of the marked run; with several cameras there are several."""
     needle = f"ispeed.stream.{stage} "
-    return next((pid for pid, command in marked(marker).items() if needle in command), None)
+    return [pid for pid, command in marked(marker).items() if needle in command]
 
 
 def end_marked(marker: str) -> None:

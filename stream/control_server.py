@@ -112,10 +112,13 @@ class ControlServer:
             require_local(endpoint)
         if self._guard:
             self._guard.protect(self._socket, endpoint, CONTROL_DOMAIN)
-        if transport == "ipc":
-            self._locks.append(EndpointLock(endpoint))
-            return bind(self._socket, endpoint)
-        return bind(self._socket, find_port(endpoint))
+        try:
+            if transport == "ipc":
+                self._locks.append(EndpointLock(endpoint))
+                return bind(self._socket, endpoint)
+            return bind(self._socket, find_port(endpoint))
+        except UserError as error:
+            raise UserError(str(error).replace("--publish", "--control")) from error
 
     def _read_part(self, part: zmq.Frame) -> int:
         """Takes in one part. Returns 1 at the end of a message, else 0."""

@@ -1,0 +1,291 @@
+"""Staying up: cameras that reboot or fall silent, engines that raise, endpoints that are taken, stages stuck or idle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ispeed.stream import Control, Subscriber
+from ispeed.stream.notify import Notifier
+
+from .test_faults import _stage_pid
+
+
+def until_idle(control, stages):
+    """Asks until the status says that these stages are idle."""
+    while True:
+        told = control.call("status")["cameras"][0].get("status", {}).get("stages", {})
+        if all(told.get(stage, {}).get("state") == "idle" for stage in stages):
+            return told
+
+
+# -- the camera -------------------------------------------------------------------------------------------------------
+
+
+def test_a_camera_that_reboots_gets_its_settings_again(isp_stream):
+    run = isp_stream("--exposure-us", "300", "--at", "5:Gain=3", "--at", "10000000:Gain=1")
+    assert run.until("changed")["feature"] == "Gain"
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="ExposureTime", value=250)
+        control.call("set", feature="Gain", value=6)
+        for colour, ratio in (("Red", 1.5), ("Blue", 2.5)):
+            control.call("set", feature="BalanceRatioSelector", value=colour)
+            control.call("set", feature="BalanceRatio", value=ratio)
+        control.call("set", feature="SimVanish", value=300)  # and then it counts from 1 again, with settings of its own
+        assert "camera SIM0001 is back" in run.until("outage")["text"]
+        with Subscriber(mode="every", timeout_ms=60_000) as frames:
+            frame = frames.receive()
+            assert (frame.segment, frame.exposure_us, frame.gain_db) == (2, 250.0, 6.0)
+        for colour, ratio in (("Red", 1.5), ("Blue", 2.5)):
+            control.call("set", feature="BalanceRatioSelector", value=colour)
+            assert control.call("features", names=["BalanceRatio"])["features"][0]["value"] == ratio
+        control.call("stop")
+    ledger = run.finish()
+    assert len(ledger["segments"]) == 2  # the fault is no setting: it was not made again
+    assert ledger["segments"][0]["ended_by"].startswith("camera lost")
+
+
+def test_a_camera_that_falls_silent_is_taken_up_again(isp_stream):
+    run = isp_stream("--timeout-ms", "500")
+    run.published(20)
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="SimStallMs", value=3_600_000)
+        assert "silent" in run.until("camera_lost")["text"]
+        run.until("outage")
+        run.published(run.until("status")["account"]["published"] + 20)
+        control.call("stop")
+    assert [s["ended_by"].split(":")[0] for s in run.finish()["segments"]] == ["camera lost", "stopped"]
+
+
+def test_of_two_cameras_one_goes_and_comes_and_the_other_loses_nothing(isp_stream):
+    run = isp_stream("--camera", "0", "--camera", "1", "--slots", "500", fps=100)
+    run.until("status", camera=1)
+    with Control(timeout_ms=60_000) as first, Control(camera=1, timeout_ms=60_000) as second:
+        second.endpoint, second.camera = first.endpoint, 1
+        second.call("set", feature="SimVanish", value=500)
+        run.until("camera_lost", camera=1)
+        assert first.call("set", feature="ExposureTime", value=200)["value"] == 200.0
+        run.until("outage", camera=1)
+        run.until("status", camera=1)
+        first.call("stop")
+    ledgers = [run.until("final", camera=camera)["ledger"] for camera in (0, 1)]
+    assert all(ledger["balanced"] for ledger in ledgers)
+    assert [len(ledger["segments"]) for ledger in ledgers] == [1, 2]
+    assert sum(ledgers[0]["lost"].values()) == 0
+    assert run.process.wait(30) == 0
+
+
+def test_of_two_cameras_one_gives_up_and_the_other_goes_on(isp_stream):
+    run = isp_stream("--camera", "0", "--camera", "1", fps=100)
+    keep = run.until("started", camera=0)["pids"]["develop"]
+    run.until("status", camera=1)
+    over = threading.Event()
+
+    def kill_the_other() -> None:
+        while not over.wait(0.02):
+            pid = _stage_pid(run.process.pid, "develop", keep)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_other)
+    killer.start()
+    try:
+        assert "gave up: this camera's run has ended" in run.until("fault", camera=1)["text"]
+    finally:
+        over.set()
+        killer.join()
+    before = run.until("status", camera=0)["account"]["published"]
+    while run.until("status", camera=0)["account"]["published"] < before + 50:
+        pass
+    run.signal()
+    ledgers = [run.until("final", camera=camera)["ledger"] for camera in (0, 1)]
+    assert all(ledger["balanced"] for ledger in ledgers)
+    assert sum(ledgers[0]["lost"].values()) == 0
+    assert run.process.wait(30) == 1
+
+
+# -- the engine -------------------------------------------------------------------------------------------------------
+
+_FAILING = """
+import os, sys
+if "ispeed.stream.develop" in sys.orig_argv:
+    from pathlib import Path
+    from ispeed.engines.classic import ClassicEngine
+    flag, develop = Path(os.environ["FAIL"]), ClassicEngine.develop
+
+    def fails(self, *batch):
+        if flag.exists():
+            if flag.read_text() == "once":
+                flag.unlink()
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return develop(self, *batch)
+
+    ClassicEngine.develop = fails
+"""
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this file is, the classic engine raises what a GPU's driver does: a stand-in for a GPU that fails, which
+    this machine has not. It does so in a real develop process, at the first frame ("once") or at every one."""
+    (tmp_path / "sitecustomize.py").write_text(_FAILING)
+    monkeypatch.setenv("FAIL", str(tmp_path / "fail"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return tmp_path / "fail"
+
+
+def test_an_engine_that_raises_is_started_again(isp_stream, failing):
+    run = isp_stream("--engine", "classic")
+    run.published(20)
+    failing.write_text("once")
+    died = run.until("stage_died")
+    assert died["text"] == "the develop process ended with exit code 1; starting it again"
+    run.published(run.until("status")["account"]["published"] + 20)
+    run.signal()
+    assert run.finish()["lost"]["engine_error"] > 0
+    assert "the develop stage failed: RuntimeError: CUDA error" in run.errors()
+
+
+def test_an_engine_that_always_raises_ends_the_run(isp_stream, failing):
+    failing.write_text("always")
+    run = isp_stream("--engine", "classic")
+    run.finish(code=1)
+    assert "the develop process died again and again without a frame: gave up" in run.errors()
+
+
+def test_an_engine_that_is_changed_to_and_never_works_gives_way_to_the_one_before(isp_stream, failing, core_file):
+    failing.write_text("always")
+    run = isp_stream("--engine", str(core_file))
+    run.published(20)
+    with Control(timeout_ms=60_000) as control:
+        assert control.call("engine", engine="classic")["engine"]["name"] == "classic"
+        assert "back to the one before" in run.until("engine_back")["text"]
+        assert run.until("engine")["text"] == "engine tiny"
+        run.published(run.until("status")["account"]["published"] + 20)
+        control.call("stop")
+    assert run.finish()["lost"]["engine_error"] > 0
+
+
+# -- endpoints --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--publish", "--control"])
+def test_a_port_or_path_that_is_taken_is_one_sentence(isp_stream_fails, runtime_dir, option):
+    with socket.socket() as port, socket.socket(socket.AF_UNIX) as file:
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        file.bind(str(runtime_dir / "taken"))
+        file.listen()
+        for endpoint in (f"tcp://127.0.0.1:{port.getsockname()[1]}", f"ipc://{runtime_dir}/taken"):
+            sentence = isp_stream_fails(option, endpoint)
+            assert f"endpoint {endpoint} is in use by another program" in sentence
+            assert option in sentence
+    left = [path for path in (runtime_dir / "ispeed").glob("*") if path.suffix != ".lock"]
+    assert not left
+
+
+# -- stuck, idle, and the service manager -----------------------------------------------------------------------------
+
+
+def test_a_stage_that_is_stuck_is_told_and_then_killed(isp_stream):
+    run = isp_stream("--stage-timeout-ms", "6000")
+    pid = run.until("started")["pids"]["develop"]
+    assert run.published(20)["stages"]["develop"]["state"] == "working"
+    os.kill(pid, signal.SIGSTOP)
+    states = []
+    while "stuck" not in states:
+        states.append(run.until("status")["stages"]["develop"]["state"])
+    with Control() as control:
+        (camera,) = control.call("status")["cameras"]
+        assert camera["status"]["stages"]["develop"]["for_s"] >= 3
+        assert run.until("stage_hung")["stage"] == "develop"
+        run.published(run.until("status")["account"]["published"] + 20)
+        control.call("stop")
+    run.finish()
+    assert set(states) == {"working", "stuck"}
+
+
+def test_a_camera_that_waits_for_its_trigger_is_idle_and_nothing_is_killed(isp_stream):
+    run = isp_stream("--trigger", "--stage-timeout-ms", "500", "--timeout-ms", "500")
+    run.until("started")
+    with Control(timeout_ms=60_000) as control:
+        told = until_idle(control, ("grab", "develop", "publish"))
+        while told["develop"]["for_s"] < 2:
+            told = until_idle(control, ("grab", "develop", "publish"))
+        os.kill(run.process.pid, signal.SIGSTOP)  # nor for what the main process itself has slept through
+        threading.Event().wait(1.2)
+        os.kill(run.process.pid, signal.SIGCONT)
+        until_idle(control, ("grab", "develop", "publish"))
+        control.call("stop")
+    assert len(run.finish()["segments"]) == 1
+    assert run.errors() == ""
+
+
+def test_a_saver_that_is_stuck_is_told(isp_stream, tmp_path):
+    run = isp_stream("--save", str(tmp_path / "out"), fps=50)
+    run.published(60)
+    assert run.until("status")["stages"]["saver"]["state"] == "working"
+    saver = _stage_pid(run.process.pid, "save")
+    os.kill(saver, signal.SIGSTOP)
+    while run.until("status")["stages"]["saver"]["state"] != "stuck":
+        pass
+    os.kill(saver, signal.SIGCONT)
+    while run.until("status")["stages"]["saver"]["state"] != "working":
+        pass
+    run.signal()
+    run.finish()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The socket on which systemd would listen."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        yield listener
+
+
+def test_the_service_manager_is_told(manager, isp_stream):
+    run = isp_stream()
+    told = manager.recv(1000)
+    while not told.startswith(b"READY"):
+        assert told == b"WATCHDOG=1"
+        told = manager.recv(1000)
+    run.until("started")
+    seen = set()
+    while seen != {b"WATCHDOG", b"STATUS"}:
+        name, value = manager.recv(1000).split(b"=", 1)
+        seen.add(name)
+        assert value.startswith(b"camera 0 ") if name == b"STATUS" else value == b"1"
+    run.signal()
+    while manager.recv(1000) != b"STOPPING=1":
+        pass
+    run.finish()
+
+
+def test_without_a_service_manager_nothing_is_said():
+    quiet = Notifier({})
+    quiet.ready()
+    quiet.alive()
+    assert quiet.due_at == float("inf")
+    quiet.close()
+
+
+def test_a_watchdog_of_another_process_is_none_of_ours():
+    name = f"@ispeed-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0" + name[1:])
+        notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+        notifier.alive()
+        notifier.status("a line\nand another")
+        assert listener.recv(1000) == b"STATUS=a line and another"
+        notifier.close()
+        notifier.close()
