@@ -108,6 +108,17 @@ def isp_replay(runtime_dir: Path) -> Iterator[Callable[..., Run]]:
 
 
 @pytest.fixture
+def replug(runtime_dir: Path) -> Callable[[], None]:
+    """Brings the first simulated camera back that has vanished: the moment of its return lies in its lock file."""
+
+    def replugged() -> None:
+        with (runtime_dir / f"ispeed-simcam-{os.geteuid()}-SIM0001.lock").open("r+b") as file:
+            file.write(bytes(8))
+
+    return replugged
+
+
+@pytest.fixture
 def isp_stream_fails(runtime_dir: Path) -> Callable[..., str]:
     """Runs isp-stream with bad input; returns its one sentence after checking exit code, tracebacks and output."""
 

@@ -142,14 +142,15 @@ def test_an_engine_that_cannot_be_leaves_the_old_one(isp_stream, watch, tmp_path
     assert ledger["lost"]["stage_died"] == ledger["lost"]["superseded"] == 0
 
 
-def test_a_change_while_the_camera_is_away(isp_stream, watch, core_file):
+def test_a_change_while_the_camera_is_away(isp_stream, watch, replug, core_file):
     run = isp_stream("--engine", "classic")
     run.published(20)
     watcher = watch()
     with Control(timeout_ms=100_000) as control:
-        control.call("set", feature="SimVanish", value=3000)
+        control.call("set", feature="SimVanish", value=3_600_000)
         run.until("camera_lost")
         engine = control.call("engine", engine=str(core_file))["engine"]
+        replug()
         run.until("outage")
         watcher.until(lambda header: header.engine_id == engine["engine_id"])
         control.call("stop")
