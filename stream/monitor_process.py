@@ -13,6 +13,7 @@ from typing import Any
 
 from .config import StreamConfig
 from .hub import Hub
+from .liveness import Activity
 from .monitor.address import listen, make_token, page_url, read_address, read_token, require_packages
 from .stage import StageProcess
 
@@ -55,6 +56,7 @@ class MonitorProcess:
             "keys": str(config.keys) if config.keys else None,
         }
         self._tries, self._started_s = 0, 0.0
+        self._state = Activity(0)
 
     def begin(self, hub: Hub) -> None:
         """Starts the process, which loads what it needs while the others start up."""
@@ -90,6 +92,10 @@ class MonitorProcess:
         self.due_at = now + _BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)]
         self._tries += 1
         return sentence
+
+    def state(self) -> dict[str, Any]:
+        """How it gets on: `idle` while it is there, for what it serves is no work of the stream's, or `gone`."""
+        return self._state.state("idle" if self._stage else "gone")
 
     def turn(self) -> None:
         """Starts it again when that is due."""

@@ -161,6 +161,8 @@ class RecordSide:
         change = message["change"]
         self._reports += 1
         self._note_state(message)
+        if change == "ended":
+            self._deaths = 0  # it does its work
         if change == "progress":
             return
         details = {name: value for name, value in message.items() if name not in ("event", "text")}

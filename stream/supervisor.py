@@ -198,6 +198,15 @@ class Supervisor:
         self._control.close()
         self._publisher.close()
 
+    def _other_stages(self, camera: int) -> dict[str, dict[str, Any]]:
+        """States of the stages that are no part of the camera's pipeline."""
+        states = {}
+        if saver := self._savers.get(camera):
+            states["saver"] = saver.state()
+        if self._monitor:
+            states["monitor"] = self._monitor.state()
+        return states
+
     def release(self) -> None:
         """Gives the rings back, after the last look at the ledgers."""
         for pipeline in self.pipelines:
@@ -215,8 +224,7 @@ class Supervisor:
         if self._telemetry.due_in_s() <= 0:
             self._telemetry.next_interval()
             for pipeline in self.pipelines:
-                saver = self._savers.get(pipeline.camera)
-                pipeline.tick(**{"saver": saver.state()} if saver else {})
+                pipeline.tick(**self._other_stages(pipeline.camera))
             self._notifier.status("; ".join(_in_short(pipeline) for pipeline in self.pipelines))
 
 
