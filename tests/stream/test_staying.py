@@ -1,4 +1,4 @@
-"""Staying up: cameras that reboot or fall silent, engines that raise, taken endpoints, stages that are stuck or idle."""
+"""Staying up: cameras that reboot or fall silent, engines that raise, taken endpoints, stages stuck or idle."""
 
 from __future__ import annotations
 
