@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -98,6 +99,9 @@ class RecordedSink(Sink):
         """The file, with all but the pixels. No time stands in it, so that it is the same whenever it is made."""
         h5py, job = self._h5py, self.job
         fmt = RawFormat.from_json(job.raw_format)
+        size, free = job.count * fmt.height * fmt.width * 3, shutil.disk_usage(self.folder).free
+        if size > free:
+            raise OSError(f"it takes {size >> 20} MiB, and {free >> 20} MiB of the disk are free")
         new = self._part.with_name(f".{self._part.name}.part")
         with h5py.File(new, "w", libver=("v108", "v108")) as file:
             file.attrs.update(_attributes(job, footage))

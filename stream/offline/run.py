@@ -9,7 +9,6 @@ from contextlib import ExitStack
 
 from ...engines._processor import processors
 from ...engines.engine import EngineInfo
-from ...engines.errors import UserError
 from ..footage import Footage, FootageOptions, open_footage
 from .config import DevelopConfig
 from .job import Job, make_job
@@ -38,9 +37,9 @@ def run(config: DevelopConfig) -> int:
         sink = make_sink(job)
         pool = _pool(config, job, workers)  # before anything is written: there may be no cluster
         stack.callback(pool.close)
-        folder = stack.enter_context(Folder(job))
-        folder.claim(sink, force=config.force)
+        stack.enter_context(Folder(job)).claim(sink, force=config.force)
         stack.callback(sink.close)
+        stack.callback(pool.close)  # and now before these, too
         sink.open(footage)
         done = sink.done()
         there, chunks = int(done.sum()), sink.chunks(done)
@@ -53,11 +52,6 @@ def run(config: DevelopConfig) -> int:
                 scheduler.run()
             except SystemExit:
                 _say_interrupted(progress, there + scheduler.done, job.count)
-                raise
-            except UserError:
-                pool.close()
-                if not sink.done().any():  # it has never worked: nothing is left of it
-                    folder.give_up(sink)
                 raise
             died = scheduler.died
         sink.conclude()

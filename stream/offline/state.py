@@ -8,6 +8,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ...engines.errors import UserError, reason
@@ -25,6 +26,7 @@ class Folder:
     def __init__(self, job: Job) -> None:
         """Makes the folder where it is missing. Raises UserError: that cannot be, or another run is at work in it."""
         self._job, self._path = job, job.folder / NAME
+        self._claimed: Sink | None = None  # the sink of a job that is new here
         try:
             self._made = not job.folder.exists()
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -63,15 +65,8 @@ class Folder:
         except OSError as error:
             raise UserError(f"{self._job.folder} cannot be cleared: {reason(error)}") from error
         content = {"version": _VERSION, "digest": self._job.digest, "job": self._job.to_json()}
+        self._claimed = sink
         write_whole(self._path, json.dumps(content, indent=1).encode(), "the settings")
-
-    def give_up(self, sink: Sink) -> None:
-        """Removes what was made of the job, and the folder where it was made for it."""
-        sink.remove()
-        self._path.unlink(missing_ok=True)
-        if self._made:
-            with suppress(OSError):  # somebody else has put something there
-                self._job.folder.rmdir()
 
     def close(self) -> None:
         """Lets others use it. Harmless when called twice."""
@@ -82,8 +77,23 @@ class Folder:
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, UserError):
+                self._give_up()
+        finally:
+            self.close()
+
+    def _give_up(self) -> None:
+        """Where a job could not even begin, leaves nothing of it: not the folder either, if it was made for it."""
+        with suppress(OSError):
+            if self._claimed is not None and not self._claimed.done().any():
+                self._claimed.remove()
+                self._path.unlink(missing_ok=True)
+            if self._made:
+                self._job.folder.rmdir()
 
     def _refuse(self, sink: Sink, before: Job | None) -> None:
         folder = self._job.folder
