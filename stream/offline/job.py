@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...engines.bayer import RawFormat
+from ...engines.defects import neighbours
 from ...engines.engine import Engine, EngineInfo
 from ...engines.errors import UserError
 from ...engines.opening import fitting_plan, open_engine
@@ -182,7 +183,9 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         output=os.path.abspath(config.output),
         threads=None if on_gpu else threads,
     )
-    _open(job, job.threads).close()  # refuses here, once, what no worker could do
+    # refuse here, once, what no worker could do
+    neighbours([(x, y) for x, y in job.defects], fmt)
+    _open(job, job.threads).close()
     return job, info
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 _LINE_S = 10.0  # between lines where there is no terminal
 _JSON_S = 0.5
@@ -14,19 +13,20 @@ _JSON_S = 0.5
 class Progress:
     """Shows how far a run is. A context manager."""
 
-    def __init__(self, style: str, total: int, there: int) -> None:
-        """style: bar, lines, json or quiet. total: frames. there: those that an earlier run has done."""
-        self._style, self._total, self._there = style, total, there
+    def __init__(self, out: TextIO, style: str, total: int, there: int) -> None:
+        """out: where it shows. style: bar, lines, json or quiet. total: frames. there: those that were done before."""
+        self._out, self._style, self._total, self._there = out, style, total, there
         self._since_s: float | None = None  # since when a worker has been ready
         self._next_s = 0.0
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
         if self._style == "bar":
+            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-            self._bar = Progress(TextColumn("developing"), *columns)
+            self._bar = Progress(TextColumn("developing"), *columns, console=Console(file=self._out))
             self._task = self._bar.add_task("", total=self._total, completed=self._there, rate="")
             self._bar.start()
         return self
@@ -75,5 +75,5 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            self._out.write(line + "\n")
+            self._out.flush()

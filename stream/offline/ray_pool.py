@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +21,7 @@ from .pool import Event, Kind, Pool
 from .schedule import RunFailed
 from .worker import limit_threads, sentence_of
 
+_CONNECT_S = 5.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
@@ -76,13 +79,16 @@ class RayPool(Pool):
         Raises:
             UserError: Ray is not installed, there is no cluster, or it has too few processors for one worker.
         """
-        self._ray = ray = _import_ray()
-        with _own_signals():
-            _connect(ray, address)
         self._actors: dict[int, Any] = {}
         self._answers: dict[Any, int] = {}  # worker of what is awaited
         self._started = 0
+        if address not in ("auto", "local"):
+            _require_listener(address)
+        self._ray = ray = _import_ray()
+        self._quiet = _Quiet()
         try:
+            with _own_signals():
+                _connect(ray, address)
             processors = int(ray.cluster_resources().get("CPU", 0))
             needed = job.threads or 1
             if processors < needed:
@@ -121,6 +127,7 @@ class RayPool(Pool):
         self._answers.clear()
         with suppress(Exception):
             self._ray.shutdown()
+        self._quiet.close()
 
     def _event(self, answer: Any, worker: int) -> Event:
         errors = self._ray.exceptions
@@ -156,6 +163,43 @@ def _connect(ray: Any, address: str) -> None:
                 "no Ray cluster runs on this machine: start one with ray start --head, give its address, or --ray local"
             ) from error
         raise UserError(f"there is no Ray cluster at {address}: {_first_line(error)}") from error
+
+
+def _require_listener(address: str) -> None:
+    """Raises UserError where nobody listens at HOST:PORT, which Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16 or "/" in host:
+        raise UserError(f"--ray {address!r} is no address: use auto, local, or HOST:PORT of the head of a cluster")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"there is no Ray cluster at {address}: {reason(error)}") from error
+
+
+class _Quiet:
+    """Keeps the user's screen for this program. What goes wrong on the cluster is told in sentences of our own, and Ray
+    would write it to sys.stdout, and its core to descriptor 2; neither has a switch for that."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        self._streams, self._saved = (sys.stdout, sys.stderr), os.dup(2)
+        self._nothing = open(os.devnull, "w")  # noqa: SIM115  # until `close`
+        os.dup2(self._nothing.fileno(), 2)
+        sys.stdout = self._nothing
+        sys.stderr = os.fdopen(os.dup(self._saved), "w", buffering=1, errors="backslashreplace")
+
+    def close(self) -> None:
+        """Undoes it. Harmless when called twice."""
+        if self._saved < 0:
+            return
+        ours = sys.stderr
+        sys.stdout, sys.stderr = self._streams
+        ours.close()
+        self._nothing.close()
+        os.dup2(self._saved, 2)
+        os.close(self._saved)
+        self._saved = -1
 
 
 @contextmanager

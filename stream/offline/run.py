@@ -18,6 +18,9 @@ from .schedule import Scheduler
 from .sinks import make_sink
 from .state import Folder
 
+INTERRUPTED = 130
+"""Exit code of a run that a signal has ended."""
+
 _GPU_WORKERS = 4  # by default: what they share is the GPU, and what they do beside it is mostly to compress pictures
 
 
@@ -29,6 +32,7 @@ def run(config: DevelopConfig) -> int:
         RunFailed: The run cannot go on.
         SystemExit: It was interrupted; everything is whole, and the same run goes on from there.
     """
+    out = sys.stdout  # as it is now: a pool may have to keep others from it
     options = FootageOptions(config.cfa, config.black_level, config.white_level)
     with ExitStack() as stack:
         footage = stack.enter_context(open_footage(config.footage, options))
@@ -43,7 +47,7 @@ def run(config: DevelopConfig) -> int:
         sink.open(footage)
         done = sink.done()
         there, chunks = int(done.sum()), sink.chunks(done)
-        progress = stack.enter_context(Progress(_style(config), job.count, there))
+        progress = stack.enter_context(Progress(out, _style(config), job.count, there))
         progress.say("started", _in_words(job, footage, info, there), total=job.count, there=there, job=job.to_json())
         died = 0
         if chunks:
@@ -51,8 +55,8 @@ def run(config: DevelopConfig) -> int:
             try:
                 scheduler.run()
             except SystemExit:
-                _say_interrupted(progress, there + scheduler.done, job.count)
-                raise
+                _say_interrupted(progress, int(sink.done().sum()), job.count)
+                raise SystemExit(INTERRUPTED) from None  # Ray makes another number of it
             died = scheduler.died
         sink.conclude()
         _report(progress, job, there, died)

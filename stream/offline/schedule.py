@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 
 from ...engines.errors import UserError
@@ -13,6 +14,7 @@ MOST_DEATHS = 3
 """Workers that may die over the same chunk, or before they are ready, until the run ends."""
 
 _WAIT_S = 0.5
+_IDLE_S = 30.0  # with nobody at work, until the user is told
 
 
 class RunFailed(Exception):
@@ -42,9 +44,15 @@ class Scheduler:
         """Returns when all is done. Raises UserError or RunFailed."""
         for _ in range(min(self._pool.size, self._left)):
             self._pool.start()
+        idle_since_s = time.monotonic()
         while self._left:
             for event in self._pool.events(_WAIT_S):
                 self._take(event)
+            if self._at:
+                idle_since_s = time.monotonic()
+            elif time.monotonic() - idle_since_s > _IDLE_S:
+                idle_since_s = time.monotonic()
+                self._progress.say("waiting", "no worker has begun yet: is there room for one?")
 
     def _take(self, event: Event) -> None:
         worker = event.worker
