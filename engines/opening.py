@@ -57,7 +57,7 @@ def open_engine(
         raise UserError(f"engine mode {mode!r} is unknown; use one of {', '.join(MODES)}")
     options: Options = {"white_balance": white_balance, "colour_matrix": colour_matrix, "tone": tone}
     options |= {"defects": tuple(defects), "threads": threads, "mode": mode, "precision": precision}
-    if spec == "auto" and (plan := _fitting_plan(raw_format)) and threads is None and not clamp_outliers:
+    if spec == "auto" and (plan := fitting_plan(raw_format)) and threads is None and not clamp_outliers:
         try:
             return _trt(plan, options)
         except UserError as error:  # it does not fit after all, or takes none of these options, as classic does
@@ -140,7 +140,7 @@ _BY_SUFFIX: dict[str, Callable[[Path, Options], Engine]] = {
 }
 
 
-def _fitting_plan(raw_format: RawFormat | None) -> Path | None:
+def fitting_plan(raw_format: RawFormat | None) -> Path | None:
     """The plan that "auto" takes: none without a GPU, and then nothing heavy is imported."""
     if raw_format is None:
         return None

@@ -4,7 +4,7 @@ told with them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -237,6 +237,29 @@ class CoreInputs:
             self._balancer.settle(slot, self._given, gains[index])
             for k, column in enumerate(self._columns):
                 row[column] = gains[index, k]
+
+
+def world_gains(frames: Iterable[npt.NDArray[np.uint8]], fmt: RawFormat) -> npt.NDArray[np.float32]:
+    """The gains under which several frames together are grey on average, each of the same weight a usable quad.
+
+    Args:
+        frames: Raw frames as slots hold them: uint8 [at least payload_size], 16-bit samples at an even address. The
+            memory may be the same for all.
+        fmt: Their format; gains of Mono frames are 1.
+
+    Returns:
+        float32 [3]: R, G, B, green 1, from 0.25 to 8; all 1 where the frames are too bright or too dark to say.
+    """
+    world, total, sums, fewest_quads = GreyWorld(), np.zeros(4), np.zeros(4), 0
+    sum_colours: Callable[[Samples, npt.NDArray[np.float64]], int] | None = None
+    if fmt.cfa != "MONO":
+        for frame in frames:
+            samples = samples_of(frame, fmt)
+            sum_colours = sum_colours or _colour_sums(fmt, samples)
+            fewest_quads = sum_colours(samples, sums)
+            total += sums
+        world.update(total, fmt.black_level, max(1, fewest_quads))
+    return world.gains
 
 
 def samples_of(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> Samples:

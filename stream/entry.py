@@ -40,3 +40,12 @@ def view() -> int:
     from .view import main
 
     return main()
+
+
+def develop() -> int:
+    """`isp-develop`."""
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupted)
+    from .offline.cli import main
+
+    return main()

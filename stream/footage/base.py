@@ -77,6 +77,7 @@ class About:
         serial, model, vendor: Of the camera; empty where they are not known.
         offset: (x, y) of the frames on the sensor, in pixels.
         complete: False where the frames were not written to their end: those that are whole are there.
+        created: When the frames were taken, ISO 8601; empty where it is not known.
         cut_off: Frames that the file names but does not hold whole: it was cut off.
         calibration: See there.
     """
@@ -87,6 +88,7 @@ class About:
     vendor: str = ""
     offset: tuple[int, int] = (0, 0)
     complete: bool = True
+    created: str = ""
     cut_off: int = 0
     calibration: Calibration = Calibration()
 

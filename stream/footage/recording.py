@@ -41,6 +41,7 @@ class RecordedFootage(Footage):
                 vendor=recording.texts["vendor"],
                 offset=(_offset(recording.geometry, "offset_x"), _offset(recording.geometry, "offset_y")),
                 complete=recording.complete,
+                created=recording.texts["created"],
                 calibration=_calibration(recording.calibration),
             )
         except BaseException:

@@ -1,0 +1,160 @@
+"""An mp4, in H.264, 4:2:0, BT.709: segments of a chunk each, encoded by the workers, put together without encoding.
+
+A segment begins with a key frame and refers to nothing outside of it, so its bytes do not depend on who made others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...engines.errors import UserError, reason
+from ..footage import Footage
+from .job import Job
+from .sinks import FRAMES_TABLE, PART, PARTS, Picture, Sink, parts_folder, write_frames_table
+
+_CODEC = "libx264"
+
+
+class FilmSink(Sink):
+    """See `Sink`."""
+
+    def __init__(self, job: Job) -> None:
+        """Raises UserError: there is no PyAV, or it has no encoder for H.264."""
+        super().__init__(job)
+        self._av = require_av()
+        self._path = self.folder / f"{job.stem}.mp4"
+
+    def names(self) -> Iterable[str]:
+        """See `Sink.names`."""
+        return (FRAMES_TABLE, self._path.name)
+
+    def done(self) -> npt.NDArray[np.bool_]:
+        """See `Sink.done`."""
+        count, size = self.job.count, self.job.chunk
+        if self._path.is_file():
+            return np.ones(count, np.bool_)
+        there = [(self.folder / PARTS / _segment(start)).is_file() for start in range(0, count, size)]
+        return np.repeat(np.array(there, np.bool_), size)[:count]
+
+    def open(self, footage: Footage) -> None:
+        """See `Sink.open`."""
+        super().open(footage)
+        write_frames_table(self.job, footage)
+        parts_folder(self.folder)
+
+    def conclude(self) -> None:
+        """See `Sink.conclude`."""
+        part = self.folder / f".{self._path.name}{PART}"
+        starts = range(0, self.job.count, self.job.chunk)
+        try:
+            self._join(part, [self.folder / PARTS / _segment(start) for start in starts])
+            part.replace(self._path)
+        except (OSError, self._av.FFmpegError) as error:
+            raise UserError(f"cannot write {self._path}: {reason(error)}") from error
+        for start in starts:
+            (self.folder / PARTS / _segment(start)).unlink()
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        super().close()
+        with suppress(OSError):  # there are segments in it
+            (self.folder / PARTS).rmdir()
+
+    def _join(self, path: Any, segments: Sequence[Any]) -> None:
+        """Packet after packet; times are counted in frames."""
+        unit = 1 / _rate(self.job)
+        with self._av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as film:
+            out, number = None, 0
+            for segment in segments:
+                with self._av.open(str(segment), format="mp4") as piece:
+                    stream = piece.streams.video[0]
+                    if out is None:
+                        out = film.add_stream_from_template(stream)
+                        out.time_base = unit
+                    for packet in piece.demux(stream):
+                        if packet.size == 0:  # the last one, which only says that there are no more
+                            continue
+                        packet.stream, packet.time_base = out, unit
+                        packet.pts = packet.dts = number
+                        packet.duration = 1
+                        number += 1
+                        film.mux(packet)
+
+
+class FilmWriter:
+    """Encodes segments. See `Writer`."""
+
+    def __init__(self, job: Job) -> None:
+        """Raises UserError: there is no PyAV, or it has no encoder for H.264."""
+        self._av, self._job = require_av(), job
+        self._film: Any = None
+        self._number = 0
+
+    def begin(self, positions: Sequence[int], places: Sequence[int]) -> None:
+        """See `Writer.begin`."""
+        self._path = self._job.folder / PARTS / _segment(positions[0])
+        self._part = self._path.with_name(f".{self._path.name}.{os.uname().nodename}-{os.getpid()}{PART}")
+        width, height = self._job.raw_format["width"], self._job.raw_format["height"]
+        self._close()
+        self._film = self._av.open(str(self._part), "w", format="mp4")
+        # No frames that refer to later ones: then times are those of the order, across segments too.
+        options = {"crf": str(self._job.mp4_crf), "preset": "medium", "bf": "0", "threads": "1"}
+        stream = self._film.add_stream(_CODEC, rate=_rate(self._job), options=options)
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = len(positions)
+        context = stream.codec_context
+        context.color_range, context.colorspace = 1, 1  # limited, BT.709
+        context.color_primaries, context.color_trc = 1, 13  # those of sRGB
+        self._stream, self._number = stream, 0
+
+    def put(self, position: int, picture: Picture) -> None:
+        """See `Writer.put`."""
+        height, width, _ = picture.shape
+        even = (
+            np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else picture
+        )
+        frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base = self._number, 1 / _rate(self._job)
+        self._number += 1
+        for packet in self._stream.encode(frame):
+            self._film.mux(packet)
+
+    def end(self) -> None:
+        """See `Writer.end`."""
+        for packet in self._stream.encode():
+            self._film.mux(packet)
+        self._close()
+        self._part.replace(self._path)
+
+    def _close(self) -> None:
+        film, self._film = self._film, None
+        if film is not None:
+            film.close()
+
+
+def require_av() -> Any:
+    """The package av. Raises UserError where it is not installed, or has no encoder for H.264."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("films need PyAV: pip install 'ispeed[record]'") from error
+    if _CODEC not in av.codecs_available:
+        raise UserError(f"this PyAV has no {_CODEC}: pip install --force-reinstall 'ispeed[record]', or make png files")
+    return av
+
+
+def _rate(job: Job) -> Fraction:
+    return Fraction(job.mp4_fps).limit_denominator(1001)
+
+
+def _segment(start: int) -> str:
+    return f"{start:08d}.mp4"

@@ -1,0 +1,263 @@
+"""The job: all that a worker must know, in JSON values, settled once by the process that the user started.
+
+Everything that could come out differently in another process (white balance, precision, the engine that "auto" is) is
+settled here, so that every worker, on whatever machine, makes the same bytes of a frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...engines.bayer import RawFormat
+from ...engines.defects import neighbours
+from ...engines.engine import Engine, EngineInfo
+from ...engines.errors import UserError
+from ...engines.opening import fitting_plan, open_engine
+from ...engines.slots import Slots
+from ...engines.white_balance import COLUMNS, world_gains
+from ..footage import Footage, FootageOptions, open_footage
+
+if TYPE_CHECKING:  # workers do without pydantic
+    from .config import DevelopConfig, Format
+
+_LOOKED_AT = 32  # frames that the white balance is found in
+_GPU_SUFFIXES = (".plan", ".engine", ".pt2")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is developed, how, and what of it is made.
+
+    Attributes:
+        version: Of ispeed.
+        footage: Absolute path, with its query where it has one.
+        cfa, black_level, white_level: See `FootageOptions`.
+        size, modified_ns: Of the file, by which it is known again.
+        first, step, count: Frames first, first + step, ..., `count` of them. Position 0 is the first of them.
+        raw_format: `RawFormat.to_json`.
+        engine: Name, or absolute path.
+        engine_id, precision: Of the engine, to see that all have the same. precision is None where there is no choice.
+        white_balance: Gains, None where the engine takes none.
+        colour_matrix, defects, base_iso, f_number, focal_length_mm: As in the config.
+        output: Absolute path of the folder.
+        format: What is made.
+        mp4_fps, mp4_crf, chunk: As in the config.
+        threads: Of each worker; None for engines on a GPU.
+    """
+
+    version: str
+    footage: str
+    cfa: str | None
+    black_level: float | None
+    white_level: float | None
+    size: int
+    modified_ns: int
+    first: int
+    step: int
+    count: int
+    raw_format: dict[str, Any]
+    engine: str
+    engine_id: int
+    precision: str | None
+    white_balance: list[float] | None
+    colour_matrix: list[list[float]] | None
+    defects: list[list[int]]
+    base_iso: float | None
+    f_number: float | None
+    focal_length_mm: float | None
+    output: str
+    format: Format
+    mp4_fps: float
+    mp4_crf: int
+    chunk: int
+    threads: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values, from which `from_json` makes an equal job."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Job:
+        """What `to_json` made."""
+        return cls(**values)
+
+    @property
+    def folder(self) -> Path:
+        """Where what is made lies."""
+        return Path(self.output)
+
+    @property
+    def stem(self) -> str:
+        """Name of the footage without its ending."""
+        return self._source.stem
+
+    @property
+    def _source(self) -> Path:
+        return source_of(self.footage)
+
+    def index(self, position: int) -> int:
+        """Number in the footage of the frame at a position."""
+        return self.first + position * self.step
+
+    def facts(self) -> dict[str, Any]:
+        """What decides on the bytes that are made, in JSON values: not where they come from and go to, nor how many
+        threads there are."""
+        facts = self.to_json() | {"footage": self._source.name}
+        for name in ("output", "threads", "version"):
+            del facts[name]
+        if self.format != "mp4":
+            for name in ("mp4_fps", "mp4_crf", "chunk"):
+                del facts[name]
+        return facts
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of `facts`."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
+    def open_footage(self) -> Footage:
+        """The footage as every process sees it. Raises UserError: it is another one here."""
+        footage = open_footage(self.footage, FootageOptions(self.cfa, self.black_level, self.white_level))  # type: ignore[arg-type]
+        there = os.stat(footage.path)
+        if (there.st_size, footage.raw_format.to_json()) != (self.size, self.raw_format):
+            footage.close()
+            raise UserError(f"{footage.path} is not the same file everywhere: give a path that all nodes share")
+        return footage
+
+    def open_engine(self) -> Engine:
+        """The engine as every process has it. Raises UserError: it is another one here."""
+        engine = _open(self, self.threads)
+        if engine.info.engine_id != self.engine_id:
+            engine.close()
+            raise UserError(
+                f"the engine {self.engine} is not the same everywhere: install the same ispeed on all nodes"
+            )
+        return engine
+
+
+def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job, EngineInfo]:
+    """Settles everything.
+
+    Args:
+        config: What the user says.
+        footage: What is developed, opened with the user's options.
+        threads: Of each worker, where the engine has threads.
+
+    Raises:
+        UserError: The frames are not there, the calibration is of other frames, or the engine is not for this.
+    """
+    fmt = footage.raw_format
+    if config.measured is not None:
+        config.measured.require_like(fmt, footage.about.serial or None)
+    spec = _engine(config.engine, fmt)
+    on_gpu = spec.lower().endswith(_GPU_SUFFIXES)
+    bare = open_engine(spec, precision=None if config.engine_precision == "auto" else config.engine_precision)
+    info = bare.info
+    bare.close()
+    known = footage.calibration
+    there = os.stat(footage.path)
+    matrix = known.colour_matrix if config.colour_matrix is None else config.colour_matrix
+    job = Job(
+        version=ispeed_version(),
+        footage=_absolute(config.footage),
+        **{name: getattr(config, name) for name in ("cfa", "black_level", "white_level", "step", "first")},
+        **{name: getattr(config, name) for name in ("base_iso", "f_number", "focal_length_mm", "format")},
+        **{name: getattr(config, name) for name in ("mp4_fps", "mp4_crf", "chunk")},
+        size=there.st_size,
+        modified_ns=there.st_mtime_ns,
+        count=len(range(config.first, _stop(config, footage), config.step)),
+        raw_format=fmt.to_json(),
+        engine=spec,
+        engine_id=info.engine_id,
+        precision=info.precision if info.backend in ("openvino", "onnxruntime") and info.precision != "int8" else None,
+        white_balance=_gains(config, footage) if set(COLUMNS) <= set(info.inputs) else None,
+        colour_matrix=matrix,
+        defects=[list(place) for place in (known.defects if config.defects is None else config.defects)],
+        output=os.path.abspath(config.output),
+        threads=None if on_gpu else threads,
+    )
+    # refuse here, once, what no worker could do
+    neighbours([(x, y) for x, y in job.defects], fmt)
+    _open(job, job.threads).close()
+    return job, info
+
+
+def source_of(spec: str) -> Path:
+    """The file that a path with or without a query names."""
+    return Path(spec if os.path.exists(spec) else spec.partition("?")[0])
+
+
+def _open(job: Job, threads: int | None) -> Engine:
+    precision: Any = job.precision
+    gains: Any = "auto" if job.white_balance is None else tuple(job.white_balance)
+    return open_engine(
+        job.engine,
+        precision=precision,
+        threads=threads,
+        white_balance=gains,
+        colour_matrix=job.colour_matrix,
+        defects=[(x, y) for x, y in job.defects],
+        raw_format=RawFormat.from_json(job.raw_format),
+    )
+
+
+def _engine(spec: str, fmt: RawFormat) -> str:
+    """A name or an absolute path that means the same everywhere."""
+    if spec == "auto":
+        plan = fitting_plan(fmt)
+        return "classic" if plan is None else str(plan)
+    return os.path.abspath(spec) if os.path.isfile(spec) else spec
+
+
+def _absolute(spec: str) -> str:
+    source = str(source_of(spec))
+    return os.path.abspath(source) + spec[len(source) :]
+
+
+def _stop(config: DevelopConfig, footage: Footage) -> int:
+    """Number behind the last frame that is developed. Raises UserError."""
+    count, cut_off = footage.count, footage.about.cut_off
+    if config.last is None and cut_off:
+        raise UserError(
+            f"{footage.path} is cut off: of {count + cut_off} frames the first {count} are whole; copy it again, or "
+            f"develop those with --last {count - 1}"
+        )
+    last = count - 1 if config.last is None else config.last
+    for name, number in (("last", last), ("first", config.first)):
+        if number >= count:
+            raise UserError(
+                f"there is no frame {number} in {footage.path}: the last one is {count - 1}; change --{name}"
+            )
+    return last + 1
+
+
+def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
+    """Gains for all frames: those that the user gave, else those of the file, else found in frames of all of it."""
+    given = footage.calibration.white_balance if config.white_balance is None else config.white_balance
+    if given is not None:
+        return [float(gain) for gain in given]
+    slot = Slots(1, footage.raw_format.payload_size).slot(0)
+
+    def frames() -> Any:
+        for index in np.unique(np.linspace(0, footage.count - 1, _LOOKED_AT).round().astype(int)).tolist():
+            footage.read(index, slot)
+            yield slot
+
+    return [float(gain) for gain in world_gains(frames(), footage.raw_format)]
+
+
+def ispeed_version() -> str:
+    """Of this installation; empty where it is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ispeed")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,219 @@
+"""Workers on a Ray cluster: an actor each, wherever the cluster puts it.
+
+Actors read the footage and write what they make themselves, so both must be at the same paths on every node, and the
+same ispeed be installed there. An actor that dies, or whose node is lost, is replaced as any worker is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ...engines.errors import UserError, reason
+from .job import Job
+from .pool import Event, Kind, Pool
+from .schedule import RunFailed
+from .worker import limit_threads, sentence_of
+
+_CONNECT_S = 5.0
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # GPUs stay visible to actors that ask for none; and no warning
+}
+
+
+class RayWorker:
+    """What runs in an actor. Answers are (kind, frames, text), as in `Event`."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job, self._developer = job, None
+
+    def open(self) -> tuple[str, int, str]:
+        """Opens footage and engine."""
+        limit_threads(self._job["threads"])
+        return self._answer(self._open)
+
+    def develop(self, positions: Sequence[int], places: Sequence[int]) -> tuple[str, int, str]:
+        """Develops a chunk."""
+        return self._answer(lambda: self._develop(positions, places))
+
+    def _open(self) -> tuple[str, int, str]:
+        from .work import FrameDeveloper
+
+        self._developer = FrameDeveloper(Job.from_json(self._job))
+        return "ready", 0, ""
+
+    def _develop(self, positions: Sequence[int], places: Sequence[int]) -> tuple[str, int, str]:
+        if self._developer is None:
+            raise RuntimeError("open() comes first")
+        self._developer.develop(positions, places, lambda _: None)
+        return "done", len(positions), ""
+
+    def _answer(self, work: Any) -> tuple[str, int, str]:
+        try:
+            return work()
+        except UserError as error:
+            return "user_error", 0, str(error)
+        except Exception as error:  # as a worker process does: one sentence
+            return "fault", 0, sentence_of(error)
+
+
+class RayPool(Pool):
+    """See `Pool`."""
+
+    def __init__(self, address: str, size: int | None, job: Job) -> None:
+        """Connects to the cluster.
+
+        Args:
+            address: auto, local, or that of the cluster's head.
+            size: Workers; None is one for each processor of the cluster that their threads leave.
+            job: Theirs.
+
+        Raises:
+            UserError: Ray is not installed, there is no cluster, or it has too few processors for one worker.
+        """
+        self._actors: dict[int, Any] = {}
+        self._answers: dict[Any, int] = {}  # worker of what is awaited
+        self._started = 0
+        if address not in ("auto", "local"):
+            _require_listener(address)
+        self._ray = ray = _import_ray()
+        self._quiet = _Quiet()
+        try:
+            with _own_signals():
+                _connect(ray, address)
+            processors = int(ray.cluster_resources().get("CPU", 0))
+            needed = job.threads or 1
+            if processors < needed:
+                raise UserError(f"the Ray cluster has {processors} processors, and a worker needs {needed}: add a node")
+            super().__init__(size or processors // needed)
+            self._job = ray.put(job.to_json())
+            # Actors are replaced here, as others are, and not by Ray: a chunk must count how many it has killed.
+            self._kind = ray.remote(num_cpus=needed, max_restarts=0, max_task_retries=0)(RayWorker)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> int:
+        """See `Pool.start`."""
+        number, self._started = self._started, self._started + 1
+        actor = self._actors[number] = self._kind.remote(self._job)
+        self._answers[actor.open.remote()] = number
+        return number
+
+    def give(self, worker: int, positions: Sequence[int], places: Sequence[int]) -> None:
+        """See `Pool.give`."""
+        answer = self._actors[worker].develop.remote(list(positions), list(places))
+        self._answers[answer] = worker
+
+    def events(self, timeout_s: float) -> list[Event]:
+        """See `Pool.events`."""
+        ready, _ = self._ray.wait(list(self._answers), num_returns=1, timeout=timeout_s)
+        return [self._event(answer, self._answers.pop(answer)) for answer in ready]
+
+    def close(self) -> None:
+        """See `Pool.close`."""
+        for actor in self._actors.values():
+            with suppress(Exception):  # the cluster may be gone
+                self._ray.kill(actor)
+        self._actors.clear()
+        self._answers.clear()
+        with suppress(Exception):
+            self._ray.shutdown()
+        self._quiet.close()
+
+    def _event(self, answer: Any, worker: int) -> Event:
+        errors = self._ray.exceptions
+        try:
+            kind, count, text = self._ray.get(answer)
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
+            del self._actors[worker]
+            return Event("died", worker, text=f"({_first_line(error)})")
+        except errors.RayError as error:
+            raise RunFailed(f"the Ray cluster failed: {_first_line(error)}; run the same command again") from error
+        found: Kind = kind
+        return Event(found, worker, count, text)
+
+
+def _import_ray() -> Any:
+    os.environ.update(_QUIET)
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("developing on a cluster needs Ray: pip install 'ispeed[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": None}
+    if address == "local":
+        quiet["include_dashboard"] = False
+    try:
+        ray.init(address=address, namespace="isp-develop", **quiet)
+    except Exception as error:  # Ray raises whatever it likes; of an address that is none, a ValueError
+        if address == "auto":
+            raise UserError(
+                "no Ray cluster runs on this machine: start one with ray start --head, give its address, or --ray local"
+            ) from error
+        raise UserError(f"there is no Ray cluster at {address}: {_first_line(error)}") from error
+
+
+def _require_listener(address: str) -> None:
+    """Raises UserError where nobody listens at HOST:PORT, which Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16 or "/" in host:
+        raise UserError(f"--ray {address!r} is no address: use auto, local, or HOST:PORT of the head of a cluster")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"there is no Ray cluster at {address}: {reason(error)}") from error
+
+
+class _Quiet:
+    """Keeps the user's screen for this program. What goes wrong on the cluster is told in sentences of our own, and Ray
+    would write it to sys.stdout, and its core to descriptor 2; neither has a switch for that."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        self._streams, self._saved = (sys.stdout, sys.stderr), os.dup(2)
+        self._nothing = open(os.devnull, "w")  # noqa: SIM115  # until `close`
+        os.dup2(self._nothing.fileno(), 2)
+        sys.stdout = self._nothing
+        sys.stderr = os.fdopen(os.dup(self._saved), "w", buffering=1, errors="backslashreplace")
+
+    def close(self) -> None:
+        """Undoes it. Harmless when called twice."""
+        if self._saved < 0:
+            return
+        ours = sys.stderr
+        sys.stdout, sys.stderr = self._streams
+        ours.close()
+        self._nothing.close()
+        os.dup2(self._saved, 2)
+        os.close(self._saved)
+        self._saved = -1
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets handlers of its own: ours are put back."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [reason(error) or type(error).__name__])[0][:200]

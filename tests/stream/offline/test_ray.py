@@ -1,0 +1,130 @@
+"""isp-develop on a Ray cluster: of two nodes on this machine, of which one is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ispeed.engines import RawFormat, pack
+from ispeed.stream.offline.cli import main
+from ispeed.stream.record import write_recording
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no wheel for this Python")
+
+FRAMES, SIZE = 60, (320, 240)
+
+
+class Cluster:
+    """See ray_cluster.py."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), "2"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.address = str(self._said()["address"])
+
+    def kill_node(self) -> int:
+        """Takes a node away. Returns how many are left."""
+        assert self._process.stdin
+        self._process.stdin.write("kill\n")
+        self._process.stdin.flush()
+        return int(self._said()["left"])
+
+    def close(self) -> None:
+        """Ends all of it."""
+        self._process.communicate(timeout=60)
+
+    def _said(self) -> dict[str, Any]:
+        assert self._process.stdout
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with a processor each."""
+    started = Cluster()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 frames of 320x240 pixels."""
+    fmt = RawFormat(*SIZE, "BayerRG12p")
+    samples = np.random.default_rng(3).integers(0, 4096, (FRAMES, SIZE[1], SIZE[0])).astype(np.uint16)
+    return write_recording(
+        tmp_path_factory.mktemp("slow") / "run.h5",
+        fmt,
+        [pack(each, fmt) for each in samples],
+        calibration={"white_balance": [1.5, 1, 1.75]},
+    )
+
+
+@pytest.mark.timeout(300)  # a cluster takes its time to start on a machine that has other things to do
+def test_the_same_bytes_on_a_cluster_that_loses_a_node(
+    cluster: Cluster,
+    slow: Path,
+    tmp_path: Path,
+    isp_develop: Callable[..., Any],
+    digests: Callable[[Path], dict[str, str]],
+) -> None:
+    arguments = (slow, "-o", tmp_path / "cluster", "--format", "h5", "--chunk", "4")
+    listed = tmp_path / "cluster" / ".isp-develop" / "done"
+
+    def done() -> int:
+        return listed.stat().st_size // 8 if listed.is_file() else 0
+
+    # found as a user's command finds it, and interrupted
+    run = isp_develop(*arguments, "--ray", "auto", env={"RAY_ADDRESS": cluster.address})
+    assert run.until("started")["there"] == 0
+    _wait_for(lambda: done() >= 4)
+    run.process.send_signal(signal.SIGINT)
+    assert re.fullmatch(
+        r"isp-develop: stopped with \d+ of 60 frames done; the same command goes on.*\n", run.finish(130)
+    )
+    # a node is lost while it goes on
+    before = done()
+    run = isp_develop(*arguments, "--ray", cluster.address)
+    assert run.until("started")["there"] == before < FRAMES // 2
+    _wait_for(lambda: done() >= before + 8)
+    assert cluster.kill_node() == 1
+    final = run.until("final")
+    assert run.finish() == ""
+    assert (final["died"], final["developed"]) == (1, FRAMES - before)
+    # the same without a cluster
+    assert main([str(slow), "-o", str(tmp_path / "here"), "--format", "h5", "--quiet"]) == 0
+    assert digests(tmp_path / "cluster") == digests(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "no Ray cluster at 127.0.0.1:1"),
+        ("ray://127.0.0.1:10001", "use auto, local, or HOST:PORT"),
+        ("here", "use auto, local, or HOST:PORT"),
+    ],
+)
+def test_no_cluster(slow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, said: str) -> None:
+    """Found out before Ray is asked, which takes minutes."""
+    assert main([str(slow), "-o", str(tmp_path / "out"), "--ray", address]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
