@@ -22,6 +22,7 @@ OLD_NAMES = {
     "ExposureTime": ("ExposureTimeAbs",),
     "AcquisitionFrameRateEnable": ("AcquisitionFrameRateEnabled",),
     "AcquisitionResultingFrameRate": ("ResultingFrameRate", "ResultingFrameRateAbs"),
+    "PtpStatus": ("GevIEEE1588Status",),
 }
 
 
