@@ -26,7 +26,9 @@ from .metrics import CONTENT_TYPE, write_metrics
 from .pictures import Pictures, describe, pack
 
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_STILLS_AT_ONCE = 2
+_STILLS_AT_ONCE = 4  # being made or sent: so many frames are held in memory
+_PART = 256 << 10  # bytes
+_STILL_S = 120.0  # in which one must have been taken
 _PNG_LEVEL = 1
 
 
@@ -89,17 +91,20 @@ class Monitor:
             return _error(404, f"there is no camera {index[:20]!r}: there are {', '.join(map(str, self.cameras))}")
         if kind not in ("png", "raw"):
             return _error(400, "format must be png or raw")
-        async with self._stills:
-            try:
-                header, body = await asyncio.to_thread(self._read_still, int(index), kind)
-            except StreamError as error:
+        if self._stills.locked():
+            return _error(503, f"{_STILLS_AT_ONCE} stills are under way: ask again")
+        await self._stills.acquire()
+        try:
+            header, body = await asyncio.to_thread(self._read_still, int(index), kind)
+        except BaseException as error:
+            self._stills.release()
+            if isinstance(error, StreamError):
                 return _error(503, str(error))
-        headers = {"x-ispeed-frame": json.dumps(header)}
-        if kind == "raw":
-            return Response(body, media_type="application/octet-stream", headers=headers)
-        name = f"camera{header['camera']}-{header['frame_id']:08d}.png"
-        headers["content-disposition"] = f'inline; filename="{name}"'
-        return Response(body, media_type="image/png", headers=headers)
+            raise
+        name = f"camera{header['camera']}-{header['frame_id']:08d}.{kind}"
+        headers = {"x-ispeed-frame": json.dumps(header), "content-disposition": f'inline; filename="{name}"'}
+        media = "application/octet-stream" if kind == "raw" else "image/png"
+        return _Still(self._stills, body, media_type=media, headers=headers)
 
     def _read_still(self, index: int, kind: str) -> tuple[dict[str, Any], bytes]:
         frame, pixels = self.pictures.frame(index)
@@ -170,6 +175,30 @@ def make_app(monitor: Monitor) -> Starlette:
             WebSocketRoute("/ws", monitor.socket),
         ]
     )
+
+
+class _Still(Response):
+    """A still, which gives its place back when it was sent, or its client has gone or takes too long."""
+
+    def __init__(self, room: asyncio.Semaphore, body: bytes, **options: Any) -> None:
+        super().__init__(body, **options)
+        self._room = room
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Sends it."""
+        try:
+            await asyncio.wait_for(self._send(send), _STILL_S)
+        except asyncio.TimeoutError:
+            pass  # uvicorn ends a connection whose answer is not whole
+        finally:
+            self._room.release()
+
+    async def _send(self, send: Any) -> None:
+        body = bytes(self.body)
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for at in range(0, len(body), _PART):  # in parts, before each of which uvicorn waits for the client
+            more = at + _PART < len(body)
+            await send({"type": "http.response.body", "body": body[at : at + _PART], "more_body": more})
 
 
 async def _read_body(request: Request) -> bytes:

@@ -14,7 +14,6 @@ import json
 import socket
 import sys
 import traceback
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -63,7 +62,8 @@ class Access:
         host = _only(headers, b"host")
         if not self._is_ours(host):
             raise Refusal(421, "this is not the monitor of that host: use the address that isp-stream printed")
-        if scope["path"] != "/":  # a link to the page may be anywhere, also where its token is not asked for
+        # A link to the page may be anywhere, also where its token is not asked for.
+        if scope["path"] != "/" or scope["type"] == "websocket":
             _require_same_origin(headers, host)
         if not self._token:
             return []
@@ -90,12 +90,10 @@ class Access:
             if scheme.lower() == "bearer" and self._is_token(token.strip()):
                 return True
         for value in headers.get(b"cookie", []):
-            try:
-                cookie = SimpleCookie(value.decode("latin-1")).get(self._cookie)
-            except CookieError:
-                continue
-            if cookie is not None and self._is_token(unquote(cookie.value)):
-                return True
+            for part in value.decode("latin-1").split(";"):  # those of other servers of this host may be anything
+                name, _, token = part.strip().partition("=")
+                if name == self._cookie and self._is_token(unquote(token)):
+                    return True
         return False
 
     def _is_token(self, given: str) -> bool:

@@ -18,7 +18,7 @@ const LOSSES = {
   stage_died: "stage died",
   stopped: "stopped",
 };
-const STATES = { live: "live", idle: "waits for trigger", gone: "camera gone", stuck: "stuck", ended: "ended", starting: "starting" };
+const STATES = { offline: "no connection", live: "live", idle: "waits for trigger", gone: "camera gone", stuck: "stuck", ended: "ended", starting: "starting" };
 
 const cameras = new Map(); // index -> {camera, history, messages, started, state, status, ...}
 let chosen = null;
@@ -134,7 +134,8 @@ function showState() {
   const camera = cameras.get(chosen);
   const state = online ? camera?.state ?? "starting" : "offline";
   document.body.dataset.state = state;
-  $("state").textContent = state === "offline" ? "no connection" : STATES[state] ?? state;
+  document.title = state === "live" ? "ispeed monitor" : `${STATES[state] ?? state} – ispeed monitor`;
+  $("state").textContent = STATES[state] ?? state;
   const since = camera?.since_ms ? ` since ${clock(camera.since_ms)}` : "";
   const banners = {
     offline: ["bad", "No connection to the monitor", "trying again"],

@@ -151,6 +151,21 @@ def test_a_still_has_every_pixel(make_stage: Make) -> None:
         assert answer.json()["error"]
 
 
+def test_stills_that_nobody_takes_leave_the_memory_alone(make_stage: Make) -> None:
+    stage = make_stage(stream={"width": 2000, "height": 1500})
+    stage.await_frames()
+    with ExitStack() as stack:
+        for _ in range(4):
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", stage.port)))
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.sendall(b"GET /still?format=raw HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert deaf.recv(12) == b"HTTP/1.1 200"
+        answer = stage.get("/still")
+        assert answer.status_code == 503
+        assert "4 stills are under way" in answer.json()["error"]
+    stage.await_frames()
+
+
 def test_there_is_no_still_before_the_first_frame(make_stage: Make) -> None:
     stage = make_stage(frames=0)
     answer = stage.get("/still")
