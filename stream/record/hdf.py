@@ -24,15 +24,18 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from .direct import DirectFile
-from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, put_text, require_h5py
+from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, require_h5py
 
-BLOCK_BYTES = 1 << 28  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each
+BLOCK_BYTES = 1 << 28  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each,
 BLOCK_FRAMES = 1024
+BLOCK_SHARE = 16  # or, where that is more, of the 16th part of those that there are
+BLOCK_MOST = 16384
 _END_OF_FILE = 40  # where the oldest format says how long the file is, as a u64
 _U64 = struct.Struct("<Q")
 _META_BYTES = 1 << 16  # what the library writes beside the frames is kept together in front: so much,
-_META_PER_FRAME = 64  # and so much for the index of each frame, for at least so many frames
-_META_FRAMES = 16384
+_META_PER_FRAME = 64  # and so much for the index of each frame, for at least so many frames,
+_META_FRAMES = 1 << 14
+_META_ENDLESS = 1 << 17  # or so many, where nobody knows how many there will be
 
 
 @dataclass
@@ -66,15 +69,17 @@ class HdfWriter:
         path: A file that is not there yet.
         contents: What it is of.
         expected: How many frames are expected, by kind: so many are allocated at once.
+        endless: Whether there may be any number of them.
 
     Raises:
         OSError: The file cannot be made, or the disk has no room for what is expected.
     """
 
-    def __init__(self, path: Path, contents: Contents, expected: dict[str, int]) -> None:
+    def __init__(self, path: Path, contents: Contents, expected: dict[str, int], *, endless: bool = False) -> None:
         self.path = path
         part = path.with_name(f".{path.name}.part")  # until it is a file that can be read
-        self._file = _create(part, sum(expected.values()))
+        self._indexed = max(_META_ENDLESS if endless else _META_FRAMES, sum(expected.values()))
+        self._file = _create(part, self._indexed)
         self._direct: DirectFile | None = None
         self._fd = -1  # for the tables, whose rows are no whole pages
         try:
@@ -131,8 +136,14 @@ class HdfWriter:
             at += count
 
     def commit(self, kind: str, rows: npt.NDArray[Any]) -> None:
-        """The first of the frames that were written count: as many as there are rows. Raises OSError."""
-        stream = self._streams[kind]
+        """The first of the frames that were written count: as many as there are rows, whose `offset` is filled in.
+
+        Raises OSError.
+        """
+        stream, at = self._streams[kind], 0
+        for offset, count in stream.places(stream.count, len(rows)):
+            rows["offset"][at : at + count] = offset + np.arange(count) * stream.stride
+            at += count
         stream.table.put(self._fd, stream.count, rows)
         stream.count += len(rows)
 
@@ -184,11 +195,15 @@ class HdfWriter:
     def _announce_end(self) -> None:
         """Says in the file that it ends behind the last frame. The library cuts it first and says so then: a file that
         is shorter than it says cannot be opened, and the writer may be killed in between."""
+        if sum(stream.capacity for stream in self._streams.values()) > self._indexed:
+            return  # then the library has something of its own among the frames, perhaps behind the last one
         ends = [self._events.end, *(max(stream.end, stream.table.end) for stream in self._streams.values())]
         os.pwrite(self._fd, _U64.pack(max(ends)), _END_OF_FILE)
 
     def _grow(self, stream: _Stream) -> None:
-        count = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // stream.stride))
+        # Larger ones as the file grows: the library looks through all of them when it is asked where one lies.
+        share = stream.capacity // BLOCK_SHARE
+        count = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // stream.stride), min(share, BLOCK_MOST))
         while True:
             try:
                 self._reserve(stream, count)
@@ -337,14 +352,15 @@ def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _create(path: Path, expected: int) -> Any:
+def _create(path: Path, frames: int) -> Any:
+    """A file, with room in front for the index of so many frames."""
     h5py = require_h5py()
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # The oldest format: every HDF5 reads it, and nothing in it is a mark of an open file or a checksum that a killed
     # writer would leave wrong.
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_V18)
     access.set_alignment(PAGE, PAGE)
-    access.set_meta_block_size(pages(_META_BYTES + _META_PER_FRAME * max(expected, _META_FRAMES)))
+    access.set_meta_block_size(pages(_META_BYTES + _META_PER_FRAME * frames))
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_EXCL, fapl=access))
 
@@ -365,16 +381,13 @@ def _allocated(file: Any, name: str, dtype: np.dtype, shape: tuple[int, ...], ch
 def _streams(file: Any, contents: Contents) -> Iterator[tuple[str, _Stream]]:
     if contents.raw_format:
         yield "raw", _Stream(file, "raw", (contents.raw_format.payload_size,), RAW_FRAME)
-        told = contents.raw_format.to_json()
-        put_text(file["raw"].attrs, "pixel_format", told.pop("pixel_format"))
-        file["raw"].attrs.update(told)
+        file["raw"].attrs.update(contents.raw_format.to_json())
     if contents.srgb_size:
         width, height = contents.srgb_size
         yield "srgb", _Stream(file, "srgb", (height, width, 3), SRGB_FRAME)
 
 
 def _write_attributes(file: Any, contents: Contents) -> None:
-    file.attrs.update({"version": VERSION, "camera": contents.camera, "complete": np.int8(0)})
-    parts = {name: json.dumps(part) for name, part in contents.parts.items()}
-    for name, text in {"format": FORMAT, **contents.texts, **parts}.items():
-        put_text(file.attrs, name, text)
+    file.attrs.update({"format": FORMAT, "version": VERSION, "camera": contents.camera, "complete": np.int8(0)})
+    file.attrs.update(contents.texts)
+    file.attrs.update({name: json.dumps(part) for name, part in contents.parts.items()})

@@ -13,6 +13,7 @@ VERSION = 1
 PAGE = 4096  # frames and tables begin at multiples of it, so that they can be written past the page cache
 
 #: One row of /raw_frames. Times are ns; `grabbed_ns` is CLOCK_MONOTONIC, plus `realtime_offset_ns` it is Unix time.
+#: `offset` is where the frame was written in the file, for one whose index a killed writer left half done.
 RAW_FRAME = np.dtype(
     [
         ("frame_id", "<u8"),
@@ -23,6 +24,7 @@ RAW_FRAME = np.dtype(
         ("flags", "<u4"),
         ("exposure_us", "<f8"),
         ("gain_db", "<f8"),
+        ("offset", "<u8"),
     ]
 )
 
@@ -57,21 +59,6 @@ def require_h5py() -> Any:
     except ImportError as error:
         raise UserError("recordings need h5py: pip install 'ispeed[record]'") from error
     return h5py
-
-
-PIECE = 60_000
-"""Bytes of text that one attribute holds; what is longer goes on in NAME.1, NAME.2, ... (HDF5 allows 64 KiB)."""
-
-
-def put_text(attributes: Any, name: str, text: str) -> None:
-    """Writes a text as attributes of fixed length. Texts of variable length lie in the file's global heap, and where
-    that is damaged the HDF5 library does not come back."""
-    h5py = require_h5py()
-    data = text.encode()
-    for number, first in enumerate(range(0, len(data) or 1, PIECE)):
-        piece = data[first : first + PIECE] or b"\0"
-        kind = h5py.string_dtype("utf-8", len(piece))
-        attributes.create(f"{name}.{number}" if number else name, np.bytes_(piece), dtype=kind)
 
 
 def pages(size: int) -> int:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
-from .layout import EVENT, FORMAT, MAX_FRAMES, MAX_JSON, MAX_TEXT, PIECE, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
+from .layout import EVENT, FORMAT, MAX_FRAMES, MAX_JSON, MAX_TEXT, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
 
 _JSON = ("settings", "geometry", "calibration", "engine")
 _TEXTS = ("stream_id", "serial", "model", "vendor", "created", "reason")
@@ -89,8 +89,7 @@ class Recording:
         self.srgb_frames = self._frames(self._srgb, "srgb_frames", SRGB_FRAME)
         self.events = self._table("events", EVENT)
         self.events = self.events[: _filled(self.events["time_ns"])]
-        self._places: dict[str, npt.NDArray[np.int64]] = {}  # where each frame lies, once that is asked for
-        self._plain = {name: _is_plain(item) for name, item in (("raw", self._raw), ("srgb", self._srgb))}
+        self._places: dict[str, npt.NDArray[np.int64] | None] = {}  # filled as they are asked for
 
     @property
     def raw_count(self) -> int:
@@ -147,19 +146,30 @@ class Recording:
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
             raise ValueError(f"out must be a contiguous uint8 array of shape {shape}")
         try:
-            if not self._plain[name]:
+            # Straight from the file: several times faster than through the library, and other threads may run.
+            places = self._places_of(dataset, name)
+            if places is None:
                 dataset.read_direct(out[None], np.s_[index : index + 1])
                 return out
-            # Straight from the file: several times faster than through the library, and other threads may run.
-            if name not in self._places:
-                count = self.raw_count if name == "raw" else self.srgb_count
-                self._places[name] = _places(dataset, count)
-            place = int(self._places[name][index])
-            if place >= 0 and os.preadv(self._fd, [out.data], place) == out.nbytes:
+            place = int(places[index])
+            if place > 0 and os.preadv(self._fd, [out.data], place) == out.nbytes:
                 return out
         except Exception as error:  # of a broken file the HDF5 library raises whatever it likes
             raise UserError(_unreadable(self.path, error)) from error
         raise UserError(f"frame {index} of {self.path} is not in the file: it is damaged or cut off")
+
+    def _places_of(self, dataset: Any, name: str) -> npt.NDArray[np.int64] | None:
+        """Where each frame lies in the file; None where the library has to read them."""
+        if name not in self._places:
+            rows = self.raw_frames if name == "raw" else self.srgb_frames
+            places = None
+            if _is_plain(dataset):
+                try:
+                    places = _places(dataset, len(rows))
+                except (RuntimeError, OSError):  # an index that a killed writer left half done
+                    places = rows["offset"].astype(np.int64)
+            self._places[name] = places
+        return self._places[name]
 
     def _dataset(self, name: str, dimensions: int) -> Any:
         """A dataset of uint8 frames in this very file, or None."""
@@ -204,12 +214,12 @@ class Recording:
         if table.is_virtual or table.external or not _is_stored(table):
             raise UserError(f"{self.path} is damaged: the rows of /{name} are not in it")
         rows = table[:]
-        if missing := set(dtype.names or ()) - set(table.dtype.names):
+        if missing := set(dtype.names or ()) - set(table.dtype.names) - {"offset"}:
             raise UserError(f"{self.path} is damaged: /{name} has no column {min(missing)}")
         if rows.dtype == dtype:
             return rows
-        out = np.empty(len(rows), dtype)  # of a later version, with more columns
-        for column in dtype.names or ():
+        out = np.zeros(len(rows), dtype)  # of a later version, with more columns
+        for column in set(dtype.names or ()) & set(rows.dtype.names or ()):
             out[column] = rows[column]
         return out
 
@@ -234,8 +244,6 @@ class _Attributes:
         if name not in self._attributes:
             return None
         held = self._attributes.get_id(name)
-        if held.dtype.kind == "O":  # of variable length, see `layout.put_text`
-            raise UserError(f"{self._path} is no recording, or damaged: its attribute {name!r} is no plain value")
         if held.shape not in ((), (1,)) or held.dtype.itemsize > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is too long")
         value = self._attributes[name]
@@ -244,13 +252,9 @@ class _Attributes:
     def text(self, name: str, limit: int = MAX_TEXT) -> str:
         """A text; empty where there is none."""
         value = self._get(name, limit)
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if value is None:
             return ""
-        for number in range(1, limit // PIECE + 1) if isinstance(value, bytes) else ():
-            if not isinstance(piece := self._get(f"{name}.{number}", limit), bytes):
-                break
-            value += piece
-        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if not isinstance(value, str) or len(value) > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is no text, or too long")
         return value
@@ -286,7 +290,7 @@ def _member(file: Any, name: str, path: Path) -> Any:
 
 def _is_plain(dataset: Any) -> bool:
     """Whether every frame lies in the file as it is, in a piece."""
-    if dataset is None or dataset.chunks != (1, *dataset.shape[1:]):
+    if dataset.chunks != (1, *dataset.shape[1:]):
         return False
     return dataset.id.get_create_plist().get_nfilters() == 0
 
