@@ -164,7 +164,7 @@ def test_no_such_file_no_hdf5_and_cut_off_files(file: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="no HDF5 file"):
         open_recording(other)
     whole = file.read_bytes()
-    for length in range(0, len(whole), 997):
+    for length in (*range(0, 8192, 997), *range(8192, len(whole), len(whole) // 40)):
         other.write_bytes(whole[:length])
         with pytest.raises(UserError) as raised:
             open_recording(other)

@@ -184,7 +184,7 @@ print(json.dumps([done.returncode, done.stderr, ended, messages[-1]["ledger"], i
 
 @pytest.mark.usefixtures("runtime_dir")
 def test_a_full_disk_ends_the_recording_and_the_stream_goes_on(small_disk: Callable[[str, int], str]) -> None:
-    said = small_disk(_ON_A_SMALL_DISK.format(size=SIZE), 12 << 20)
+    said = small_disk(_ON_A_SMALL_DISK.format(size=SIZE), 24 << 20)
     code, errors, ended, ledger, ids, complete = json.loads(said)
     assert code == 1
     assert "cannot be written (no space left on device)" in errors
@@ -202,7 +202,7 @@ def test_a_full_disk_ends_the_recording_and_the_stream_goes_on(small_disk: Calla
     [
         (["--pre-trigger-s", "3000", "--fps", "1000"], "of memory"),
         (["--pre-trigger-s", "1", "--trigger"], "tells no frame rate"),
-        (["--post-trigger-s", "80000", "--fps", "1000"], "MiB free"),
+        (["--post-trigger-s", "80000", "--fps", "1000", *SIZE], "MiB free"),
         (["--snap", "a.npy"], "leave out --record"),
     ],
 )
