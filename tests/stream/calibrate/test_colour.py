@@ -30,7 +30,7 @@ def frame(chart: SimpleNamespace, save: Callable[..., str]) -> str:
 def test_what_the_camera_does_is_undone(chart: SimpleNamespace, frame: str, isp_calibrate, tmp_path: Path):
     done = isp_calibrate("colour", frame, "-o", "cam.yaml", "--picture", "check.png", "--serial", "X1")
     assert done.stdout.splitlines()[-1] == "cam.yaml: white_balance, colour_matrix"
-    config, _ = parse(["--config", str(tmp_path / "cam.yaml")])
+    (config,), _ = parse(["--config", str(tmp_path / "cam.yaml")])
     assert config.white_balance is not None
     np.testing.assert_allclose(config.white_balance, 1 / chart.light_colour, rtol=0.01)
     np.testing.assert_allclose(config.colour_matrix, np.linalg.inv(chart.camera), atol=0.03)

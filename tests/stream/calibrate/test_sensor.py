@@ -53,7 +53,7 @@ def test_a_dark_frame_says_black_noise_and_defects(save, isp_calibrate, tmp_path
     assert measured["dark"]["read_noise"] == pytest.approx(np.hypot(1.5, 12**-0.5), abs=0.03)
     assert measured["dark"]["fixed_pattern"] == pytest.approx(0.8, abs=0.1)
     assert "defect pixels    3: (40, 8), (17, 30), (100, 101)" in done.stdout
-    config, _ = parse(["--config", str(tmp_path / "cam.yaml")])
+    (config,), _ = parse(["--config", str(tmp_path / "cam.yaml")])
     assert config.defects == [NOISY, HOT, DARK]
 
 
@@ -151,7 +151,7 @@ def test_isp_stream_refuses_other_frames_than_were_measured(save, isp_calibrate,
 
 
 def test_formats_of_one_depth_are_like_each_other():
-    config, _ = parse([])
+    (config,), _ = parse([])
     assert config.measured is None
     from ispeed.stream.config import Measured
 
