@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from ..stream.monitor.__main__ import give_way
 from ..stream.monitor.pictures import unpack
 
 FIRST_S = 60.0
@@ -83,7 +84,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--fps", type=float, default=5.0)
     options = parser.parse_args()
-    os.nice(19)
+    give_way(19)
     stop = threading.Event()
     url = options.url.replace("http://", "ws://", 1) + "ws"
     clients = [Client(url, options.fps, stop) for _ in range(options.clients)]
