@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..stage import run_stage
 
-NICE = 10
+NICE = 5  # a third of the weight of others: enough to start while an engine takes all that there is
 
 
 def give_way(nice: int = NICE) -> None:
