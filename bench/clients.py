@@ -2,7 +2,7 @@
 
 `python -m ispeed.bench.clients URL --clients 5 --fps 5` prints one JSON object when every client has had its first
 picture, and one with what each had when its standard input closes. Their work stands for that of browsers on other
-machines, so it gives way to everything else (nice 19).
+machines, so it gives way to everything else (nice 10).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from ..stream.monitor.__main__ import give_way
 from ..stream.monitor.pictures import unpack
 
 FIRST_S = 60.0
@@ -83,7 +84,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--fps", type=float, default=5.0)
     options = parser.parse_args()
-    os.nice(19)
+    give_way(10)
     stop = threading.Event()
     url = options.url.replace("http://", "ws://", 1) + "ws"
     clients = [Client(url, options.fps, stop) for _ in range(options.clients)]
