@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engines.bayer import RawFormat
 from ..engines.errors import UserError
+from .develop_cli import add_develop, run_develop_command
 from .pipeline import PipelineError, Settings
 
 _EPILOG = "Exit codes: 0 target reached, 1 target missed or the pipeline failed, 2 bad input."
@@ -35,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_monitor(_command(commands, "monitor", "does the monitor, with clients that look, cost the pipeline a frame?"))
     _add_record(_command(commands, "record", "the rate at which raw frames are recorded, against dd"))
     _add_pretrigger(_command(commands, "pretrigger", "triggers in a row: is every frame recorded, byte for byte?"))
+    add_develop(_command(commands, "develop", "what a second worker is worth to isp-develop, on a Ray cluster or not"))
     _add_train(_command(commands, "train", "does training wait for its samples, or what does a loss cost?"))
     _add_fuzz(_command(commands, "fuzz", "wrong inputs for everything that reads what others wrote"))
     return parser
@@ -429,6 +431,7 @@ _COMMANDS = {
     "monitor": _monitor,
     "record": _record,
     "pretrigger": _pretrigger,
+    "develop": run_develop_command,
     "train": _train,
     "fuzz": _fuzz,
 }

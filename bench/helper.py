@@ -40,9 +40,19 @@ class HelperProcess:
 
     def finish(self) -> dict[str, Any]:
         """Closes its standard input and waits for its last object. Raises PipelineError as `read` does."""
+        self.close_input()
+        return self.read()
+
+    def close_input(self) -> None:
+        """Closes its standard input, which lets it end."""
         if self._process.stdin:
             self._process.stdin.close()
-        return self.read()
+
+    def say(self, line: str) -> None:
+        """Writes a line to its standard input."""
+        if self._process.stdin:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
 
     def wait(self) -> None:
         """Waits until it has ended by itself, after its last object, so that it cleans up; half a minute at most."""

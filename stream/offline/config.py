@@ -75,8 +75,9 @@ class DevelopConfig(Settings):
     """processes that develop; null is one for each core (with --ray: of the cluster) that their threads leave"""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """threads of each; null shares the cores of this machine among the workers"""
-    chunk: Annotated[int, Field(ge=1, le=1024)] = 32
-    """frames that a worker is given at once, and the length of a closed group of frames in an mp4"""
+    chunk: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """frames that a worker is given at once; null is up to 32, fewer of a short run. In an mp4, whose groups of frames
+    are as long, null is 32"""
     ray: Annotated[str, Field(min_length=1)] | None = None
     """develop on a Ray cluster: auto (the one that runs on this machine), its address, or local (one that is started on
     this machine for this run); footage and output must be at the same paths on every node"""

@@ -37,11 +37,15 @@ class FilmSink(Sink):
 
     def done(self) -> npt.NDArray[np.bool_]:
         """See `Sink.done`."""
-        count, size = self.job.count, self.job.chunk
+        count, size = self.job.count, self.job.segment
         if self._path.is_file():
             return np.ones(count, np.bool_)
         there = [(self.folder / PARTS / _segment(start)).is_file() for start in range(0, count, size)]
         return np.repeat(np.array(there, np.bool_), size)[:count]
+
+    def chunks(self, done: npt.NDArray[np.bool_], size: int) -> list[list[int]]:
+        """See `Sink.chunks`: a segment each."""
+        return super().chunks(done, self.job.segment)
 
     def open(self, footage: Footage) -> None:
         """See `Sink.open`."""
@@ -52,7 +56,7 @@ class FilmSink(Sink):
     def conclude(self) -> None:
         """See `Sink.conclude`."""
         part = self.folder / f".{self._path.name}{PART}"
-        starts = range(0, self.job.count, self.job.chunk)
+        starts = range(0, self.job.count, self.job.segment)
         try:
             self._join(part, [self.folder / PARTS / _segment(start) for start in starts])
             part.replace(self._path)

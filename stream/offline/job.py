@@ -27,6 +27,9 @@ from ..footage import Footage, FootageOptions, open_footage
 if TYPE_CHECKING:  # workers do without pydantic
     from .config import DevelopConfig, Format
 
+CHUNK = 32
+"""Most frames that a worker is given at once, unless the user says otherwise."""
+
 _LOOKED_AT = 32  # frames that the white balance is found in
 _GPU_SUFFIXES = (".plan", ".engine", ".pt2")
 
@@ -48,7 +51,8 @@ class Job:
         colour_matrix, defects, base_iso, f_number, focal_length_mm: As in the config.
         output: Absolute path of the folder.
         format: What is made.
-        mp4_fps, mp4_crf, chunk: As in the config.
+        mp4_fps, mp4_crf: As in the config.
+        segment: Frames of a closed group in an mp4.
         threads: Of each worker; None for engines on a GPU.
     """
 
@@ -76,7 +80,7 @@ class Job:
     format: Format
     mp4_fps: float
     mp4_crf: int
-    chunk: int
+    segment: int
     threads: int | None
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +117,7 @@ class Job:
         for name in ("output", "threads", "version"):
             del facts[name]
         if self.format != "mp4":
-            for name in ("mp4_fps", "mp4_crf", "chunk"):
+            for name in ("mp4_fps", "mp4_crf", "segment"):
                 del facts[name]
         return facts
 
@@ -169,7 +173,8 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         footage=_absolute(config.footage),
         **{name: getattr(config, name) for name in ("cfa", "black_level", "white_level", "step", "first")},
         **{name: getattr(config, name) for name in ("base_iso", "f_number", "focal_length_mm", "format")},
-        **{name: getattr(config, name) for name in ("mp4_fps", "mp4_crf", "chunk")},
+        **{name: getattr(config, name) for name in ("mp4_fps", "mp4_crf")},
+        segment=config.chunk or CHUNK,
         size=there.st_size,
         modified_ns=there.st_mtime_ns,
         count=len(range(config.first, _stop(config, footage), config.step)),

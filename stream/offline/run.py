@@ -11,7 +11,7 @@ from ...engines._processor import processors
 from ...engines.engine import EngineInfo
 from ..footage import Footage, FootageOptions, open_footage
 from .config import DevelopConfig
-from .job import Job, make_job
+from .job import CHUNK, Job, make_job
 from .pool import LocalPool, Pool
 from .progress import Progress
 from .schedule import Scheduler
@@ -21,6 +21,7 @@ from .state import Folder
 INTERRUPTED = 130
 """Exit code of a run that a signal has ended."""
 
+_CHUNKS = 8  # for each worker, of a short run
 _GPU_WORKERS = 4  # by default: what they share is the GPU, and what they do beside it is mostly to compress pictures
 
 
@@ -46,7 +47,8 @@ def run(config: DevelopConfig) -> int:
         stack.callback(pool.close)  # and now before these, too
         sink.open(footage)
         done = sink.done()
-        there, chunks = int(done.sum()), sink.chunks(done)
+        there = int(done.sum())
+        chunks = sink.chunks(done, config.chunk or _chunk(job.count - there, pool.size))
         progress = stack.enter_context(Progress(out, _style(config), job.count, there))
         progress.say("started", _in_words(job, footage, info, there), total=job.count, there=there, job=job.to_json())
         died = 0
@@ -61,6 +63,11 @@ def run(config: DevelopConfig) -> int:
         sink.conclude()
         _report(progress, job, there, died)
     return 0
+
+
+def _chunk(frames: int, workers: int) -> int:
+    """Frames that a worker is given at once: several chunks for each, so that none waits long for the last one."""
+    return max(1, min(CHUNK, frames // (_CHUNKS * workers)))
 
 
 def _share(config: DevelopConfig) -> tuple[int | None, int]:

@@ -69,10 +69,9 @@ class Sink(ABC):
         """Gets ready, once, in a folder that may hold what an earlier run left. Raises UserError."""
         self.clear_parts()
 
-    def chunks(self, done: npt.NDArray[np.bool_]) -> list[list[int]]:
-        """What is to be developed, in pieces for a worker each: positions."""
+    def chunks(self, done: npt.NDArray[np.bool_], size: int) -> list[list[int]]:
+        """What is to be developed: positions, in pieces of that size or of what is made."""
         missing = np.flatnonzero(~done).tolist()
-        size = self.job.chunk
         return [missing[start : start + size] for start in range(0, len(missing), size)]
 
     def places(self, positions: Sequence[int]) -> Sequence[int]:

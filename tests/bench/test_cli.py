@@ -13,7 +13,18 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"], ["record"], ["pretrigger"])
+COMMANDS = (
+    [],
+    ["compare"],
+    ["memory"],
+    ["kill"],
+    ["max"],
+    ["engines"],
+    ["develop"],
+    ["train"],
+    ["record"],
+    ["pretrigger"],
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ispeed.bench.helper import HelperProcess
 from ispeed.engines import RawFormat, pack
 from ispeed.stream.offline.cli import main
 from ispeed.stream.record import write_recording
@@ -25,38 +23,13 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no whe
 FRAMES, SIZE = 60, (320, 240)
 
 
-class Cluster:
-    """See ray_cluster.py."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), "2"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.address = str(self._said()["address"])
-
-    def kill_node(self) -> int:
-        """Takes a node away. Returns how many are left."""
-        assert self._process.stdin
-        self._process.stdin.write("kill\n")
-        self._process.stdin.flush()
-        return int(self._said()["left"])
-
-    def close(self) -> None:
-        """Ends all of it."""
-        self._process.communicate(timeout=60)
-
-    def _said(self) -> dict[str, Any]:
-        assert self._process.stdout
-        return json.loads(self._process.stdout.readline())
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[HelperProcess]:
     """Two nodes with a processor each."""
-    started = Cluster()
-    yield started
-    started.close()
+    with HelperProcess("ray_nodes", "2") as nodes:
+        yield nodes
+        nodes.close_input()
+        nodes.wait()
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +47,13 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)  # a cluster takes its time to start on a machine that has other things to do
 def test_the_same_bytes_on_a_cluster_that_loses_a_node(
-    cluster: Cluster,
+    cluster: HelperProcess,
     slow: Path,
     tmp_path: Path,
     isp_develop: Callable[..., Any],
     digests: Callable[[Path], dict[str, str]],
 ) -> None:
+    address = str(cluster.read()["address"])
     arguments = (slow, "-o", tmp_path / "cluster", "--format", "h5", "--chunk", "4")
     listed = tmp_path / "cluster" / ".isp-develop" / "done"
 
@@ -87,7 +61,7 @@ def test_the_same_bytes_on_a_cluster_that_loses_a_node(
         return listed.stat().st_size // 8 if listed.is_file() else 0
 
     # found as a user's command finds it, and interrupted
-    run = isp_develop(*arguments, "--ray", "auto", env={"RAY_ADDRESS": cluster.address})
+    run = isp_develop(*arguments, "--ray", "auto", env={"RAY_ADDRESS": address})
     assert run.until("started")["there"] == 0
     _wait_for(lambda: done() >= 4)
     run.process.send_signal(signal.SIGINT)
@@ -96,10 +70,11 @@ def test_the_same_bytes_on_a_cluster_that_loses_a_node(
     )
     # a node is lost while it goes on
     before = done()
-    run = isp_develop(*arguments, "--ray", cluster.address)
+    run = isp_develop(*arguments, "--ray", address)
     assert run.until("started")["there"] == before < FRAMES // 2
     _wait_for(lambda: done() >= before + 8)
-    assert cluster.kill_node() == 1
+    cluster.say("kill")
+    assert cluster.read()["left"] == 1
     final = run.until("final")
     assert run.finish() == ""
     assert (final["died"], final["developed"]) == (1, FRAMES - before)
