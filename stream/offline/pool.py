@@ -117,4 +117,4 @@ class LocalPool(Pool):
         worker = self._workers.pop(number)
         self._poll.unregister(worker.channel.fileno())
         del self._numbers[worker.channel.fileno()]
-        worker.end(0)
+        worker.end()
