@@ -36,6 +36,7 @@ _OPTIONAL = {
     "tensorrt": ("plans (.plan) for any NVIDIA GPU, data-centre ones too", "pip install 'ispeed[tensorrt]'"),
     "tensorrt_rtx": ("plans (.plan) for RTX GPUs, built without one", "pip install 'ispeed[rtx]'"),
     "pycuda": ("running plans on an NVIDIA GPU", "pip install pycuda"),
+    "ray": ("isp-develop on a cluster", "pip install 'ispeed[ray]'"),
     "torch": ("exported models (.pt2) on an NVIDIA GPU, and for training", "pip install 'ispeed[train]'"),
 }
 _LIMITS_FILE = "/etc/security/limits.d/ispeed.conf"

@@ -39,7 +39,7 @@ class FilmSink(Sink):
         """See `Sink.done`."""
         count, size = self.job.count, self.job.segment
         if self._path.is_file():
-            return np.ones(count, np.bool_)
+            return np.ones(count, np.bool_)  # whatever segments are left
         there = [(self.folder / PARTS / _segment(start)).is_file() for start in range(0, count, size)]
         return np.repeat(np.array(there, np.bool_), size)[:count]
 
@@ -56,14 +56,15 @@ class FilmSink(Sink):
     def conclude(self) -> None:
         """See `Sink.conclude`."""
         part = self.folder / f".{self._path.name}{PART}"
-        starts = range(0, self.job.count, self.job.segment)
+        segments = [self.folder / PARTS / _segment(start) for start in range(0, self.job.count, self.job.segment)]
         try:
-            self._join(part, [self.folder / PARTS / _segment(start) for start in starts])
-            part.replace(self._path)
+            if not self._path.is_file():
+                self._join(part, segments)
+                part.replace(self._path)
+            for segment in segments:
+                segment.unlink(missing_ok=True)
         except (OSError, self._av.FFmpegError) as error:
             raise UserError(f"cannot write {self._path}: {reason(error)}") from error
-        for start in starts:
-            (self.folder / PARTS / _segment(start)).unlink()
 
     def close(self) -> None:
         """See `Sink.close`."""

@@ -114,7 +114,7 @@ class Job:
         """What decides on the bytes that are made, in JSON values: not where they come from and go to, nor how many
         threads there are."""
         facts = self.to_json() | {"footage": self._source.name}
-        for name in ("output", "threads", "version"):
+        for name in ("output", "threads"):
             del facts[name]
         if self.format != "mp4":
             for name in ("mp4_fps", "mp4_crf", "segment"):

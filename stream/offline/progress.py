@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any, TextIO
 
@@ -74,6 +75,10 @@ class Progress:
         )
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
-        else:
+            return
+        try:
             self._out.write(line + "\n")
             self._out.flush()
+        except BrokenPipeError:  # nobody reads any more, as behind `| head`; the run goes on
+            self._style = "quiet"
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), self._out.fileno())

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -73,7 +73,7 @@ class RayPool(Pool):
 
         Args:
             address: auto, local, or that of the cluster's head.
-            size: Workers; None is one for each processor of the cluster that their threads leave.
+            size: Workers; None is one for each processor of the cluster that their threads leave, or for each GPU.
             job: Theirs.
 
         Raises:
@@ -89,14 +89,12 @@ class RayPool(Pool):
         try:
             with _own_signals():
                 _connect(ray, address)
-            processors = int(ray.cluster_resources().get("CPU", 0))
-            needed = job.threads or 1
-            if processors < needed:
-                raise UserError(f"the Ray cluster has {processors} processors, and a worker needs {needed}: add a node")
-            super().__init__(size or processors // needed)
+            room = _room(ray.cluster_resources(), job.threads)
+            super().__init__(size or room)
             self._job = ray.put(job.to_json())
             # Actors are replaced here, as others are, and not by Ray: a chunk must count how many it has killed.
-            self._kind = ray.remote(num_cpus=needed, max_restarts=0, max_task_retries=0)(RayWorker)
+            needs = {"num_cpus": job.threads} if job.threads else {"num_cpus": 1, "num_gpus": 1}
+            self._kind = ray.remote(**needs, max_restarts=0, max_task_retries=0)(RayWorker)
         except BaseException:
             self.close()
             raise
@@ -140,6 +138,15 @@ class RayPool(Pool):
             raise RunFailed(f"the Ray cluster failed: {_first_line(error)}; run the same command again") from error
         found: Kind = kind
         return Event(found, worker, count, text)
+
+
+def _room(resources: Mapping[str, float], threads: int | None) -> int:
+    """How many workers of so many threads, or of a GPU each, a cluster has room for. Raises UserError: none."""
+    kind, needed, what = ("CPU", threads, "processors") if threads else ("GPU", 1, "GPUs")
+    there = int(resources.get(kind, 0))
+    if there < needed:
+        raise UserError(f"the Ray cluster has {there} {what}, and a worker needs {needed}: add a node that has them")
+    return there // needed
 
 
 def _import_ray() -> Any:

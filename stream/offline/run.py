@@ -14,7 +14,7 @@ from .config import DevelopConfig
 from .job import CHUNK, Job, make_job
 from .pool import LocalPool, Pool
 from .progress import Progress
-from .schedule import Scheduler
+from .schedule import RunFailed, Scheduler
 from .sinks import make_sink
 from .state import Folder
 
@@ -60,6 +60,8 @@ def run(config: DevelopConfig) -> int:
                 _say_interrupted(progress, int(sink.done().sum()), job.count)
                 raise SystemExit(INTERRUPTED) from None  # Ray makes another number of it
             died = scheduler.died
+        if not sink.done().all():
+            raise RunFailed(f"not all frames are in {job.folder}: it must be the same folder on every node")
         sink.conclude()
         _report(progress, job, there, died)
     return 0

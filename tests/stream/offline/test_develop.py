@@ -107,6 +107,9 @@ def test_a_film(recording: Path, tmp_path: Path) -> None:
         frames = list(film.decode(stream))
     assert [frame.pts * frame.time_base * 25 for frame in frames] == list(range(100))
     assert [k for k, frame in enumerate(frames) if frame.key_frame] == list(range(0, 100, 16))
+    before = (tmp_path / "run.mp4").stat().st_mtime_ns
+    _run(recording, "-o", tmp_path, "--format", "mp4", "--fps", "25", "--chunk", "16", "--mp4-crf", "10")
+    assert (tmp_path / "run.mp4").stat().st_mtime_ns == before
     numbers = [0, 15, 16, 99]
     for number, picture in zip(numbers, _developed(recording, numbers), strict=True):
         made = frames[number].to_ndarray(format="rgb24", src_colorspace="ITU709").astype(int)
