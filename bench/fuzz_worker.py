@@ -41,9 +41,10 @@ class Job(NamedTuple):
 def targets() -> dict[str, Target]:
     """All targets by name."""
     from .fuzz_files import FILES
+    from .fuzz_footage import FOOTAGE
     from .fuzz_messages import MESSAGES
 
-    return {target.name: target for target in (*MESSAGES, *FILES)}
+    return {target.name: target for target in (*MESSAGES, *FILES, *FOOTAGE)}
 
 
 def run_job(

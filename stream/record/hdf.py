@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from .direct import DirectFile
-from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, require_h5py
+from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, put_text, require_h5py
 
 BLOCK_BYTES = 1 << 28  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each,
 BLOCK_FRAMES = 1024
@@ -381,13 +381,16 @@ def _allocated(file: Any, name: str, dtype: np.dtype, shape: tuple[int, ...], ch
 def _streams(file: Any, contents: Contents) -> Iterator[tuple[str, _Stream]]:
     if contents.raw_format:
         yield "raw", _Stream(file, "raw", (contents.raw_format.payload_size,), RAW_FRAME)
-        file["raw"].attrs.update(contents.raw_format.to_json())
+        told = contents.raw_format.to_json()
+        put_text(file["raw"].attrs, "pixel_format", told.pop("pixel_format"))
+        file["raw"].attrs.update(told)
     if contents.srgb_size:
         width, height = contents.srgb_size
         yield "srgb", _Stream(file, "srgb", (height, width, 3), SRGB_FRAME)
 
 
 def _write_attributes(file: Any, contents: Contents) -> None:
-    file.attrs.update({"format": FORMAT, "version": VERSION, "camera": contents.camera, "complete": np.int8(0)})
-    file.attrs.update(contents.texts)
-    file.attrs.update({name: json.dumps(part) for name, part in contents.parts.items()})
+    file.attrs.update({"version": VERSION, "camera": contents.camera, "complete": np.int8(0)})
+    parts = {name: json.dumps(part) for name, part in contents.parts.items()}
+    for name, text in {"format": FORMAT, **contents.texts, **parts}.items():
+        put_text(file.attrs, name, text)

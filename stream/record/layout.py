@@ -61,6 +61,21 @@ def require_h5py() -> Any:
     return h5py
 
 
+PIECE = 60_000
+"""Bytes of text that one attribute holds; what is longer goes on in NAME.1, NAME.2, ... (HDF5 allows 64 KiB)."""
+
+
+def put_text(attributes: Any, name: str, text: str) -> None:
+    """Writes a text as attributes of fixed length. Texts of variable length lie in the file's global heap, and where
+    that is damaged the HDF5 library does not come back."""
+    h5py = require_h5py()
+    data = text.encode()
+    for number, first in enumerate(range(0, len(data) or 1, PIECE)):
+        piece = data[first : first + PIECE] or b"\0"
+        kind = h5py.string_dtype("utf-8", len(piece))
+        attributes.create(f"{name}.{number}" if number else name, np.bytes_(piece), dtype=kind)
+
+
 def pages(size: int) -> int:
     """`size` rounded up to whole pages."""
     return -(-size // PAGE) * PAGE

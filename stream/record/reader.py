@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
-from .layout import EVENT, FORMAT, MAX_FRAMES, MAX_JSON, MAX_TEXT, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
+from .layout import EVENT, FORMAT, MAX_FRAMES, MAX_JSON, MAX_TEXT, PIECE, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
 
 _JSON = ("settings", "geometry", "calibration", "engine")
 _TEXTS = ("stream_id", "serial", "model", "vendor", "created", "reason")
@@ -244,6 +244,8 @@ class _Attributes:
         if name not in self._attributes:
             return None
         held = self._attributes.get_id(name)
+        if held.dtype.kind == "O":  # of variable length, see `layout.put_text`
+            raise UserError(f"{self._path} is no recording, or damaged: its attribute {name!r} is no plain value")
         if held.shape not in ((), (1,)) or held.dtype.itemsize > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is too long")
         value = self._attributes[name]
@@ -252,9 +254,13 @@ class _Attributes:
     def text(self, name: str, limit: int = MAX_TEXT) -> str:
         """A text; empty where there is none."""
         value = self._get(name, limit)
-        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if value is None:
             return ""
+        for number in range(1, limit // PIECE + 1) if isinstance(value, bytes) else ():
+            if not isinstance(piece := self._get(f"{name}.{number}", limit), bytes):
+                break
+            value += piece
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if not isinstance(value, str) or len(value) > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is no text, or too long")
         return value

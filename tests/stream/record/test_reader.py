@@ -14,6 +14,7 @@ import pytest
 from ispeed.engines import RawFormat
 from ispeed.engines.errors import UserError
 from ispeed.stream.record import EVENT, RAW_FRAME, open_recording, write_recording
+from ispeed.stream.record.layout import put_text
 
 FORMAT = RawFormat(16, 8, "BayerRG12p", 64)
 FRAMES = np.random.default_rng(1).integers(0, 256, (5, FORMAT.payload_size), np.uint8)
@@ -76,7 +77,11 @@ def test_of_a_killed_writer_whole_frames_are_read(tmp_path: Path) -> None:
 
 def _change_attribute(name: str, value: Any) -> Any:
     def change(file: h5py.File) -> None:
-        file.attrs[name] = value
+        del file.attrs[name]
+        if isinstance(value, str):
+            put_text(file.attrs, name, value)
+        else:
+            file.attrs[name] = value
 
     return change
 
@@ -176,3 +181,20 @@ def test_a_recording_that_is_written_is_not_read(file: Path) -> None:
         fcntl.flock(writer, fcntl.LOCK_EX)  # as the HDF5 library of a writer does
         with pytest.raises(UserError, match="is being written"):
             open_recording(file)
+
+
+def test_a_text_of_variable_length_is_refused_before_it_is_read(file: Path):
+    with h5py.File(file, "r+") as opened:  # of a damaged global heap, where it lies, HDF5 does not come back
+        opened.attrs["serial"] = "A1"
+    with pytest.raises(UserError, match="its attribute 'serial' is no plain value"):
+        open_recording(file)
+
+
+def test_long_settings_come_back(file: Path):
+    settings = {"defects": [[x, "é"] for x in range(20_000)]}
+    with h5py.File(file, "r+") as opened:
+        del opened.attrs["settings"]
+        put_text(opened.attrs, "settings", json.dumps(settings, ensure_ascii=False))
+        assert len(opened.attrs["settings"]) == 60_000
+    with open_recording(file) as recording:
+        assert recording.settings == settings
