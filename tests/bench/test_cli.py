@@ -13,18 +13,7 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = (
-    [],
-    ["compare"],
-    ["memory"],
-    ["kill"],
-    ["max"],
-    ["engines"],
-    ["develop"],
-    ["train"],
-    ["record"],
-    ["pretrigger"],
-)
+COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"], ["record"], ["pretrigger"], ["fuzz"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
