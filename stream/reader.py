@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..engines.errors import Sentence
 from .endpoint import boot_id
-from .frame import HEADER_SIZE, VERSION, FrameHeader, HeaderError
+from .frame import HEADER_SIZE, TOPIC_SIZE, VERSION, FrameHeader, HeaderError
 from .ring import KINDS, RING_MAGIC, RING_VERSION
 
 INFO_MAX = 4096
@@ -44,7 +44,9 @@ class StreamInfo:
     """What a publisher says about its stream. Offsets and sizes are bytes in the ring's file.
 
     `ring_fd` is a descriptor of process `pid`, or `ring_path` a file; `fps` is 0 where the camera has no rate of its
-    own. `width`, `height` (pixels) and `stride` (bytes per row) are those of the sRGB frames.
+    own. `clock` says what device time stamps are of: "host" (CLOCK_MONOTONIC of the capturing machine), "ptp" (PTP, in
+    ns), or empty (the camera's own clock). `width`, `height` (pixels) and `stride` (bytes per row) are those of the
+    sRGB frames.
     """
 
     version: int
@@ -67,6 +69,7 @@ class StreamInfo:
     engine: str = ""
     fps: float = 0.0
     serial: str = ""
+    clock: str = ""
 
     @classmethod
     def parse(cls, data: bytes) -> StreamInfo:
@@ -90,7 +93,7 @@ class StreamInfo:
 
 
 _TYPES = get_type_hints(StreamInfo)
-_OPTIONAL = ("ring_fd", "ring_path", "headers_offset", "engine", "fps", "serial")
+_OPTIONAL = ("ring_fd", "ring_path", "headers_offset", "engine", "fps", "serial", "clock")
 
 
 def _wanted(values: dict[str, Any], field: Any) -> bool:
@@ -277,6 +280,14 @@ class MappedRing:
             (h.stride, 3, 1),
         )
         return Frame(header, array, self._generations)
+
+
+def header_from_message(message: bytes) -> FrameHeader:
+    """The frame header behind a topic. Raises StreamError for what is none, or of another version."""
+    try:
+        return FrameHeader.unpack(message, TOPIC_SIZE)
+    except HeaderError as error:
+        raise StreamError(str(error)) from error
 
 
 def frame_from_message(header: FrameHeader, pixels: memoryview) -> Frame:

@@ -17,15 +17,27 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import zmq
 
 from ..engines.errors import UserError
 from .curve import Watch, read_client, use_keys
 from .endpoint import default_endpoint, parse_endpoint
-from .frame import HEADER_SIZE, TOPIC_SIZE, FrameHeader, HeaderError, topic
-from .reader import Frame, MappedRing, StreamError, StreamInfo, StreamTimeout, frame_from_message
+from .frame import HEADER_SIZE, TOPIC_SIZE, FrameHeader, topic
+from .reader import (
+    Frame,
+    MappedRing,
+    StreamError,
+    StreamInfo,
+    StreamTimeout,
+    frame_from_message,
+    header_from_message,
+)
+from .sockets import make_poller, make_socket, readable, received
+
+if TYPE_CHECKING:
+    from .synchronised import Synchronised
 
 Mode = Literal["newest", "every"]
 Pixels = Literal["auto", "shared", "message"]
@@ -51,6 +63,8 @@ class Subscriber:
             sent, "auto" takes the first that works.
         keys: Folder of keys, for a tcp endpoint whose publisher has keys: the one that `isp-stream keys FOLDER
             --client NAME` made there.
+        synchronised: True makes a Synchronised of it, which takes `cameras` and gives frames of several that belong
+            together.
 
     Attributes:
         received: Frames handed out.
@@ -63,6 +77,19 @@ class Subscriber:
         UserError: An endpoint, a folder of keys or an option that cannot be.
     """
 
+    @overload
+    def __new__(cls, *args: Any, synchronised: Literal[True], **options: Any) -> Synchronised: ...
+
+    @overload
+    def __new__(cls, *args: Any, synchronised: Literal[False] = False, **options: Any) -> Subscriber: ...
+
+    def __new__(cls, *args: Any, synchronised: bool = False, **options: Any) -> Subscriber | Synchronised:
+        if not synchronised:
+            return super().__new__(cls)
+        from .synchronised import Synchronised
+
+        return Synchronised(*args, **options)
+
     def __init__(
         self,
         endpoint: str | None = None,
@@ -72,6 +99,7 @@ class Subscriber:
         timeout_ms: float | None = None,
         pixels: Pixels = "auto",
         keys: Path | str | None = None,
+        synchronised: Literal[False] = False,
     ) -> None:
         if mode not in ("newest", "every"):
             raise UserError(f"mode {mode!r} is unknown: use newest or every")
@@ -89,7 +117,7 @@ class Subscriber:
         self._expected = 0  # the next sequence
         self._rings: dict[int, MappedRing] = {}
         self._held: FrameHeader | None = None  # a descriptor of a stream whose info has not come yet
-        self._held_since = 0.0
+        self._held_since = self._renew_at = 0.0
         self._refusal: StreamError | None = None  # why the ring that was told last cannot be mapped
         self._keys = None if keys is None else read_client(keys)
         self._context = zmq.Context()
@@ -99,7 +127,7 @@ class Subscriber:
         except UserError:
             self._context.destroy(linger=0)
             raise
-        self._info_poller = self._make_poller(self._infos)  # for a held descriptor: more of them must wake nobody
+        self._info_poller = make_poller(self.info_sockets)  # for a held descriptor
 
     def __enter__(self) -> Subscriber:
         return self
@@ -145,8 +173,38 @@ class Subscriber:
         while (frame := self._next()) is None:
             self._require_welcome()
             if not self._read_infos():
-                await self._readable(self._wait_ms(deadline))
+                await readable(self.sockets, self._wait_ms(deadline))
         return frame
+
+    def poll(self) -> Frame | None:
+        """The next frame where one has come; None where none has. Raises StreamError as `receive` does."""
+        frame = self._next()
+        if frame is None:
+            self._require_welcome()
+            frame = self._next() if self._read_infos() else None
+        now = time.monotonic()
+        if frame is not None:
+            self._renew_at = now + _RENEW_S
+        elif self._held or self._by_message:
+            self._renew_if_due(now)
+        return frame
+
+    def look(self) -> StreamInfo | None:
+        """What is known of the stream by now, without waiting for it. Raises StreamError as `receive` does."""
+        self._require_welcome()
+        self._read_infos()
+        return self.info
+
+    @property
+    def info_sockets(self) -> list[zmq.Socket]:
+        """What to wait for until `look` may know more."""
+        return [*self._watch.sockets, self._infos]
+
+    @property
+    def sockets(self) -> list[zmq.Socket]:
+        """What to wait for, among other things, until `poll` may have a frame; to be asked for anew each time."""
+        # With a held descriptor not the frames, of which more must wake nobody.
+        return self.info_sockets if self._held else [*self.info_sockets, self._frames]
 
     def announce(self, topic: bytes) -> None:
         """Subscribes to a topic on which nothing comes. The publisher sees it after the subscription to frames."""
@@ -185,7 +243,7 @@ class Subscriber:
     def _next_sent(self) -> Frame | None:
         """The next frame that came with its pixels; in mode `newest` the last of those that wait."""
         parts: list[zmq.Frame] | None = None
-        while (got := self._receive_parts()) is not None:
+        while (got := received(self._frames.recv_multipart, copy=False)) is not None:
             parts = got
             if self.mode == "every":
                 break
@@ -204,29 +262,17 @@ class Subscriber:
 
     def _receive_descriptor(self) -> FrameHeader | None:
         """The next descriptor of our camera, None when none waits."""
-        while True:
-            try:
-                message = self._frames.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return None
+        while (message := received(self._frames.recv)) is not None:
             if len(message) != TOPIC_SIZE + HEADER_SIZE:
                 raise StreamError(f"a descriptor has {len(message)} bytes, not {TOPIC_SIZE + HEADER_SIZE}")
             header = self._unpack(message)
             if header is not None:
                 return header
-
-    def _receive_parts(self) -> list[zmq.Frame] | None:
-        try:
-            return self._frames.recv_multipart(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return None
+        return None
 
     def _unpack(self, message: bytes) -> FrameHeader | None:
         """The header in a message; None for another camera's."""
-        try:
-            header = FrameHeader.unpack(message, TOPIC_SIZE)
-        except HeaderError as error:
-            raise StreamError(str(error)) from error
+        header = header_from_message(message)
         if self._camera is None:
             self._camera = header.camera
         return header if header.camera == self._camera else None
@@ -271,15 +317,12 @@ class Subscriber:
     def _read_infos(self) -> bool:
         """Takes in the stream infos that wait; whether there were any."""
         came = False
-        while True:
-            try:
-                message = self._infos.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return came
+        while (message := received(self._infos.recv)) is not None:
             came = True
             info = StreamInfo.parse(message[TOPIC_SIZE:])
             if self._camera in (None, info.camera):
                 self._learn(info)
+        return came
 
     def _learn(self, info: StreamInfo) -> None:
         if info == self.info:
@@ -314,29 +357,16 @@ class Subscriber:
     def _open_frames(self, *, by_message: bool) -> None:
         self._by_message = by_message
         self._frames = self._connect("p" if by_message else "d")
-        self._poller = self._make_poller(self._infos, self._frames)
-
-    def _make_poller(self, *sockets: zmq.Socket) -> zmq.Poller:
-        poller = zmq.Poller()
-        for socket in (*sockets, *self._watch.sockets):
-            poller.register(socket, zmq.POLLIN)
-        return poller
+        self._poller = make_poller([*self.info_sockets, self._frames])
 
     def _topic(self, kind: str) -> bytes:
         return f"{kind}/".encode() if self._camera is None else topic(kind, self._camera)
 
     def _connect(self, kind: str) -> zmq.Socket:
-        made = self._context.socket(zmq.SUB)
-        made.set(zmq.LINGER, 0)
-        made.set(zmq.RECONNECT_IVL, 50)
-        made.set(zmq.RECONNECT_IVL_MAX, 250)
-        made.set(zmq.MAXMSGSIZE, _LARGE_MESSAGE if kind == "p" else _SMALL_MESSAGE)
-        made.set(zmq.IPV6, int("[" in self.endpoint))
-        if kind == "d" and self.mode == "newest":
-            made.set(zmq.CONFLATE, 1)  # keeps the last message only, and only of one part: a descriptor is that
-        else:
-            made.set(zmq.RCVHWM, _PIXEL_QUEUE if kind == "p" else _QUEUE)
-        made.subscribe(self._topic(kind))
+        queue = _PIXEL_QUEUE if kind == "p" else 0 if kind == "d" and self.mode == "newest" else _QUEUE
+        most = _LARGE_MESSAGE if kind == "p" else _SMALL_MESSAGE
+        ipv6 = "[" in self.endpoint
+        made = make_socket(self._context, self._topic(kind), most_bytes=most, queue=queue, ipv6=ipv6)
         use_keys(made, self._keys, self.endpoint)
         if kind == "i":  # whoever is let in for one is let in for all
             self._watch = Watch(made, self.endpoint, self._keys)
@@ -360,24 +390,10 @@ class Subscriber:
         socket.unsubscribe(self._topic(kind))
         socket.subscribe(self._topic(kind))
 
-    async def _readable(self, timeout_ms: int | None) -> None:
-        """Waits until a socket may have something. Their descriptors signal edges; `_next` found nothing before."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-        sockets = [*self._watch.sockets, self._infos, *([] if self._held else [self._frames])]
-        descriptors = [socket.fileno() for socket in sockets]
-        for fd in descriptors:
-            loop.add_reader(fd, woken.set)
-        try:
-            if not any(int(socket.get(zmq.EVENTS)) & zmq.POLLIN for socket in sockets):
-                await asyncio.wait_for(woken.wait(), None if timeout_ms is None else timeout_ms / 1e3)
-        except asyncio.TimeoutError:
-            pass
-        finally:
-            for fd in descriptors:
-                loop.remove_reader(fd)
+    def _renew_if_due(self, now: float) -> None:
+        if now >= self._renew_at:
+            self._renew()
+            self._renew_at = now + _RENEW_S
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -394,8 +410,6 @@ class Subscriber:
             raise StreamTimeout(f"no frame came from {self.endpoint} in time: is isp-stream running there?")
         until = min(math.inf if deadline is None else deadline, self._watch.retry_at)
         if self._held or self._by_message:
-            if now >= self._renew_at:
-                self._renew()
-                self._renew_at = now + _RENEW_S
+            self._renew_if_due(now)
             until = min(until, self._renew_at)
         return None if until == math.inf else max(1, math.ceil((until - now) * 1e3))
