@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .reader import Frame, FrameOverwritten, StreamError, StreamInfo, StreamTimeout
     from .ring import Ring
     from .subscribe import Subscriber
+    from .synchronised import FrameSet, Synchronised
 
 __all__ = [
     "LOSS_REASONS",
@@ -25,12 +26,14 @@ __all__ = [
     "Frame",
     "FrameHeader",
     "FrameOverwritten",
+    "FrameSet",
     "Publisher",
     "Ring",
     "StreamError",
     "StreamInfo",
     "StreamTimeout",
     "Subscriber",
+    "Synchronised",
     "default_endpoint",
 ]
 
@@ -41,12 +44,14 @@ _HOMES = {
     "Frame": "reader",
     "FrameHeader": "frame",
     "FrameOverwritten": "reader",
+    "FrameSet": "synchronised",
     "Publisher": "publish",
     "Ring": "ring",
     "StreamError": "reader",
     "StreamInfo": "reader",
     "StreamTimeout": "reader",
     "Subscriber": "subscribe",
+    "Synchronised": "synchronised",
     "default_endpoint": "endpoint",
 }
 

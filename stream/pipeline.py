@@ -119,6 +119,7 @@ class Pipeline:
             "engine": self.develop.engine["name"],
             "fps": g["fps"],
             "serial": g["serial"],
+            "clock": g["clock"],
         }
         self._publisher.attach(shared.srgb, info, self.camera)
 
@@ -224,7 +225,10 @@ class Pipeline:
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost. Raises UserError."""
+        before = self.geometry["fps"]
         answer = self.grab.set(feature, value)
+        if answer["fps"] != before:
+            self._tell_info()
         self.meter.rate_is(answer["fps"])
         shown = f"{answer['value']:g}" if isinstance(answer["value"], float) else answer["value"]
         self.meter.note("changed", f"{feature} {shown}", feature=feature, value=answer["value"])

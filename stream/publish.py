@@ -158,7 +158,8 @@ class Publisher:
     def attach(self, ring: Ring, info: dict[str, Any], camera: int | None = None) -> None:
         """Publishes from `ring` (sRGB) from now on, and tells every subscriber.
 
-        `info` holds what only the caller knows: stream_id (16 hex digits), width, height, stride, engine, fps, serial.
+        `info` holds what only the caller knows: stream_id (16 hex digits), width, height, stride, engine, fps, serial,
+        clock.
         `camera` may be left out where there is one.
         """
         outlet = self._outlet(camera)

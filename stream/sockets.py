@@ -1,13 +1,61 @@
-"""A subscriber's ZeroMQ sockets: made, and waited for, in a thread of one's own or in an asyncio loop."""
+"""What subscribers are made of: their ZeroMQ sockets, and waiting for these, in a thread of one's own or in asyncio."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
 import zmq
 
 T = TypeVar("T")
+Self = TypeVar("Self", bound="Receiver[Any]")
+
+
+class Receiver(Generic[T]):
+    """What can be received from one by one: an iterator, for threads and for asyncio, and a context manager.
+
+    Attributes:
+        timeout_ms: Longest wait in milliseconds; None waits for ever.
+    """
+
+    timeout_ms: float | None
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self.receive()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        return await self.receive_async()
+
+    def receive(self, timeout_ms: float | Literal["default"] | None = "default") -> T:
+        """The next one."""
+        raise NotImplementedError
+
+    async def receive_async(self, timeout_ms: float | Literal["default"] | None = "default") -> T:
+        """The same for asyncio."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends it."""
+        raise NotImplementedError
+
+    def _deadline(self, timeout_ms: Any) -> float | None:
+        """When to give up, in time.monotonic seconds; None is never."""
+        if timeout_ms == "default":
+            timeout_ms = self.timeout_ms
+        return None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
 
 
 def make_socket(context: zmq.Context, topic: bytes, *, most_bytes: int, queue: int, ipv6: bool) -> zmq.Socket:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -34,7 +33,7 @@ from .reader import (
     frame_from_message,
     header_from_message,
 )
-from .sockets import make_poller, make_socket, readable, received
+from .sockets import Receiver, make_poller, make_socket, readable, received
 
 if TYPE_CHECKING:
     from .synchronised import Synchronised
@@ -51,7 +50,7 @@ _INFO_PATIENCE_S = 2.0  # how long descriptors may come without any stream info
 _MOST_RINGS = 3
 
 
-class Subscriber:
+class Subscriber(Receiver[Frame]):
     """An iterator over the frames of one camera. A context manager; used by one thread.
 
     Args:
@@ -128,24 +127,6 @@ class Subscriber:
             self._context.destroy(linger=0)
             raise
         self._info_poller = make_poller(self.info_sockets)  # for a held descriptor
-
-    def __enter__(self) -> Subscriber:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        return self
-
-    def __next__(self) -> Frame:
-        return self.receive()
-
-    def __aiter__(self) -> AsyncIterator[Frame]:
-        return self
-
-    async def __anext__(self) -> Frame:
-        return await self.receive_async()
 
     @property
     def transport(self) -> Literal["shared", "message"]:
@@ -242,7 +223,7 @@ class Subscriber:
 
     def _next_sent(self) -> Frame | None:
         """The next frame that came with its pixels; in mode `newest` the last of those that wait."""
-        parts: list[zmq.Frame] | None = None
+        parts: Any = None
         while (got := received(self._frames.recv_multipart, copy=False)) is not None:
             parts = got
             if self.mode == "every":
@@ -398,10 +379,8 @@ class Subscriber:
     # -- time ---------------------------------------------------------------------------------------------------
 
     def _deadline(self, timeout_ms: Any) -> float | None:
-        if timeout_ms == "default":
-            timeout_ms = self.timeout_ms
         self._renew_at = time.monotonic() + _RENEW_S
-        return None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
+        return super()._deadline(timeout_ms)
 
     def _wait_ms(self, deadline: float | None) -> int | None:
         """Milliseconds to wait now, None for ever. Raises StreamTimeout when the deadline is over."""

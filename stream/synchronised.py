@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import zmq
 from ..engines.errors import UserError
 from .pairing import IdKeys, Keys, Pairing, StampKeys
 from .reader import Frame, StreamInfo, StreamTimeout
-from .sockets import make_poller, readable
+from .sockets import Receiver, make_poller, readable
 from .subscribe import Mode, Pixels, Subscriber
 
 By = Literal["auto", "timestamp", "frame_id"]
@@ -67,7 +67,7 @@ class FrameSet(tuple[Frame, ...]):
         return f"<FrameSet {', '.join(str(frame.frame_id) for frame in self)}, skew {self.skew_us:.1f} us>"
 
 
-class Synchronised:
+class Synchronised(Receiver[FrameSet]):
     """An iterator over sets of frames of several cameras. A context manager; used by one thread.
 
     `Subscriber(..., synchronised=True)` makes one. A frame that has no partner is counted and not given out.
@@ -127,24 +127,6 @@ class Synchronised:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Synchronised:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[FrameSet]:
-        return self
-
-    def __next__(self) -> FrameSet:
-        return self.receive()
-
-    def __aiter__(self) -> AsyncIterator[FrameSet]:
-        return self
-
-    async def __anext__(self) -> FrameSet:
-        return await self.receive_async()
 
     @property
     def subscribers(self) -> tuple[Subscriber, ...]:
@@ -256,11 +238,6 @@ class Synchronised:
             for subscriber in self._subscribers
             for socket in (subscriber.sockets if self._keys else subscriber.info_sockets)
         ]
-
-    def _deadline(self, timeout_ms: Any) -> float | None:
-        if timeout_ms == "default":
-            timeout_ms = self.timeout_ms
-        return None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
 
     def _wait_ms(self, deadline: float | None) -> int:
         """Milliseconds to wait now. Raises StreamTimeout when the deadline is over."""

@@ -13,7 +13,7 @@ from .chunks import enable_chunks
 from .copying import CopySource
 from .discovery import Discovery, OpenCamera
 from .nodes import Features
-from .settings import Geometry, configure, exposure_and_gain, frame_rate, levels
+from .settings import Geometry, clock_of, configure, exposure_and_gain, frame_rate, levels
 from .sources import Source, ZeroCopySource
 
 
@@ -97,6 +97,7 @@ class LiveCamera:
             min_buffers=_tolerant(lambda: stream.buffer_announce_min, 1),
             exposure_us=exposure_us if exposure_us == exposure_us else None,
             gain_db=gain_db if gain_db == gain_db else None,
+            clock=clock_of(features, info),
         )
 
     def _choose_source(self, payload: int, alignment: int) -> str:

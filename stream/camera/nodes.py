@@ -21,6 +21,7 @@ OLD_NAMES = {
     "ExposureTime": ("ExposureTimeAbs",),
     "AcquisitionFrameRateEnable": ("AcquisitionFrameRateEnabled",),
     "AcquisitionResultingFrameRate": ("ResultingFrameRate", "ResultingFrameRateAbs"),
+    "PtpStatus": ("GevIEEE1588Status",),
 }
 
 

@@ -22,6 +22,7 @@ class Geometry:
 
     `payload` is the bytes to reserve for a slot (chunks included), `fps` the rate in Hz as read back, 0 if triggered or
     unknown. Levels are in DN of the pixel format. `exposure_us` and `gain_db` are None where the camera tells neither.
+    `clock` says what the device time stamps are of: "host" (CLOCK_MONOTONIC), "ptp", or empty (the camera's own clock).
     """
 
     camera: int
@@ -44,6 +45,7 @@ class Geometry:
     min_buffers: int
     exposure_us: float | None
     gain_db: float | None
+    clock: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""
@@ -86,6 +88,13 @@ def frame_rate(features: FeatureSet, triggered: bool) -> float:
         if value:
             return float(value)
     return 0.0
+
+
+def clock_of(features: FeatureSet, info: CameraInfo) -> str:
+    """What the camera's time stamps are of, see Geometry."""
+    if info.simulated:
+        return "host"
+    return "ptp" if features.read("PtpStatus") in ("Master", "Slave") else ""
 
 
 def exposure_and_gain(features: FeatureSet) -> tuple[float, float]:

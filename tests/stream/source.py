@@ -51,6 +51,7 @@ class Source:
             "engine": "none",
             "fps": 0.0,
             "serial": "TEST",
+            "clock": "",
         }
         self.publisher.attach(self.ring, {**settings, **(info or {})})
 
@@ -60,8 +61,8 @@ class Source:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def write(self, sequence: int) -> None:
-        """Develops a frame, so to say: pixels, header, generation."""
+    def write(self, sequence: int, **header: Any) -> None:
+        """Develops a frame, so to say: pixels, header (with other fields where they are given), generation."""
         slot = sequence % self.ring.slots
         self.ring.begin_write(slot, sequence)
         self.ring.slot(slot)[:] = sequence & 0xFF
@@ -80,13 +81,13 @@ class Source:
             stride=self.width * 3,
             exposure_us=250.0,
             wb_r=2.0,
-        ).pack_into(self.ring.memory, self.ring.header_offset(slot))
+        )._replace(**header).pack_into(self.ring.memory, self.ring.header_offset(slot))
         self.ring.end_write(slot, sequence)
 
-    def publish(self, count: int = 1) -> None:
+    def publish(self, count: int = 1, **header: Any) -> None:
         """Writes and publishes the next `count` frames, one by one."""
         for _ in range(count):
-            self.write(self.published)
+            self.write(self.published, **header)
             self.publisher.publish(self.published, self.published + 1)
             self.published += 1
             self.attend()

@@ -65,9 +65,8 @@ inside = sorted(name for name in sys.modules if name.startswith("ispeed.stream."
 print(sorted(name for name in loaded if "cython" not in name), inside)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    ours = [
-        f"ispeed.stream.{name}" for name in ("curve", "endpoint", "frame", "key_files", "reader", "ring", "subscribe")
-    ]
+    names = ("curve", "endpoint", "frame", "key_files", "reader", "ring", "sockets", "subscribe")
+    ours = [f"ispeed.stream.{name}" for name in names]
     assert told.strip() == f"{['ispeed', 'numpy', 'zmq']} {ours}"
 
 
