@@ -51,6 +51,7 @@ class Source:
             "engine": "none",
             "fps": 0.0,
             "serial": "TEST",
+            "clock": "",
         }
         self.publisher.attach(self.ring, {**settings, **(info or {})})
 
