@@ -13,7 +13,21 @@ import pytest
 
 from ispeed.bench import cli
 
-COMMANDS = ([], ["compare"], ["memory"], ["kill"], ["max"], ["engines"], ["train"], ["record"], ["pretrigger"], ["fuzz"])
+_NAMES = (
+    "compare",
+    "memory",
+    "kill",
+    "max",
+    "engines",
+    "train",
+    "monitor",
+    "record",
+    "pretrigger",
+    "develop",
+    "soak",
+    "fuzz",
+)
+COMMANDS = ([], *([name] for name in _NAMES))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
