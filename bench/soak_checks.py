@@ -118,15 +118,14 @@ def check_subscriber(name: str, account: dict[str, Any], published: int) -> list
 def check_recording(file: Path) -> list[str]:
     """A recording that has ended is whole, and each of its frames is that of its number."""
     from ..stream.record import open_recording
-    from .soak_subscriber import STRIP_PIXELS
+    from .soak_subscriber import STRIP_PIXELS, number_of
 
     with open_recording(file) as recording:
         if not recording.complete:
             return [f"recording {file.name} is not complete"]
         ids = recording.raw_frames["frame_id"].tolist()
         for index, frame_id in enumerate(ids):
-            bits = recording.read_raw(index)[2:STRIP_PIXELS:4] > 127
-            if int("".join("01"[bit] for bit in bits), 2) != frame_id & 0xFFFFFFFF:
+            if number_of(recording.read_raw(index)[2:STRIP_PIXELS:4]) != frame_id & 0xFFFFFFFF:
                 return [f"recording {file.name}: frame {frame_id} has another frame's pixels"]
     return []
 

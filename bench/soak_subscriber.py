@@ -28,8 +28,12 @@ STRIP_PIXELS = 128  # the number's 32 cells of 4x4 pixels, highest bit first
 
 def burnt_number(picture: npt.NDArray[np.uint8]) -> int:
     """The number in the first rows of a developed frame (uint8 [H, W >= 128, 3]) of the simulated camera."""
-    bits = picture[1, 2:STRIP_PIXELS:4, 1] > 127
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return number_of(picture[1, 2:STRIP_PIXELS:4, 1])
+
+
+def number_of(cells: npt.NDArray[np.uint8]) -> int:
+    """The number whose bits are bright cells, highest first: uint8 [32]."""
+    return int.from_bytes(np.packbits(cells > 127).tobytes(), "big")
 
 
 def follow(endpoint: str, camera: int, pause_s: float, stop: threading.Event) -> dict[str, Any]:

@@ -7,6 +7,9 @@ Within a segment (one acquisition, from start to end)
 exactly. The counts are single-writer words in the raw ring, so they survive any process; the ledger only takes
 differences of snapshots. Between segments lies an outage with its duration and an estimate of the frames that a
 camera at its rate would have sent meanwhile; it is never added to the sums.
+
+A camera with a loose plug may come back for months: the last thousand segments are kept one by one, the earlier ones in
+sum.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 
 from .frame import LOSS_REASONS
 from .ring import Word
+
+MOST_SEGMENTS = 1000
 
 # Plain ints: an IntEnum member costs a call each time it indexes, and develop reads these for every frame.
 _LOSS_WORDS = tuple(
@@ -46,6 +51,15 @@ class Account:
     def in_flight(self) -> int:
         """Frames seen that are neither published nor lost yet; 0 once the pipeline is drained."""
         return self.seen + self.missing - self.published - sum(self.lost.values())
+
+    def plus(self, other: Account) -> Account:
+        """Both together."""
+        return Account(
+            self.seen + other.seen,
+            self.missing + other.missing,
+            self.published + other.published,
+            {reason: count + other.lost[reason] for reason, count in self.lost.items()},
+        )
 
     def minus(self, other: Account) -> Account:
         """This account without what `other` already held."""
@@ -98,6 +112,19 @@ def read_account(words: Sequence[int]) -> Account:
     return Account(words[Word.SEEN], losses[0] + losses[2], published, dict(zip(LOSS_REASONS, losses, strict=True)))
 
 
+@dataclass
+class Earlier:
+    """Segments and outages that are no longer kept one by one: how many, their durations in s, and their account."""
+
+    segments: int = 0
+    duration_s: float = 0.0
+    account: Account = field(default_factory=Account)
+    balanced: bool = True
+    outages: int = 0
+    outage_s: float = 0.0
+    estimated_frames: int = 0
+
+
 class FrameLedger:
     """Keeps segments and outages. Used by the main process alone."""
 
@@ -105,6 +132,7 @@ class FrameLedger:
         self._words = words
         self.segments: list[Segment] = []
         self.outages: list[Outage] = []
+        self.earlier = Earlier()
         self._open: tuple[int, Account] | None = None
         self._number = 0
 
@@ -127,6 +155,7 @@ class FrameLedger:
         if self.segments and self._open is None:
             start = self.segments[-1].end_ns
             self.outages.append(Outage(start, now_ns, round((now_ns - start) * 1e-9 * fps)))
+            self._forget()
 
     def close_segment(self, now_ns: int, ended_by: str) -> Segment:
         """Ends the open segment, at its start if `now_ns` lies before that.
@@ -141,13 +170,30 @@ class FrameLedger:
         )
         self.segments.append(segment)
         self._open = None
+        self._forget()
         return segment
+
+    def _forget(self) -> None:
+        """Keeps what is too much in sum."""
+        earlier = self.earlier
+        while len(self.segments) > MOST_SEGMENTS:
+            segment = self.segments.pop(0)
+            earlier.segments += 1
+            earlier.duration_s += (segment.end_ns - segment.start_ns) * 1e-9
+            earlier.account = earlier.account.plus(segment.account)
+            earlier.balanced &= segment.account.in_flight == 0
+        while len(self.outages) > MOST_SEGMENTS:
+            outage = self.outages.pop(0)
+            earlier.outages += 1
+            earlier.outage_s += (outage.end_ns - outage.start_ns) * 1e-9
+            earlier.estimated_frames += outage.estimated_frames
 
     @property
     def balanced(self) -> bool:
         """Whether the sums are equal: of every segment and of the whole. Not before the last segment is closed."""
         accounts = [segment.account for segment in self.segments] + [read_account(self._words)]
-        return self._open is None and all(account.in_flight == 0 for account in accounts)
+        even = all(account.in_flight == 0 for account in accounts)
+        return self._open is None and even and self.earlier.balanced
 
     def to_json(self) -> dict:
         """The whole account as a JSON-able dict."""
@@ -167,4 +213,5 @@ class FrameLedger:
                 {"duration_s": (o.end_ns - o.start_ns) * 1e-9, "estimated_frames": o.estimated_frames}
                 for o in self.outages
             ],
+            **({"earlier": asdict(self.earlier)} if self.earlier.segments or self.earlier.outages else {}),
         }

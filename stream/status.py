@@ -74,9 +74,10 @@ def ledger_lines(message: dict[str, Any]) -> list[str]:
         f"latency {latency['from']} to published: p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, "
         f"p99.9 {latency['p999']:.2f}, max {latency['max']:.2f} ms ({latency['count']} frames)",
     ]
-    segments = ledger["segments"]
+    segments, earlier = ledger["segments"], ledger.get("earlier")
     if len(segments) > 1 or ledger["outages"]:
-        lines.append(f"{len(segments)} segments:")
+        before = f", and {earlier['segments']} earlier ones" if earlier else ""
+        lines.append(f"{len(segments)} segments{before}:")
         for s in segments:
             account = s["account"]
             lines.append(

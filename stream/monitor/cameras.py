@@ -8,8 +8,7 @@ from typing import Any
 
 _HISTORY = 120  # status messages, one a second
 _MESSAGES = 100  # faults, warnings and changes that are kept to show
-_STUCK_AFTER = 3  # status messages in a row with frames before a stage and none behind it
-_STAGES = ("grab", "develop", "publish")
+_GONE_AFTER = 3  # status messages in a row without a frame of a camera that should send some
 
 _ERRORS = ("fault", "stage_died", "stage_hung", "camera_lost", "saver_failed", "recording_failed")
 _WARNINGS = ("warning", "waiting", "engine_behind")
@@ -35,7 +34,6 @@ class Camera:
         self.gone_text = ""
         self.ended = False
         self.fps = 0.0  # of the camera; 0 where it has no rate of its own
-        self._idle: dict[str, int] = dict.fromkeys(_STAGES, 0)
         self._silent = 0  # status messages in a row without a frame of a camera that is not triggered
 
     def take(self, message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,9 +88,6 @@ class Camera:
             self.gone_since_ms = self.gone_since_ms or now_ms
         rates = message.get("rates", {})
         self._silent = 0 if rates.get("camera", 0) > 0 or self.triggered else self._silent + 1
-        for before, stage in (("camera", "grab"), ("grab", "develop"), ("develop", "publish")):
-            stands = rates.get(before, 0) > 0 and rates.get(stage, 0) == 0
-            self._idle[stage] = self._idle[stage] + 1 if stands else 0
         latency = message.get("latency_ms", {})
         entry = {"time_ms": now_ms, **{name: latency.get(name) for name in ("p50", "p99")}}
         self.history.append(entry)
@@ -111,10 +106,11 @@ class Camera:
 
     @property
     def stuck(self) -> str:
-        """The stage that takes frames and gives none, "main" where no status comes; "" where all is well."""
+        """The stage that has work and does not get on with it, "main" where no status comes; "" where all is well."""
         if self.status_age_s > self._silent_s and not self.ended:
             return "main"
-        return next((stage for stage in _STAGES if self._idle[stage] >= _STUCK_AFTER), "")
+        stages = (self.status or {}).get("stages", {})
+        return next((name for name, told in stages.items() if told.get("state") == "stuck"), "")
 
     @property
     def status_age_s(self) -> float:
@@ -128,7 +124,7 @@ class Camera:
             return "ended"
         if self.stuck == "main":
             return "stuck" if self.status else "starting"
-        if self.gone_since_ms or self._silent >= max(1.0, 1 / self.fps if self.fps else 1.0) * _STUCK_AFTER:
+        if self.gone_since_ms or self._silent >= max(1.0, 1 / self.fps if self.fps else 1.0) * _GONE_AFTER:
             return "gone"
         if self.stuck:
             return "stuck"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ispeed.stream.frame import LOSS_REASONS
-from ispeed.stream.ledger import FrameLedger, read_account, read_losses
+from ispeed.stream.ledger import MOST_SEGMENTS, FrameLedger, read_account, read_losses
 from ispeed.stream.ring import Word
 
 _FROM_GRAB = (Word.INCOMPLETE, Word.SUPERSEDED, Word.STOPPED_GRAB)
@@ -129,6 +129,30 @@ def test_outages_are_estimated_and_in_no_sum() -> None:
     assert told["missing"] == 0
     assert [s["ended_by"] for s in told["segments"]] == ["camera lost", "stopped"]
     assert [s["duration_s"] for s in told["segments"]] == [1.0, 0.5]
+
+
+def test_a_camera_that_comes_and_goes_for_ever_is_kept_in_bounds() -> None:
+    pipeline = Pipeline()
+    ledger = FrameLedger(pipeline.words)
+    for number in range(MOST_SEGMENTS + 50):
+        ledger.open_segment(number * 1_000_000_000, 100.0)
+        pipeline.see(3)
+        pipeline.miss(Word.CAMERA_GAP, 2)
+        pipeline.lose_in_grab(Word.SUPERSEDED, 1)
+        pipeline.grant(2)
+        pipeline.publish(2)
+        ledger.close_segment(number * 1_000_000_000 + 500_000_000, "camera lost")
+    assert ledger.balanced
+    told = ledger.to_json()
+    assert (len(told["segments"]), len(told["outages"])) == (MOST_SEGMENTS, MOST_SEGMENTS)
+    earlier = told["earlier"]
+    assert (earlier["segments"], earlier["outages"]) == (50, 49)
+    assert (earlier["duration_s"], earlier["outage_s"], earlier["estimated_frames"]) == (25.0, 24.5, 49 * 50)
+    accounts = [earlier["account"], *(segment["account"] for segment in told["segments"])]
+    for name in ("seen", "missing", "published"):
+        assert told[name] == sum(account[name] for account in accounts)
+    for reason in LOSS_REASONS:
+        assert told["lost"][reason] == sum(account["lost"][reason] for account in accounts)
 
 
 def test_segments_open_and_close_in_turn() -> None:

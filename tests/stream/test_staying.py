@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ispeed.stream import Control, Subscriber
@@ -60,6 +64,18 @@ def test_a_camera_that_falls_silent_is_taken_up_again(isp_stream):
         run.published(run.until("status")["account"]["published"] + 20)
         control.call("stop")
     assert [s["ended_by"].split(":")[0] for s in run.finish()["segments"]] == ["camera lost", "stopped"]
+
+
+def test_a_camera_that_comes_back_with_other_frames_ends_its_run(runtime_dir, isp_stream, tmp_path):
+    scene = tmp_path / "scene.npy"
+    np.save(scene, np.full((1, 120, 160), 100, np.uint16))
+    run = isp_stream("--scene", f"{scene}?format=BayerRG8")
+    run.published(20)
+    np.save(scene, np.full((1, 60, 80), 100, np.uint16))
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="SimVanish", value=100)
+    run.finish(code=1)
+    assert "the camera came back with other frames" in run.errors()
 
 
 def test_of_two_cameras_one_goes_and_comes_and_the_other_loses_nothing(isp_stream):
@@ -187,6 +203,15 @@ def test_a_port_or_path_that_is_taken_is_one_sentence(isp_stream_fails, runtime_
             assert option in sentence
     left = [path for path in (runtime_dir / "ispeed").glob("*") if path.suffix != ".lock"]
     assert not left
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_the_systemd_unit_is_one(tmp_path):
+    unit = Path(__file__).parents[2] / "docs" / "examples" / "ispeed.service"
+    mine = tmp_path / "ispeed.service"
+    mine.write_text(unit.read_text().replace("/opt/ispeed/bin/isp-stream", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", str(mine)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # -- stuck, idle, and the service manager -----------------------------------------------------------------------------
