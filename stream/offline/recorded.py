@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
 from ..footage import Footage
-from ..record.layout import EVENT, FORMAT, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
+from ..record.layout import EVENT, FORMAT, RAW_FRAME, SRGB_FRAME, VERSION, put_text, require_h5py
 from .job import Job
 from .sinks import PARTS, Picture, Sink, parts_folder
 
@@ -104,9 +104,13 @@ class RecordedSink(Sink):
             raise OSError(f"it takes {size >> 20} MiB, and {free >> 20} MiB of the disk are free")
         new = self._part.with_name(f".{self._part.name}.part")
         with h5py.File(new, "w", libver=("v108", "v108")) as file:
-            file.attrs.update(_attributes(job, footage))
-            for name in ("geometry", "settings", "calibration", "engine"):
-                file.attrs[name] = json.dumps(_described(job, footage)[name])
+            described = _described(job, footage)
+            texts = {name: json.dumps(described[name]) for name in ("geometry", "settings", "calibration", "engine")}
+            for name, value in {**_attributes(job, footage), **texts}.items():
+                if isinstance(value, str):
+                    put_text(file.attrs, name, value)
+                else:
+                    file.attrs[name] = value
             shape = (job.count, fmt.height, fmt.width, 3)
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_chunk((1, *shape[1:]))
@@ -187,7 +191,8 @@ def _rows(job: Job, footage: Footage) -> npt.NDArray[np.void]:
     taken = footage.frames[[job.index(position) for position in range(job.count)]]
     rows = np.zeros(job.count, SRGB_FRAME)
     for name in RAW_FRAME.names or ():
-        rows[name] = taken[name]
+        if name != "offset":  # where it lies in a file of its own
+            rows[name] = taken[name]
     rows["sequence"] = np.arange(job.count)
     for name, gain in zip(("wb_r", "wb_g", "wb_b"), job.white_balance or (1, 1, 1), strict=True):
         rows[name] = gain

@@ -89,7 +89,7 @@ def test_a_recording_of_pictures(recording: Path, tmp_path: Path) -> None:
         assert made.srgb_count == 21
         assert made.texts["reason"] == "developed from run.h5"
         assert made.engine["name"] == ENGINE
-        for name in RAW_FRAME.names or ():
+        for name in set(RAW_FRAME.names or ()) - {"offset"}:  # where it lies in its file
             np.testing.assert_array_equal(made.srgb_frames[name], source.raw_frames[name][0:41:2])
         gains = made.calibration["white_balance"]
         np.testing.assert_allclose(made.srgb_frames["wb_r"], gains[0], rtol=1e-6)
