@@ -154,5 +154,8 @@ def test_what_cannot_be_played_is_one_sentence(isp_stream_fails, recording):
     asked = ("--camera", f"file:{recording}")
     assert "cannot change Width from 64 to 32" in isp_stream_fails(*asked, "--width", "32")
     with h5py.File(recording, "r+") as file:
-        file.attrs["calibration"] = '{"white_balance": [1, -1, 1e999]}'
+        file.attrs["calibration"] = '{"white_balance": [1, 1, 1]}'
+    assert "'calibration' has a variable length" in isp_stream_fails(*asked)
+    with h5py.File(recording, "r+") as file:
+        file.attrs["calibration"] = np.bytes_('{"white_balance": [1, -1, 1e999]}')
     assert f"the calibration in {recording} does not hold: white_balance" in isp_stream_fails(*asked)

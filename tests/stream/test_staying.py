@@ -11,11 +11,13 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ispeed.stream import Control, Subscriber
 from ispeed.stream.notify import Notifier
 
+from .conftest import Run
 from .test_faults import _stage_pid
 
 
@@ -63,6 +65,40 @@ def test_a_camera_that_falls_silent_is_taken_up_again(isp_stream):
         run.published(run.until("status")["account"]["published"] + 20)
         control.call("stop")
     assert [s["ended_by"].split(":")[0] for s in run.finish()["segments"]] == ["camera lost", "stopped"]
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.full((1, height, width), 100, np.uint16)
+
+
+def test_a_camera_that_comes_back_with_other_frames_ends_its_run(runtime_dir, tmp_path):
+    scene = tmp_path / "scene.npy"
+    np.save(scene, picture(120, 160))
+    run = Run("--fps", "200", "--scene", f"{scene}?format=BayerRG8")
+    try:
+        run.published(20)
+        np.save(scene, picture(60, 80))
+        with Control(timeout_ms=60_000) as control:
+            control.call("set", feature="SimVanish", value=100)
+        run.finish(code=1)
+        assert "came back with other frames (80x60 BayerRG8, " in run.errors()
+    finally:
+        run.close()
+
+
+def test_a_camera_that_cannot_take_its_settings_again_is_waited_for(isp_stream, tmp_path):
+    scene = tmp_path / "scene.npy"
+    np.save(scene, picture(120, 160))
+    run = isp_stream("--scene", f"{scene}?format=BayerRG8")
+    run.published(20)
+    np.save(scene, picture(60, 80))
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="SimVanish", value=100)
+        assert "SIM0001: Width 160 is not possible: 16 to 80" in run.until("waiting")["text"]
+        np.save(scene, picture(120, 160))
+        run.until("outage")
+        control.call("stop")
+    assert len(run.finish()["segments"]) == 2
 
 
 def test_of_two_cameras_one_goes_and_comes_and_the_other_loses_nothing(isp_stream):

@@ -186,7 +186,7 @@ def test_a_recording_that_is_written_is_not_read(file: Path) -> None:
 def test_a_text_of_variable_length_is_refused_before_it_is_read(file: Path):
     with h5py.File(file, "r+") as opened:  # of a damaged global heap, where it lies, HDF5 does not come back
         opened.attrs["serial"] = "A1"
-    with pytest.raises(UserError, match="its attribute 'serial' is no plain value"):
+    with pytest.raises(UserError, match="its attribute 'serial' has a variable length"):
         open_recording(file)
 
 
