@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import mmap
 import os
 import selectors
@@ -61,7 +62,7 @@ def run_fuzz(inputs: int, engine: str, only: Sequence[str], seed: int, keep: Pat
 def plan(chosen: Sequence[Target], engines: Sequence[str], inputs: int, seed: int) -> list[Job]:
     """Shares the inputs among targets, by their shares, and engines."""
     whole = sum(target.share for target in chosen) * len(engines)
-    return [Job(t.name, name, max(50, round(inputs * t.share / whole)), seed) for name in engines for t in chosen]
+    return [Job(t.name, name, max(50, math.ceil(inputs * t.share / whole)), seed) for name in engines for t in chosen]
 
 
 def replay(file: Path, only: Sequence[str]) -> int:
