@@ -214,7 +214,7 @@ MESSAGES = (
         (UserError,),
         _config,
         tuple(f"{name}: ".encode() for name in StreamConfig.model_fields),
-        share=0.3,
+        share=0.2,
     ),
     Target(
         "flags",
@@ -225,6 +225,6 @@ MESSAGES = (
         share=0.1,
     ),
     Target("control", "messages to and from the control socket", (UserError,), _control, (b'"cmd": ', b'"value": ')),
-    Target("at", "changes of features: --at, --set", (ValueError,), _at, share=0.4),
+    Target("at", "changes of features: --at, --set", (ValueError,), _at, share=0.2),
     Target("endpoint", "endpoints", (UserError,), _endpoint, (b"ipc://", b"tcp://", b":*", b"[::]")),
 )

@@ -151,7 +151,7 @@ def read_note(current: mmap.mmap) -> tuple[str, int, bytes]:
 # ---- leaks ---------------------------------------------------------------------------------------------------
 
 
-def leaks(run: Callable[[bytes], None], inputs: Sequence[bytes], rounds: int = 6) -> dict[str, int]:
+def leaks(run: Callable[[bytes], None], inputs: Sequence[bytes], rounds: int = 4) -> dict[str, int]:
     """Feeds the same inputs again and again, after which nothing may be held that was not held after the first rounds.
 
     Returns the growth of anonymous memory in bytes and of open descriptors over the last rounds, of which there are

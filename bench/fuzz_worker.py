@@ -89,7 +89,7 @@ def run_job(
 
 def _leaks(harness: Harness, job: Job, seeds: Sequence[bytes]) -> dict[str, int]:
     generator = random.Random(job.seed + 1)
-    count = max(20, min(_LEAK_INPUTS, job.inputs // 50))
+    count = max(10, min(_LEAK_INPUTS, job.inputs // 50))
     return leaks(harness.feed, [*seeds, *(mutated(generator, harness.target.words, seeds) for _ in range(count))])
 
 
