@@ -1,5 +1,5 @@
 # make stream   the main job on the default camera, for SECONDS seconds
-# make test     everything that must hold: lint, format, types, tests with coverage (TESTS= for some of them)
+# make test     everything that must hold: lint, format, types, tests with coverage (TESTS= for some of them, JOBS= at once)
 # make zoo      the models that ship, from their recipes and the photographs in data/: hours; goes on where it stopped
 # Each works alone in a fresh clone and makes its own virtual environment. PYTHON chooses the interpreter.
 
@@ -10,6 +10,7 @@ SHELL := bash
 PYTHON ?= python3
 SECONDS ?= 10
 TESTS ?= tests
+JOBS ?= 2
 HDR_TEACHER := runs/hdrisp-experiment/large/last.pt
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,10 +27,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TESTS) | tee $(VENV)/pytest.log
+	.ci/run-tests $(JOBS) $(BIN)/coverage run -m pytest $(TESTS) | tee $(VENV)/pytest.log
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	@tail -n 1 $(VENV)/pytest.log
+	@grep -E '^=+ .* in [0-9.]+s' $(VENV)/pytest.log
 
 # In this order, because each teaches the next.
 zoo: $(VENV)/.installed-dev

@@ -97,9 +97,10 @@ def _ring_header(folder: Path, stack: ExitStack) -> Prepared:
             told |= {"generations_offset": generations, "data_offset": data_offset, "stream_id": f"{stream:016x}"}
             mapped = MappedRing(StreamInfo.parse(json.dumps(told).encode()))
             for sequence in {0, 1, slots - 1}:
-                width = min(65535, payload // 3)
+                width = max(1, min(65535, payload // 3))
                 header = FrameHeader(slot=sequence % slots, sequence=sequence, generation=2 * sequence + 2)
-                _look(mapped, header._replace(width=width, height=payload // (3 * width), stride=3 * width))
+                height = max(1, payload // (3 * width))
+                _look(mapped, header._replace(width=width, height=height, stride=3 * width))
         finally:
             os.close(fd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import UserError, shown
 
 _MOST_VALUES = 1_000_000  # a calibration of many defects has some 10,000
+_DEEPEST = 64
+_BRACKETS = re.compile(r"[][{}]")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -63,6 +66,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str) -> Any:
     """What a text in YAML says. Raises ValueError: it is none, or holds itself, as aliases may; in one line."""
+    _require_shallow(text)
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError comes of dates that no calendar has
@@ -71,6 +75,16 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from error
     _size(values, {})
     return values
+
+
+def _require_shallow(text: str) -> None:
+    """Raises ValueError where brackets are nested so deeply that PyYAML takes seconds to give up. Those in texts and
+    comments are counted as well, which closing ones make good."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth = max(0, depth + (1 if bracket[0] in "[{" else -1))
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
 
 
 def _size(value: Any, sizes: dict[int, int]) -> int:

@@ -26,6 +26,8 @@ from ispeed.bench.processes import (
     wait_released,
 )
 
+pytestmark = pytest.mark.alone
+
 SMALL = Settings(fps=100, width=160, height=120, pixel_format="BayerRG8")
 
 

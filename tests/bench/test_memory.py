@@ -12,6 +12,8 @@ import pytest
 from ispeed.bench.memory import GROWTH_LIMIT, Footprint, findings, measure_memory, watch
 from ispeed.bench.pipeline import Settings
 
+pytestmark = pytest.mark.alone
+
 FRAME = 1 << 20
 _LOOP = """
 import mmap, sys, time

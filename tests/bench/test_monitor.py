@@ -11,6 +11,8 @@ import pytest
 from ispeed.bench import cli
 from ispeed.bench.monitor import ALONE, WATCHED, judge
 
+pytestmark = pytest.mark.alone
+
 
 def run_of(lost: int = 0, fps: float = 1000.0, code: int = 0) -> dict[str, Any]:
     return {

@@ -24,6 +24,8 @@ from ispeed.bench.soak_checks import (
 from ispeed.bench.soak_faults import FAULTS, schedule
 from ispeed.bench.soak_subscriber import burnt_number
 
+pytestmark = pytest.mark.alone
+
 LOST = {"camera_gap": 1, "superseded": 2}
 
 

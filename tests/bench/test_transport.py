@@ -8,6 +8,8 @@ from ispeed.bench.pipeline import PipelineError
 from ispeed.bench.transport import compare_subscribers, compare_transport
 from ispeed.bench.transport_roles import StopWatch, start_role
 
+pytestmark = pytest.mark.alone
+
 
 def test_compares_with_imagezmq():
     pytest.importorskip("imagezmq")

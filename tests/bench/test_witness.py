@@ -6,7 +6,11 @@ import os
 import signal
 import time
 
+import pytest
+
 from ispeed.bench.witness import LossEvent, Stall, split_losses, stalls_of, start_witness, summarise, windows
+
+pytestmark = pytest.mark.alone
 
 MS = 1_000_000
 SLACK = 100 * MS

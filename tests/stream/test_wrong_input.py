@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),

@@ -19,6 +19,8 @@ from ispeed.stream import Subscriber
 
 from ..conftest import Run
 
+pytestmark = pytest.mark.alone
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -18,7 +18,10 @@ from ispeed.engines import RawFormat, pack
 from ispeed.stream.offline.cli import main
 from ispeed.stream.record import write_recording
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no wheel for this Python")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no wheel for this Python"),
+]
 
 FRAMES, SIZE = 60, (320, 240)
 
