@@ -19,6 +19,7 @@ from ...engines.bayer import RawFormat
 from ...engines.defects import neighbours
 from ...engines.engine import Engine, EngineInfo
 from ...engines.errors import UserError
+from ...engines.flat_field import checked_mesh, require_bayer
 from ...engines.opening import fitting_plan, open_engine
 from ...engines.slots import Slots
 from ...engines.white_balance import COLUMNS, world_gains
@@ -48,7 +49,7 @@ class Job:
         engine: Name, or absolute path.
         engine_id, precision: Of the engine, to see that all have the same. precision is None where there is no choice.
         white_balance: Gains, None where the engine takes none.
-        colour_matrix, defects, base_iso, f_number, focal_length_mm: As in the config.
+        colour_matrix, defects, flat_field, base_iso, f_number, focal_length_mm: As in the config.
         output: Absolute path of the folder.
         format: What is made.
         mp4_fps, mp4_crf: As in the config.
@@ -82,6 +83,7 @@ class Job:
     mp4_crf: int
     segment: int
     threads: int | None
+    flat_field: dict[str, list[list[float]]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values, from which `from_json` makes an equal job."""
@@ -185,11 +187,14 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         white_balance=_gains(config, footage) if set(COLUMNS) <= set(info.inputs) else None,
         colour_matrix=matrix,
         defects=[list(place) for place in (known.defects if config.defects is None else config.defects)],
+        flat_field=_flat_field(config, footage),
         output=os.path.abspath(config.output),
         threads=None if on_gpu else threads,
     )
     # refuse here, once, what no worker could do
     neighbours([(x, y) for x, y in job.defects], fmt)
+    if job.flat_field is not None:
+        require_bayer(fmt)
     _open(job, job.threads).close()
     return job, info
 
@@ -209,6 +214,7 @@ def _open(job: Job, threads: int | None) -> Engine:
         white_balance=gains,
         colour_matrix=job.colour_matrix,
         defects=[(x, y) for x, y in job.defects],
+        flat_field=job.flat_field,
         raw_format=RawFormat.from_json(job.raw_format),
     )
 
@@ -243,6 +249,10 @@ def _stop(config: DevelopConfig, footage: Footage) -> int:
     return last + 1
 
 
+def _flat_field(config: DevelopConfig, footage: Footage) -> dict[str, list[list[float]]] | None:
+    return footage.calibration.flat_field if config.flat_field is None else config.flat_field
+
+
 def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
     """Gains for all frames: those that the user gave, else those of the file, else found in frames of all of it."""
     given = footage.calibration.white_balance if config.white_balance is None else config.white_balance
@@ -255,7 +265,9 @@ def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
             footage.read(index, slot)
             yield slot
 
-    return [float(gain) for gain in world_gains(frames(), footage.raw_format)]
+    flat = _flat_field(config, footage)
+    mesh = None if flat is None else checked_mesh(flat)
+    return [float(gain) for gain in world_gains(frames(), footage.raw_format, mesh)]
 
 
 def ispeed_version() -> str:
