@@ -62,7 +62,8 @@ def open_engine(
     options: Options = {"white_balance": white_balance, "colour_matrix": colour_matrix, "tone": tone}
     options |= {"defects": tuple(defects), "threads": threads, "mode": mode, "precision": precision}
     options["flat_field"] = flat_field
-    if spec == "auto" and (plan := fitting_plan(raw_format)) and threads is None and not clamp_outliers:
+    plan = fitting_plan(raw_format, defects, flat_field) if spec == "auto" else None
+    if plan and threads is None and not clamp_outliers:
         try:
             return _trt(plan, options)
         except UserError as error:  # it does not fit after all, or takes none of these options, as classic does
@@ -145,7 +146,9 @@ _BY_SUFFIX: dict[str, Callable[[Path, Options], Engine]] = {
 }
 
 
-def fitting_plan(raw_format: RawFormat | None) -> Path | None:
+def fitting_plan(
+    raw_format: RawFormat | None, defects: Sequence[tuple[int, int]] = (), flat_field: FlatField | None = None
+) -> Path | None:
     """The plan that "auto" takes: none without a GPU, and then nothing heavy is imported."""
     if raw_format is None:
         return None
@@ -157,4 +160,4 @@ def fitting_plan(raw_format: RawFormat | None) -> Path | None:
         return None
     from .plan import find_plan
 
-    return find_plan(None, raw_format, found)
+    return find_plan(None, raw_format, found, defects, flat_field)

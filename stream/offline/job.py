@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ...engines.bayer import RawFormat
 from ...engines.defects import neighbours
 from ...engines.engine import Engine, EngineInfo
 from ...engines.errors import UserError
-from ...engines.flat_field import checked_mesh, require_bayer
+from ...engines.flat_field import FlatField, checked_mesh, require_bayer
 from ...engines.opening import fitting_plan, open_engine
 from ...engines.slots import Slots
 from ...engines.white_balance import COLUMNS, world_gains
@@ -162,12 +163,13 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
     fmt = footage.raw_format
     if config.measured is not None:
         config.measured.require_like(fmt, footage.about.serial or None)
-    spec = _engine(config.engine, fmt)
+    known = footage.calibration
+    defects, flat_field = known.defects if config.defects is None else config.defects, _flat_field(config, footage)
+    spec = _engine(config.engine, fmt, defects, flat_field)
     on_gpu = spec.lower().endswith(_GPU_SUFFIXES)
     bare = open_engine(spec, precision=None if config.engine_precision == "auto" else config.engine_precision)
     info = bare.info
     bare.close()
-    known = footage.calibration
     there = os.stat(footage.path)
     matrix = known.colour_matrix if config.colour_matrix is None else config.colour_matrix
     job = Job(
@@ -186,8 +188,8 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         precision=info.precision if info.backend in ("openvino", "onnxruntime") and info.precision != "int8" else None,
         white_balance=_gains(config, footage) if set(COLUMNS) <= set(info.inputs) else None,
         colour_matrix=matrix,
-        defects=[list(place) for place in (known.defects if config.defects is None else config.defects)],
-        flat_field=_flat_field(config, footage),
+        defects=[list(place) for place in defects],
+        flat_field=flat_field,
         output=os.path.abspath(config.output),
         threads=None if on_gpu else threads,
     )
@@ -219,10 +221,10 @@ def _open(job: Job, threads: int | None) -> Engine:
     )
 
 
-def _engine(spec: str, fmt: RawFormat) -> str:
+def _engine(spec: str, fmt: RawFormat, defects: Sequence[tuple[int, int]], flat_field: FlatField | None) -> str:
     """A name or an absolute path that means the same everywhere."""
     if spec == "auto":
-        plan = fitting_plan(fmt)
+        plan = fitting_plan(fmt, defects, flat_field)
         return "classic" if plan is None else str(plan)
     return os.path.abspath(spec) if os.path.isfile(spec) else spec
 
