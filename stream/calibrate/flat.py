@@ -18,6 +18,7 @@ ROWS, COLUMNS = 13, 17
 """Nodes of a mesh, where frames are large enough: between them what a lens does to the light is all but straight."""
 
 _PLACES_PER_NODE = 4  # each way, so that noise does not become a gain
+_PLACES_PER_PART = 8  # so that noise does not look like shading
 _LEAST_OF_LEVEL = 0.25
 
 
@@ -28,7 +29,8 @@ class FittedField:
     Attributes:
         mesh: float64 [4, rows, columns], gains of R, Gr, Gb, B; the least gain of each is 1.
         left: By how much, by colour R, G, B, parts of the corrected mean differ from all of it at most, in parts of
-            it. The parts are half as far from each other as the nodes, so that it shows what the mesh cannot follow.
+            it. The parts are half as far from each other as the nodes, where frames are large enough for it, so that it
+            shows what the mesh cannot follow.
     """
 
     mesh: Floats
@@ -79,7 +81,7 @@ def _left(even: Floats, nodes: tuple[int, ...], fmt: RawFormat) -> dict[str, flo
     left = dict.fromkeys("RGB", 0.0)
     for (_, _, site), colour in zip(sites(even), fmt.cfa, strict=True):
         edges = [
-            np.linspace(0, size, max(1, min(2 * (count - 1), size // 4)) + 1).astype(int)
+            np.linspace(0, size, max(1, min(2 * (count - 1), size // _PLACES_PER_PART)) + 1).astype(int)
             for size, count in zip(site.shape, nodes, strict=True)
         ]
         parts = [
