@@ -29,8 +29,8 @@ class FittedField:
     Attributes:
         mesh: float64 [4, rows, columns], gains of R, Gr, Gb, B; the least gain of each is 1.
         left: By how much, by colour R, G, B, parts of the corrected mean differ from all of it at most, in parts of
-            it. The parts are half as far from each other as the nodes, where frames are large enough for it, so that it
-            shows what the mesh cannot follow.
+            it. There are four parts from node to node, where frames are large enough for it: in halves, what a straight
+            line is too high and too low would cancel.
     """
 
     mesh: Floats
@@ -81,7 +81,7 @@ def _left(even: Floats, nodes: tuple[int, ...], fmt: RawFormat) -> dict[str, flo
     left = dict.fromkeys("RGB", 0.0)
     for (_, _, site), colour in zip(sites(even), fmt.cfa, strict=True):
         edges = [
-            np.linspace(0, size, max(1, min(2 * (count - 1), size // _PLACES_PER_PART)) + 1).astype(int)
+            np.linspace(0, size, max(1, min(4 * (count - 1), size // _PLACES_PER_PART)) + 1).astype(int)
             for size, count in zip(site.shape, nodes, strict=True)
         ]
         parts = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 from ispeed.engines import RawFormat, UserError, open_engine, pack
 from ispeed.engines.flat_field import SITES, checked_mesh, gain_map
 from ispeed.engines.quality import develop_all
+from ispeed.stream.calibrate.cli import main as isp_calibrate_main
 from ispeed.stream.calibrate.flat import fit_flat_field
 from ispeed.stream.calibrate.frames import flattened
 from ispeed.stream.cli import parse
@@ -67,10 +67,11 @@ def scene(save: Callable[..., str]) -> str:
 
 
 @pytest.fixture
-def calibration(isp_calibrate: Callable[..., Any], scene: str, tmp_path: Path) -> Path:
+def calibration(scene: str, tmp_path: Path) -> Path:
     """What isp-calibrate flat makes of the wall."""
-    isp_calibrate("flat", scene)
-    return tmp_path / "camera.yaml"
+    path = tmp_path / "camera.yaml"
+    assert isp_calibrate_main(["flat", scene, "-o", str(path)]) == 0
+    return path
 
 
 def test_the_shading_of_a_noisy_wall_is_found(isp_calibrate, scene: str, tmp_path: Path) -> None:
