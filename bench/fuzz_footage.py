@@ -36,6 +36,7 @@ def _recording(folder: Path, stack: ExitStack) -> Prepared:
     raw = np.zeros((2, fmt.payload_size), np.uint8)
     srgb = np.zeros((2, _HEIGHT, _WIDTH, 3), np.uint8)
     calibration = {"white_balance": [2, 1, 1.5], "defects": [[1, 2]]}
+    calibration["flat_field"] = {name: [[1.0, 1.5], [1.25, 1.0]] for name in ("R", "Gr", "Gb", "B")}
     told = {"geometry": {"fps": 100.0, "offset_x": 4}, "settings": {"base_iso": 100}, "calibration": calibration}
     seeds = [
         _small(write_recording(path, fmt, raw, serial="A1", **told)),

@@ -123,6 +123,7 @@ def _config(folder: Path, stack: ExitStack) -> Prepared:
         b"camera: 0\nfps: 500\nwidth: 640\nfeatures: {Gain: 3, TriggerMode: On}\nat: ['500:ExposureTime=200']\n",
         b"white_balance: [2, 1, 1.5]\ncolour_matrix: [[1, 0, 0], [0, 1, 0], [0, 0, 1]]\ndefects: [[1, 2], [3, 4]]\n",
         b"measured: {serial: A1, pixel_format: BayerRG8, width: 64, height: 48, dark: {frames: 16}}\nhistory: 5\n",
+        b"flat_field: {R: &a [[1, 1.5], [1.25, 1]], Gr: *a, Gb: *a, B: *a}\n",
         b"a: &a [x, x]\nb: &b [*a, *a]\ndefects: *b\nrealtime: {cpu: 1, fifo: 10}\npublish: ['ipc:///run/x/y']\n",
         f"{{{names}}}".encode(),
     ]

@@ -16,6 +16,7 @@ import onnx
 from ._nodes import Nodes
 from .bayer import RawFormat
 from .defects import NEAREST, neighbours
+from .flat_field import FlatField, checked_mesh, gain_map
 
 _PHASE = {"RGGB": (0, 0), "GRBG": (1, 0), "GBRG": (0, 1), "BGGR": (1, 1)}
 
@@ -56,7 +57,13 @@ def reflected(size: int, before: int, total: int) -> npt.NDArray[np.int64]:
 
 
 def add_head(
-    nodes: Nodes, raw: str, fmt: RawFormat, multiple: int, defects: Sequence[tuple[int, int]], planes: str
+    nodes: Nodes,
+    raw: str,
+    fmt: RawFormat,
+    multiple: int,
+    defects: Sequence[tuple[int, int]],
+    flat_field: FlatField | None,
+    planes: str,
 ) -> None:
     """Append what makes `planes` (float32 [B, 4, h, w]) of `raw` (uint8 [B, *raw_shape(fmt)]).
 
@@ -77,9 +84,12 @@ def add_head(
         columns = _mirrored_columns(nodes, columns, fmt, width)
     mending = _Mending(defects, fmt, multiple)
     together = nodes.add("Concat", *columns, axis=2)
-    packed = nodes.reshape(together, 0, 4, height // 2, width // 2, output=None if mending else planes)
+    flat = flat_field is not None
+    packed = nodes.reshape(together, 0, 4, height // 2, width // 2, output=None if mending or flat else planes)
     if mending:
-        mending.add(nodes, packed, planes)
+        packed = mending.add(nodes, packed, None if flat else planes)
+    if flat_field is not None:
+        nodes.add("Mul", packed, nodes.floats(_packed_gains(flat_field, fmt, multiple)[None]), output=planes)
 
 
 def _mirrored_bytes(nodes: Nodes, numbers: str, fmt: RawFormat, width: int, height: int) -> str:
@@ -155,6 +165,19 @@ def _levelled(nodes: Nodes, low: str, high: str | None, factor: int, fmt: RawFor
     return nodes.add("Add", nodes.scaled(high, factor * scale, offset), nodes.add("Mul", low, nodes.floats(scale)))
 
 
+def _packed_gains(flat_field: FlatField, fmt: RawFormat, multiple: int) -> npt.NDArray[np.float64]:
+    """The gain of every place of the packed planes, [4, h, w]: mirrored as the frame is.
+
+    Raises:
+        UserError: The flat field is none.
+    """
+    width, height = padded_size(fmt, multiple)
+    left, top = phase(fmt)
+    places = np.ix_(reflected(fmt.height, top, height), reflected(fmt.width, left, width))
+    gains = gain_map(checked_mesh(flat_field), fmt)[places]
+    return np.stack([gains[row::2, column::2] for row in (0, 1) for column in (0, 1)])
+
+
 class _Mending:
     """Defect pixels as places in the packed planes, [B, 4 * h * w]: which to replace, and with the mean of which.
 
@@ -187,8 +210,8 @@ class _Mending:
     def __bool__(self) -> bool:
         return self._targets.size > 0
 
-    def add(self, nodes: Nodes, planes: str, mended: str) -> None:
-        """Append what makes `mended` of `planes`, both [B, 4, h, w]."""
+    def add(self, nodes: Nodes, planes: str, mended: str | None) -> str:
+        """Append what makes `mended`, or what is named here, of `planes`, both [B, 4, h, w]. Returns its name."""
         count = self._targets.size
         flat = nodes.reshape(planes, 0, -1)
         near = nodes.add("Gather", flat, nodes.whole(np.stack(self._sources)), axis=1)
@@ -198,7 +221,8 @@ class _Mending:
         batch = nodes.slice(nodes.add("Shape", flat), [0], [0], [1])
         shape = nodes.add("Concat", batch, nodes.whole([count]), axis=0)
         places = nodes.add("Expand", nodes.whole(self._targets[None]), shape)
-        nodes.reshape(nodes.add("ScatterElements", flat, places, means, axis=1), 0, *self._shape, output=mended)
+        scattered = nodes.add("ScatterElements", flat, places, means, axis=1)
+        return nodes.reshape(scattered, 0, *self._shape, output=mended)
 
     def _place(self, row: int, column: int) -> int:
         _, height, width = self._shape

@@ -43,20 +43,20 @@ def _sample(raw, bits, index):
 
 
 @inner
-def _load_whole(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset):
+def _load_whole(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset, limit):
     full_width()
     start, even, odd = U(start), U(even), U(odd)
     for k in range(width // 2):
         i = U(k)
-        row[even + i] = min(F(raw[start + U2 * i]) * even_gain + even_offset, F(1))
-        row[odd + i] = min(F(raw[start + U2 * i + U1]) * odd_gain + odd_offset, F(1))
+        row[even + i] = min(F(raw[start + U2 * i]) * even_gain + even_offset, limit)
+        row[odd + i] = min(F(raw[start + U2 * i + U1]) * odd_gain + odd_offset, limit)
     if width & 1:
         i = U(width // 2)
-        row[even + i] = min(F(raw[start + U2 * i]) * even_gain + even_offset, F(1))
+        row[even + i] = min(F(raw[start + U2 * i]) * even_gain + even_offset, limit)
 
 
 @inner
-def _load_12p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset):
+def _load_12p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset, limit):
     full_width()
     start, even, odd = U(start), U(even), U(odd)
     for k in range(width // 2):
@@ -64,12 +64,12 @@ def _load_12p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gai
         b0 = np.int32(raw[start + U3 * i])
         b1 = np.int32(raw[start + U3 * i + U1])
         b2 = np.int32(raw[start + U3 * i + U2])
-        row[even + i] = min(F(np.int32(b0 | (b1 & 15) << 8)) * even_gain + even_offset, F(1))
-        row[odd + i] = min(F(np.int32(b1 >> 4 | b2 << 4)) * odd_gain + odd_offset, F(1))
+        row[even + i] = min(F(np.int32(b0 | (b1 & 15) << 8)) * even_gain + even_offset, limit)
+        row[odd + i] = min(F(np.int32(b1 >> 4 | b2 << 4)) * odd_gain + odd_offset, limit)
 
 
 @inner
-def _load_10p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset):
+def _load_10p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gain, odd_offset, limit):
     full_width()
     start, even, odd = U(start), U(even), U(odd)
     for k in range(width // 4):
@@ -79,10 +79,10 @@ def _load_10p(raw, start, width, row, even, odd, even_gain, even_offset, odd_gai
         b2 = np.int32(raw[start + U5 * i + U2])
         b3 = np.int32(raw[start + U5 * i + U3])
         b4 = np.int32(raw[start + U5 * i + U2 + U2])
-        row[even + U2 * i] = min(F(np.int32(b0 | (b1 & 3) << 8)) * even_gain + even_offset, F(1))
-        row[odd + U2 * i] = min(F(np.int32(b1 >> 2 | (b2 & 15) << 6)) * odd_gain + odd_offset, F(1))
-        row[even + U2 * i + U1] = min(F(np.int32(b2 >> 4 | (b3 & 63) << 4)) * even_gain + even_offset, F(1))
-        row[odd + U2 * i + U1] = min(F(np.int32(b3 >> 6 | b4 << 2)) * odd_gain + odd_offset, F(1))
+        row[even + U2 * i] = min(F(np.int32(b0 | (b1 & 3) << 8)) * even_gain + even_offset, limit)
+        row[odd + U2 * i] = min(F(np.int32(b1 >> 2 | (b2 & 15) << 6)) * odd_gain + odd_offset, limit)
+        row[even + U2 * i + U1] = min(F(np.int32(b2 >> 4 | (b3 & 63) << 4)) * even_gain + even_offset, limit)
+        row[odd + U2 * i + U1] = min(F(np.int32(b3 >> 6 | b4 << 2)) * odd_gain + odd_offset, limit)
 
 
 @inlined
@@ -104,8 +104,20 @@ def _reflect(y, height):
 
 
 @inner
-def _load_row(raw, shape, y, row, base, scale, defect_rows, defects, pads):
-    """Row `y` of the frame as scaled samples into `row` at `base`: half rows, reflected ends, mended defects.
+def _flatten(row, start, count, gains, above, below, share):
+    """Half a row times its gains, which lie between those of two rows of nodes, limited to 1."""
+    full_width()
+    start, above, below = U(start), U(above), U(below)
+    for k in range(count):
+        i = U(k)
+        gain = gains[above + i]
+        gain += share * (gains[below + i] - gain)
+        row[start + i] = min(row[start + i] * gain, F(1))
+
+
+@inner
+def _load_row(raw, shape, y, row, base, scale, defect_rows, defects, flat, pads):
+    """Row `y` of the frame as scaled samples into `row` at `base`: half rows, reflected ends, mended defects, gains.
 
     scale: float32 [3, 2], factor and summand of R, G, B.
     """
@@ -117,19 +129,26 @@ def _load_row(raw, shape, y, row, base, scale, defect_rows, defects, pads):
     even, odd = (base + pitch, base + 1) if x_phase else (base, base + pitch)
     if x_phase:
         left, right = right, left
+    gains, before, share, nodes, columns = flat
+    limit = F(1) if share.size == 0 else F(math.inf)
     e0, e1, o0, o1 = scale[left, 0], scale[left, 1], scale[right, 0], scale[right, 1]
     if bits == 12:
-        _load_12p(raw, y * width * 3 // 2, width, row, even, odd, e0, e1, o0, o1)
+        _load_12p(raw, y * width * 3 // 2, width, row, even, odd, e0, e1, o0, o1, limit)
     elif bits == 10:
-        _load_10p(raw, y * width * 5 // 4, width, row, even, odd, e0, e1, o0, o1)
+        _load_10p(raw, y * width * 5 // 4, width, row, even, odd, e0, e1, o0, o1, limit)
     else:
-        _load_whole(raw, y * width, width, row, even, odd, e0, e1, o0, o1)
+        _load_whole(raw, y * width, width, row, even, odd, e0, e1, o0, o1, limit)
     for d in range(defect_rows[y], defect_rows[y + 1]):
         x, mean = defects[d, 0], _stand_in(raw, bits, defects, d)
         if x & 1:
-            row[odd + x // 2] = min(mean * o0 + o1, F(1))
+            row[odd + x // 2] = min(mean * o0 + o1, limit)
         else:
-            row[even + x // 2] = min(mean * e0 + e1, F(1))
+            row[even + x // 2] = min(mean * e0 + e1, limit)
+    if share.size:
+        above = ((y & 1) * 2 * nodes + before[y]) * columns
+        _flatten(row, even, (width + 1) // 2, gains, above, above + columns, share[y])
+        above += nodes * columns
+        _flatten(row, odd, width // 2, gains, above, above + columns, share[y])
     for k in range(pads.shape[0]):
         row[base + pads[k, 0]] = row[base + pads[k, 1]]
 
@@ -210,7 +229,7 @@ def _interleave(codes, red, green, blue, width, srgb, start):
 
 
 @kernel
-def develop_bayer(raw, srgb, first, last, shape, scale, matrices, tone, defect_rows, defects, pads, clamp, work):
+def develop_bayer(raw, srgb, first, last, shape, scale, matrices, tone, defect_rows, defects, flat, pads, clamp, work):
     """Rows `first` to `last` - 1 of a Bayer frame to sRGB.
 
     Args:
@@ -222,6 +241,7 @@ def develop_bayer(raw, srgb, first, last, shape, scale, matrices, tone, defect_r
         tone: float32 [7], see `_tone`.
         defect_rows: int64 [H + 1], where the defects of a row begin.
         defects: int64 [D, 9], column, and sample numbers of good neighbours or -1.
+        flat: `flat_field.RowTables`, empty ones without a flat field.
         pads: int64 [P, 2], places of a row buffer to fill by reflection, and what with.
         clamp: limit samples to the range of their neighbours.
         work: buffers of this thread: float32 rows, float32 rows before clamping, uint16 codes, the same as uint8.
@@ -233,14 +253,15 @@ def develop_bayer(raw, srgb, first, last, shape, scale, matrices, tone, defect_r
         base = (ahead + 2) % ROWS * 2 * pitch + PAD
         if clamp:
             for k in range(3):
-                _load_row(raw, shape, ahead + 2 * k - 2, before, k * 2 * pitch + PAD, scale, defect_rows, defects, pads)
+                at = k * 2 * pitch + PAD
+                _load_row(raw, shape, ahead + 2 * k - 2, before, at, scale, defect_rows, defects, flat, pads)
             for half in (0, pitch):
                 up = PAD + half
                 _clamp_row(before, up, up + 2 * pitch, up + 4 * pitch, rows, base + half, pitch - 2 * PAD)
             for k in range(pads.shape[0]):
                 rows[base + pads[k, 0]] = rows[base + pads[k, 1]]
         else:
-            _load_row(raw, shape, ahead, rows, base, scale, defect_rows, defects, pads)
+            _load_row(raw, shape, ahead, rows, base, scale, defect_rows, defects, flat, pads)
         y = ahead - 2
         if y < first:
             continue
@@ -315,3 +336,41 @@ def colour_sums(raw, shape, row_step, column_step, limit, sums):
             blue += d
             count += 1
     sums[0], sums[1], sums[2], sums[3] = red, green, blue, count
+
+
+@inlined
+def _gain(flat, y, x):
+    """The gain of the pixel at (x, y)."""
+    gains, before, share, nodes, columns = flat
+    at = (((y & 1) * 2 + (x & 1)) * nodes + before[y]) * columns + x // 2
+    return gains[at] + share[y] * (gains[at + columns] - gains[at])
+
+
+@kernel
+def flat_colour_sums(raw, shape, row_step, column_step, limit, black, flat, sums):
+    """`colour_sums` of what a flat field makes of the samples, with black where it was: whether a sample is clipped
+    goes by what the sensor gave.
+
+    black: black level, DN; flat: `flat_field.RowTables`, not empty.
+    """
+    width, height, bits, _, x_phase, y_phase = shape
+    red, green, blue, count = 0.0, 0.0, 0.0, 0
+    for y in range(0, height - 1, row_step):
+        for x in range(0, width - 1, column_step):
+            at = y * width + x
+            a, b = _sample(raw, bits, at), _sample(raw, bits, at + 1)
+            c, d = _sample(raw, bits, at + width), _sample(raw, bits, at + width + 1)
+            if max(max(a, b), max(c, d)) >= limit:
+                continue
+            p, q = (a - black) * _gain(flat, y, x), (b - black) * _gain(flat, y, x + 1)
+            r, s = (c - black) * _gain(flat, y + 1, x), (d - black) * _gain(flat, y + 1, x + 1)
+            if x_phase:
+                p, q, r, s = q, p, s, r
+            if y_phase:
+                p, q, r, s = r, s, p, q
+            red += p
+            green += q + r
+            blue += s
+            count += 1
+    sums[0], sums[1], sums[2] = red + count * black, green + 2 * count * black, blue + count * black
+    sums[3] = count

@@ -16,6 +16,7 @@ from .colour import core_finish
 from .core import Core, read_core
 from .engine import MODES, EngineInfo, Mode, Precision, SlotArray, WhiteBalance
 from .errors import UserError
+from .flat_field import FlatField, checked_mesh
 from .graph import graft, raw_shape
 from .white_balance import CoreInputs
 
@@ -44,6 +45,7 @@ class ProcessorEngine(ABC):
         colour_matrix: npt.ArrayLike | None = None,
         tone: str = "srgb",
         defects: Sequence[tuple[int, int]] = (),
+        flat_field: FlatField | None = None,
         precision: Precision | None = None,
     ) -> None:
         """Read the core. See `open_engine` for the options that are not here.
@@ -52,7 +54,7 @@ class ProcessorEngine(ABC):
             core: A core, or the path of one.
             threads: Most threads to compute on; None is one for each core of the processor.
             mode: Several frames at once, or each as soon as may be.
-            white_balance, colour_matrix, tone, defects: See `open_engine`.
+            white_balance, colour_matrix, tone, defects, flat_field: See `open_engine`.
             precision: Of what a core in float32 is computed in; None is what runtime and processor do best. An int8
                 core computes in int8 whatever is said here, and in this precision between.
 
@@ -73,8 +75,9 @@ class ProcessorEngine(ABC):
         self._core = core if isinstance(core, Core) else read_core(core)
         info = self._core.info
         self._matrix, self._tone = core_finish(info.name, info.output, colour_matrix, tone, info.inputs)
-        self._defects = tuple(defects)
-        self._inputs = CoreInputs(info.inputs, white_balance, colour_matrix)
+        self._defects, self._flat_field = tuple(defects), flat_field
+        mesh = None if flat_field is None else checked_mesh(flat_field)
+        self._inputs = CoreInputs(info.inputs, white_balance, colour_matrix, mesh)
         self.info = EngineInfo(
             name=info.name,
             backend=self._backend,
@@ -100,7 +103,13 @@ class ProcessorEngine(ABC):
         if batch != 1:
             raise UserError(f"a batch of {batch} frames is out of range; a model on the processor takes 1 at a time")
         graph = graft(
-            self._core, raw_format, batch=1, colour_matrix=self._matrix, tone=self._tone, defects=self._defects
+            self._core,
+            raw_format,
+            batch=1,
+            colour_matrix=self._matrix,
+            tone=self._tone,
+            defects=self._defects,
+            flat_field=self._flat_field,
         )
         return graph.SerializeToString()
 

@@ -27,6 +27,7 @@ from .cpu_onnxruntime import import_onnxruntime
 from .cuda.driver import gpu_or_none
 from .errors import UserError
 from .files import write_whole
+from .flat_field import FlatField, checked_mesh, to_json
 from .gate import Gate, Verdict
 from .graph import graft
 from .half import float_nodes
@@ -61,6 +62,8 @@ class BuildRequest:
             files or the camera say.
         colour_matrix: float32 [3, 3] for the classic engine's reference and for cores that give linear light or are
             told it.
+        defects, flat_field: What the camera was calibrated to: a plan has them built in; ranges and quality of all
+            builds are found with them.
         batches: Fewest, usual and most frames per run.
         compute_capabilities: GPUs to build for; empty leaves the choice.
         max_drop_db: Of the quality gate; None is `MAX_DROP_DB`.
@@ -87,6 +90,8 @@ class BuildRequest:
     f_number: float | None = None
     focal_length_mm: float | None = None
     colour_matrix: npt.NDArray[np.float32] | None = None
+    defects: tuple[tuple[int, int], ...] = ()
+    flat_field: FlatField | None = None
     batches: tuple[int, int, int] = (1, 1, 1)
     compute_capabilities: tuple[str, ...] = ()
     max_drop_db: float | None = None
@@ -272,7 +277,7 @@ class _Build:
         request = self._request
         camera = [getattr(request, name) for name in CAMERA]
         given = request.reference, request.white_balance, request.colour_matrix, camera
-        material = load_material(files, *given)
+        material = load_material(files, *given, defects=request.defects, flat_field=request.flat_field)
         if untold := material.untold(self._core.info.inputs):
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in untold)
             self._report.tell(
@@ -284,7 +289,8 @@ class _Build:
     def _graft(self, core: Core, fmt: RawFormat) -> bytes:
         fewest, _, most = self._request.batches
         batch = most if fewest == most else None
-        graph = graft(core, fmt, batch=batch, colour_matrix=self._matrix)
+        defects, flat_field = self._request.defects, self._request.flat_field
+        graph = graft(core, fmt, batch=batch, colour_matrix=self._matrix, defects=defects, flat_field=flat_field)
         return onnx.ModelProto.SerializeToString(graph, deterministic=True)
 
     def _write_core(self, converted: Converted, gate: Gate | None) -> Built:
@@ -332,6 +338,8 @@ class _PlanMaker:
             plan_bytes=len(plan.content),
             onnx_sha256=digest,
             command=request.command,
+            defects=request.defects,
+            flat_field=None if request.flat_field is None else to_json(checked_mesh(request.flat_field)),
         )
         with _candidate(request.output) as path:
             write_whole(path, plan.content)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import UserError
+from .flat_field import FlatField, checked_mesh
 from .inputs import CAMERA
+from .settings import read_yaml
 
 if TYPE_CHECKING:
     from .build import BuildRequest, Built, Reporter
@@ -67,6 +69,13 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--size", type=_size, metavar="WxH", help="width and height in pixels, such as 1280x1024")
     group.add_argument("--black-level", type=float, metavar="DN", help="sample value of no light")
     group.add_argument("--white-level", type=float, metavar="DN", help="sample value of saturation")
+    group.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="what isp-calibrate wrote: defects and flat_field in it are built into the plan, which then takes those "
+        "and no others; the rest of it is not looked at (default: none)",
+    )
     group.add_argument("--camera", default="0", metavar="X", help="index or serial number (default %(default)s)")
 
 
@@ -224,12 +233,15 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
     suffix = "-int8.onnx" if options.backend == "openvino" else ".plan"
     matrix = None if options.colour_matrix is None else np.array(options.colour_matrix, np.float32).reshape(3, 3)
     same = ("model", "backend", "precision", "pixel_format", "size", "black_level", "white_level", "camera")
+    defects, flat_field = _corrections(options.calibration)
     return BuildRequest(
         **{name: getattr(options, name) for name in (*same, "reference", *CAMERA)},
         output=options.output or Path(Path(options.model).stem + suffix),
         frames=tuple(options.frames),
         white_balance=None if options.white_balance is None else tuple(options.white_balance),
         colour_matrix=matrix,
+        defects=defects,
+        flat_field=flat_field,
         batches=options.batch,
         compute_capabilities=options.compute_capability,
         max_drop_db=options.max_drop,
@@ -237,6 +249,23 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
         cache=not options.no_cache,
         command=shlex.join(["isp-build", *argv]),
     )
+
+
+def _corrections(path: Path | None) -> tuple[tuple[tuple[int, int], ...], FlatField | None]:
+    """Defects and flat field of a calibration file. Raises UserError."""
+    if path is None:
+        return (), None
+    values = read_yaml(path)
+    try:
+        defects = tuple((int(x), int(y)) for x, y in values.get("defects") or ())
+    except (TypeError, ValueError):
+        raise UserError(f"defects in {path} are no list of [x, y]; write them with isp-calibrate") from None
+    flat_field = values.get("flat_field")
+    if flat_field is not None:
+        checked_mesh(flat_field)
+    if not defects and flat_field is None:
+        raise UserError(f"{path} has neither defects nor a flat_field to build in; leave out --calibration")
+    return defects, flat_field
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The classic engine: a whole image signal processor in one fused kernel, without weights. Baseline and fallback.
 
-Black and white level, white balance, defect pixels, gradient-corrected demosaic, colour matrix, sRGB curve, for every
-pixel format of `bayer.PIXEL_FORMATS`; Mono8 becomes grey. A sample is clipped at the white level after its gain, so
-that burnt-out highlights stay white. `reference.classic_reference` is the same in plain NumPy.
+Black and white level, white balance, defect pixels, flat field, gradient-corrected demosaic, colour matrix, sRGB curve,
+for every pixel format of `bayer.PIXEL_FORMATS`; Mono8 becomes grey. A sample is clipped at the white level after its
+gains, so that burnt-out highlights stay white. `reference.classic_reference` is the same in plain NumPy.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .colour import checked_matrix, checked_tone
 from .defects import tables
 from .engine import EngineInfo, SlotArray, WhiteBalance
 from .errors import UserError
+from .flat_field import FlatField, checked_mesh, row_tables
 from .ticket import FinishedTicket
 from .white_balance import COLUMNS, SMOOTHING_FRAMES, Samples, WhiteBalancer, samples_of
 
@@ -56,6 +57,7 @@ class ClassicEngine:
         colour_matrix: npt.ArrayLike | None = None,
         tone: str = "srgb",
         defects: Sequence[tuple[int, int]] = (),
+        flat_field: FlatField | None = None,
         clamp_outliers: bool = False,
         smoothing_frames: float = SMOOTHING_FRAMES,
     ) -> None:
@@ -67,7 +69,8 @@ class ClassicEngine:
         if threads is not None and threads < 1:
             raise UserError(f"threads is {threads}; use 1 or more, or leave it out")
         self._threads = threads
-        self._balancer = WhiteBalancer(white_balance, smoothing_frames)
+        self._mesh = None if flat_field is None else checked_mesh(flat_field)
+        self._balancer = WhiteBalancer(white_balance, smoothing_frames, self._mesh)
         matrix = checked_matrix(colour_matrix)
         self._matrices = np.stack([matrix.reshape(-1), matrix[::-1, ::-1].reshape(-1)])
         self._tone = np.array(_TONES[checked_tone(tone)], np.float32)
@@ -92,6 +95,7 @@ class ClassicEngine:
         self.close()
         self._format = raw_format
         self._defect_rows, self._defect_table = tables(self._defects, raw_format)
+        self._flat = tuple(row_tables(self._mesh, raw_format))  # Numba looks at other kinds anew in every call
         self._balancer.prepare(raw_format, raw_ring)
         self._raw = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
         self._srgb = [_pixels(srgb_ring.slot(k), raw_format) for k in range(srgb_ring.slots)]
@@ -203,6 +207,7 @@ class ClassicEngine:
             self._tone,
             self._defect_rows,
             self._defect_table,
+            self._flat,
             self._pads,
             self._clamp,
             self._work[thread],

@@ -67,7 +67,7 @@ class Gate:
         material = self._judge.material
         material = material if fmt is None else repacked(material, fmt) or material
         self._tell(f"measuring on {len(material.frames)} frames")
-        engine = open_engine(str(path), colour_matrix=self._told_matrix)
+        engine = open_engine(str(path), colour_matrix=self._told_matrix, **material.corrections)
         how = f"the engine itself ({engine.info.backend}) on this machine"
         told = material.gains, material.camera
         pictures = develop_all(lambda: engine, material.frames, material.raw_format, *told)

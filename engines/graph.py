@@ -5,10 +5,11 @@
     params  float32 [B, K]   of the core, where it has any
     srgb    uint8   [B, H, W, 3]
 
-The head takes off the levels, replaces defect pixels, mirrors the frame at its borders until the mosaic begins with red
-and fits the core, and packs the planes. It limits nothing: light may lie below 0 (noise) and above 1 (a white level
-below the largest sample), and the core limits it after its white-balance gains, as it does in training. The tail crops,
-brings linear light to sRGB, rounds and interleaves. Head and tail compute in float32 whatever the core does inside.
+The head takes off the levels, replaces defect pixels, makes up for shading, mirrors the frame at its borders until the
+mosaic begins with red and fits the core, and packs the planes. It limits nothing: light may lie below 0 (noise) and
+above 1 (a white level below the largest sample, a gain against shading), and the core limits it after its white-balance
+gains, as it does in training. The tail crops, brings linear light to sRGB, rounds and interleaves. Head and tail
+compute in float32 whatever the core does inside.
 
 The graph uses only what OpenVINO, ONNX Runtime and TensorRT from 8.6 on all take, so all of them run this one
 implementation: bytes are inputs and outputs and nothing else, there are no unsigned words and no bit operations.
@@ -30,6 +31,7 @@ from .bayer import RawFormat
 from .colour import core_finish
 from .core import Core
 from .errors import UserError
+from .flat_field import FlatField
 
 __all__ = ["VERSION", "graft", "make_head", "padded_size", "raw_shape"]
 
@@ -50,6 +52,7 @@ def graft(
     colour_matrix: npt.ArrayLike | None = None,
     tone: str = "srgb",
     defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> onnx.ModelProto:
     """Put head and tail for a raw format onto a core.
 
@@ -61,17 +64,19 @@ def graft(
             told it at run time applies it itself, and the graph does not.
         tone: "srgb", or "linear" to leave out the curve behind a core of linear output.
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
+        flat_field: Gains against shading, see `flat_field.checked_mesh`.
 
     Returns:
         The graph, with the metadata of core and raw format.
 
     Raises:
-        UserError: A Mono format, a defect outside the frame, or a colour option that this core cannot have.
+        UserError: A Mono format, a defect outside the frame, a flat field that is none, or a colour option that this
+            core cannot have.
     """
     _refuse_mono(fmt)
     matrix, tone = core_finish(core.info.name, core.info.output, colour_matrix, tone, core.info.inputs)
     head, tail = Nodes("head"), Nodes("tail")
-    add_head(head, "raw", fmt, core.info.multiple, defects, "head/planes")
+    add_head(head, "raw", fmt, core.info.multiple, defects, flat_field, "head/planes")
     curve = core.info.output == "linear" and tone == "srgb"
     add_tail(tail, "core/rgb", fmt, core.info.multiple, matrix, curve, "srgb")
     model = onnx.ModelProto()
@@ -96,6 +101,7 @@ def make_head(
     *,
     batch: int | None = 1,
     defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> onnx.ModelProto:
     """The head alone: `raw` as of a grafted graph to `planes`, float32 [B, 4, h, w], as a core takes them.
 
@@ -104,13 +110,14 @@ def make_head(
         multiple: What width and height, in mosaic pixels, must be divisible by.
         batch: Frames per run; None leaves it open.
         defects: (x, y) of pixels to replace.
+        flat_field: Gains against shading.
 
     Raises:
-        UserError: A Mono format, or a defect outside the frame.
+        UserError: A Mono format, a defect outside the frame, or a flat field that is none.
     """
     _refuse_mono(fmt)
     nodes = Nodes("head")
-    add_head(nodes, "raw", fmt, multiple, defects, "planes")
+    add_head(nodes, "raw", fmt, multiple, defects, flat_field, "planes")
     width, height = padded_size(fmt, multiple)
     planes = _value("planes", _FLOAT, batch, (4, height // 2, width // 2))
     graph = onnx.helper.make_graph(nodes.nodes, "head", [_raw_input(fmt, batch)], [planes], nodes.constants)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .bayer import RawFormat
 from .core import CoreInfo
+from .flat_field import FlatField
 from .inputs import takes_matrix
 from .reference import levelled, srgb_curve
 
@@ -18,10 +19,14 @@ RunCore = Callable[[Floats, Floats], npt.NDArray[np.floating]]
 
 
 def planes_reference(
-    raw: npt.NDArray[np.uint8], fmt: RawFormat, multiple: int, defects: Sequence[tuple[int, int]] = ()
+    raw: npt.NDArray[np.uint8],
+    fmt: RawFormat,
+    multiple: int,
+    defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> Floats:
     """The head: the bytes of a frame, uint8 [N], to planes R, Gr, Gb, B, float64 [4, h, w], black at 0, white at 1."""
-    light = levelled(raw, fmt, defects)
+    light = levelled(raw, fmt, defects, flat_field)
     top, left = divmod(fmt.cfa.index("R"), 2)
     bottom, right = (max(-size % multiple, 2 * multiple - size) for size in (fmt.height + top, fmt.width + left))
     mosaic = np.pad(light, ((top, bottom), (left, right)), mode="reflect")
@@ -38,6 +43,7 @@ def graft_reference(
     colour_matrix: npt.ArrayLike | None = None,
     tone: str = "srgb",
     defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Develop one frame.
 
@@ -50,11 +56,12 @@ def graft_reference(
         colour_matrix: 3x3, for cores of linear output that are not told it; None is the identity.
         tone: "srgb" or "linear", for cores of linear output.
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
+        flat_field: Gains against shading, see `flat_field.checked_mesh`.
 
     Returns:
         uint8 [H, W, 3], RGB.
     """
-    planes = planes_reference(raw, fmt, info.multiple, defects)
+    planes = planes_reference(raw, fmt, info.multiple, defects, flat_field)
     rgb = np.asarray(run_core(planes, np.asarray(params, np.float64)), np.float64)
     top, left = divmod(fmt.cfa.index("R"), 2)
     rgb = rgb[:, top : top + fmt.height, left : left + fmt.width].transpose(1, 2, 0)

@@ -43,6 +43,10 @@ def describe(info: PlanInfo) -> list[str]:
         f"{batches}",
     ]
     lines += [f"{t.mode}: {t.name} {t.dtype} {list(t.shape)}" for t in info.tensors]
+    if info.defects or info.flat_field:
+        mesh = next(iter(info.flat_field.values())) if info.flat_field else []
+        flat = f"a flat field of {len(mesh)}x{len(mesh[0])} gains" if mesh else "no flat field"
+        lines.append(f"built in: {len(info.defects)} defect pixels, {flat}")
     if info.quality is None:
         return [*lines, "quality: not measured"]
     q = dict.fromkeys(_FIGURES, math.nan) | dict(info.quality)

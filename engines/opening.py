@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .bayer import RawFormat
 from .engine import MODES, Engine, Mode, Precision, WhiteBalance
 from .errors import UserError
+from .flat_field import FlatField
 
 Options = dict[str, Any]
 
@@ -29,6 +30,7 @@ def open_engine(
     colour_matrix: npt.ArrayLike | None = None,
     tone: str = "srgb",
     defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
     clamp_outliers: bool = False,
     raw_format: RawFormat | None = None,
 ) -> Engine:
@@ -47,6 +49,8 @@ def open_engine(
             model that is told it at run time must be able to invert it; other models that give sRGB take none.
         tone: "srgb" (the sRGB curve) or "linear" (none).
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
+        flat_field: Gains against shading, R, Gr, Gb and B, each as rows of gains (see `flat_field.checked_mesh`); Bayer
+            frames only. A plan has it built in: it takes the one that it was built with, and no other.
         clamp_outliers: Also limit every sample to the range of its neighbours of the same colour. Classic only.
         raw_format: Format of the frames to come, where it is known already; "auto" finds no plan without it.
 
@@ -57,7 +61,9 @@ def open_engine(
         raise UserError(f"engine mode {mode!r} is unknown; use one of {', '.join(MODES)}")
     options: Options = {"white_balance": white_balance, "colour_matrix": colour_matrix, "tone": tone}
     options |= {"defects": tuple(defects), "threads": threads, "mode": mode, "precision": precision}
-    if spec == "auto" and (plan := fitting_plan(raw_format)) and threads is None and not clamp_outliers:
+    options["flat_field"] = flat_field
+    plan = fitting_plan(raw_format, defects, flat_field) if spec == "auto" else None
+    if plan and threads is None and not clamp_outliers:
         try:
             return _trt(plan, options)
         except UserError as error:  # it does not fit after all, or takes none of these options, as classic does
@@ -140,7 +146,9 @@ _BY_SUFFIX: dict[str, Callable[[Path, Options], Engine]] = {
 }
 
 
-def fitting_plan(raw_format: RawFormat | None) -> Path | None:
+def fitting_plan(
+    raw_format: RawFormat | None, defects: Sequence[tuple[int, int]] = (), flat_field: FlatField | None = None
+) -> Path | None:
     """The plan that "auto" takes: none without a GPU, and then nothing heavy is imported."""
     if raw_format is None:
         return None
@@ -152,4 +160,4 @@ def fitting_plan(raw_format: RawFormat | None) -> Path | None:
         return None
     from .plan import find_plan
 
-    return find_plan(None, raw_format, found)
+    return find_plan(None, raw_format, found, defects, flat_field)

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +23,7 @@ from .bayer import RawFormat
 from .cache import cache_folder
 from .errors import UserError
 from .files import write_whole
+from .flat_field import FlatField, checked_mesh, to_json
 
 if TYPE_CHECKING:
     from .core import CoreInfo
@@ -69,6 +70,8 @@ class PlanInfo:
         quality: Figures of the quality gate in dB (see `quality.Score.to_json`), None where it was not measured.
         measured: How `quality` was measured, one phrase; empty where it was not.
         command: The command line that made it.
+        defects: (x, y) of the pixels that it replaces.
+        flat_field: Gains against shading that it applies, as `flat_field.to_json` writes them; None without.
     """
 
     name: str
@@ -87,6 +90,8 @@ class PlanInfo:
     quality: Mapping[str, float] | None = None
     measured: str = ""
     command: str = ""
+    defects: tuple[tuple[int, int], ...] = ()
+    flat_field: Mapping[str, list[list[float]]] | None = None
 
     @property
     def format(self) -> RawFormat:
@@ -106,6 +111,16 @@ class PlanInfo:
                 "isp-build"
             ) from error
 
+    def unlike(self, defects: Sequence[tuple[int, int]], flat_field: FlatField | None) -> list[str]:
+        """Which of the two, "defect pixels" and "flat field", are other ones than are built in.
+
+        Raises:
+            UserError: The flat field is none.
+        """
+        mesh = None if flat_field is None else to_json(checked_mesh(flat_field))
+        given = {"defect pixels": set(defects) == set(self.defects), "flat field": mesh == self.flat_field}
+        return [name for name, is_like in given.items() if not is_like]
+
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values."""
         return {"ispeed.plan": _VERSION, **asdict(self)}
@@ -115,6 +130,7 @@ class PlanInfo:
         """What `to_json` made. Raises ValueError, KeyError, TypeError or UserError where it is something else."""
         if values["ispeed.plan"] != _VERSION:
             raise ValueError(f"version {values['ispeed.plan']} is none that this release knows")
+        values = {"defects": (), "flat_field": None, **values}  # which earlier releases did not write
         kept = {field.name: values[field.name] for field in fields(cls)}
         try:
             info = _adapter().validate_python(kept)
@@ -126,6 +142,8 @@ class PlanInfo:
         fewest, usual, most = info.batches
         if not (1 <= fewest <= usual <= most and info.compute_capabilities):
             raise ValueError("its values are none that isp-build writes")
+        if info.flat_field is not None:
+            checked_mesh(info.flat_field)
         RawFormat.from_json(info.raw_format)
         return info
 
@@ -261,6 +279,7 @@ def rebuild(info: PlanInfo, fmt: RawFormat | None = None, gpu: Gpu | None = None
     words += ["--black-level", f"{fmt.black_level:g}"] if fmt.black_level else []
     words += ["--white-level", f"{fmt.white_level:g}"] if fmt.white_level != full_scale else []
     words += ["--batch", ",".join(map(str, info.batches))] if info.batches != (1, 1, 1) else []
+    words += ["--calibration", "FILE"] if info.defects or info.flat_field else []
     if backend == "tensorrt_rtx" and gpu is not None:
         words += ["--compute-capability", gpu.compute_capability]
     return " ".join([*words, "-o", f"{info.name}.plan"])
@@ -319,13 +338,21 @@ def store_plan(key: str, plan: bytes, info: PlanInfo) -> None:
             path.unlink()
 
 
-def find_plan(name: str | None, fmt: RawFormat, gpu: Gpu) -> Path | None:
-    """A plan from the cache that runs on this GPU and develops this format; the newest if there are several.
+def find_plan(
+    name: str | None,
+    fmt: RawFormat,
+    gpu: Gpu,
+    defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
+) -> Path | None:
+    """A plan from the cache that runs on this GPU and develops this format; the newest if there are several, of those
+    that correct what is to be corrected where there is one.
 
     Args:
         name: Of the model; None takes any.
         fmt: Format of the frames.
         gpu: The GPU here.
+        defects, flat_field: What is to be corrected.
 
     Only plans that the quality gate has passed are found.
     """
@@ -336,14 +363,17 @@ def find_plan(name: str | None, fmt: RawFormat, gpu: Gpu) -> Path | None:
             versions[backend] = module_version(backend)
         return versions[backend]
 
+    second: Path | None = None
     for path in sorted(cache_folder("plans").glob("*.plan"), key=_modified, reverse=True):
         try:
             info = read_plan_info(path, check=False)
         except UserError:
             continue
         if name in (None, info.name) and info.measured and why_not(info, gpu, fmt, version) is None:
-            return path
-    return None
+            if not info.unlike(defects, flat_field):
+                return path
+            second = second or path
+    return second
 
 
 def _modified(path: Path) -> float:

@@ -118,7 +118,7 @@ def _core_feeds(
     """Inputs of the bare core: planes as the head makes them, and what it is told."""
     from .graph import make_head
 
-    head = session(make_head(material.raw_format, core.info.multiple, batch=1, defects=()))
+    head = session(make_head(material.raw_format, core.info.multiple, batch=1, **material.corrections))
     return [
         {"raw": head.run(None, {"raw": feed["raw"]})[0], **{k: v for k, v in feed.items() if k == "params"}}
         for feed in feeds(core, material, head, colour_matrix)

@@ -20,6 +20,7 @@ from .bayer import RawFormat, pack, unpack
 from .colour import invertible_matrix
 from .engine import Engine
 from .errors import UserError
+from .flat_field import FlatField
 from .inputs import CAMERA, CCM, takes_matrix
 from .raw_files import load_raw
 from .slots import Slots
@@ -58,6 +59,8 @@ class Material:
             not known.
         references: uint8 [H, W, 3], the picture that each should give.
         reference: What the references are, in words.
+        defects: (x, y) of pixels to replace in the frames.
+        flat_field: Gains against the frames' shading, see `flat_field.checked_mesh`.
     """
 
     raw_format: RawFormat
@@ -66,6 +69,13 @@ class Material:
     camera: npt.NDArray[np.float32]
     references: Sequence[Picture]
     reference: str
+    defects: Sequence[tuple[int, int]] = ()
+    flat_field: FlatField | None = None
+
+    @property
+    def corrections(self) -> dict[str, Any]:
+        """Defects and flat field, as `graft`, `make_head` and `open_engine` take them."""
+        return {"defects": self.defects, "flat_field": self.flat_field}
 
     def only(self, indices: Sequence[int]) -> Material:
         """Some of the frames."""
@@ -132,8 +142,8 @@ class Judge:
         """The pictures that a network in place of the core's makes of the frames."""
         from .graph import graft
 
-        core = replace(self._core, model=network)
-        run = session(graft(core, self.material.raw_format, batch=1, colour_matrix=self._matrix))
+        core, fmt = replace(self._core, model=network), self.material.raw_format
+        run = session(graft(core, fmt, batch=1, colour_matrix=self._matrix, **self.material.corrections))
         return [run.run(None, feed)[0][0] for feed in feeds(self._core, self.material, run, self._matrix)]
 
     def score(self, network: onnx.ModelProto) -> Score:
@@ -226,6 +236,9 @@ def load_material(
     white_balance: tuple[float, float, float] | None = None,
     colour_matrix: Matrix | None = None,
     camera: Sequence[float | None] = (),
+    *,
+    defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> Material:
     """Frames from files (see `raw_files`), all of one format.
 
@@ -237,6 +250,7 @@ def load_material(
         colour_matrix: For the classic engine.
         camera: What holds for every frame, in the order of `inputs.CAMERA`; None, or what is left out at the end, is
             what the files tell of each.
+        defects, flat_field: See `Material`. The grey world is that of the frames as they are.
 
     Raises:
         UserError: Files that do not go together, or that are none.
@@ -261,10 +275,12 @@ def load_material(
         if value is not None:
             told[:, column] = value
     if reference is not None:
-        return Material(fmt, frames, gains, told, read_pictures(reference, fmt, len(frames)), str(reference))
+        pictures = read_pictures(reference, fmt, len(frames))
+        return Material(fmt, frames, gains, told, pictures, str(reference), defects, flat_field)
     with_matrix = "" if colour_matrix is None else " with the colour matrix given"
     words = f"the classic engine's picture of the same frames with the same gains{with_matrix}"
-    return Material(fmt, frames, gains, told, classic_pictures(frames, fmt, gains, colour_matrix), words)
+    pictures = classic_pictures(frames, fmt, gains, colour_matrix, defects, flat_field)
+    return Material(fmt, frames, gains, told, pictures, words, defects, flat_field)
 
 
 def grey_world(samples: npt.NDArray[Any], fmt: RawFormat) -> npt.NDArray[np.float32]:
@@ -310,11 +326,13 @@ def classic_pictures(
     fmt: RawFormat,
     gains: npt.NDArray[np.float32],
     colour_matrix: Matrix | None,
+    defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
 ) -> list[Picture]:
     """What the classic engine makes of frames with these gains, float32 [N, 3]."""
     from .classic import ClassicEngine
 
-    engine = ClassicEngine(colour_matrix=colour_matrix)
+    engine = ClassicEngine(colour_matrix=colour_matrix, defects=defects, flat_field=flat_field)
     return develop_all(lambda: engine, frames, fmt, gains)
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .bayer import RawFormat, unpack
 from .defects import neighbours
+from .flat_field import FlatField, checked_mesh, gain_map
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,14 +31,21 @@ def srgb_curve(linear: npt.ArrayLike) -> Floats:
     return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
-def levelled(raw: npt.NDArray[np.uint8], fmt: RawFormat, defects: Sequence[tuple[int, int]] = ()) -> Floats:
-    """The samples of a frame, uint8 [N], with black at 0 and white at 1 and its defects replaced: float64 [H, W]."""
+def levelled(
+    raw: npt.NDArray[np.uint8],
+    fmt: RawFormat,
+    defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
+) -> Floats:
+    """The samples of a frame, uint8 [N], with black at 0 and white at 1, its defects replaced, and its shading made up
+    for: float64 [H, W]."""
     samples = unpack(raw, fmt).astype(np.float64)
     mended = samples.copy()
     for (x, y), near in zip(defects, neighbours(defects, fmt), strict=True):
         if near:
             mended[y, x] = np.mean([samples[v, u] for u, v in near])
-    return (mended - fmt.black_level) / (fmt.white_level - fmt.black_level)
+    light = (mended - fmt.black_level) / (fmt.white_level - fmt.black_level)
+    return light if flat_field is None else light * gain_map(checked_mesh(flat_field), fmt)
 
 
 def demosaic(mosaic: Floats, cfa: str) -> Floats:
@@ -77,6 +85,7 @@ def classic_reference(
     *,
     tone: str = "srgb",
     defects: Sequence[tuple[int, int]] = (),
+    flat_field: FlatField | None = None,
     clamp_outliers: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Develop one frame.
@@ -88,13 +97,14 @@ def classic_reference(
         colour_matrix: 3x3, camera RGB to linear sRGB; None is the identity; unused for Mono8.
         tone: "srgb" or "linear".
         defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
+        flat_field: Gains against shading, see `flat_field.checked_mesh`; not for Mono8.
         clamp_outliers: Limit every sample to the range of its four nearest neighbours of the same colour.
 
     Returns:
         uint8 [H, W, 3], RGB.
     """
     mono = fmt.cfa == "MONO"
-    light = levelled(raw, fmt, defects)
+    light = levelled(raw, fmt, defects, flat_field)
     if mono:
         rgb = np.repeat(light[..., None], 3, axis=2)
     else:

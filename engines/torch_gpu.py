@@ -22,6 +22,7 @@ from .cuda.engine import PipelineEngine
 from .cuda.pipeline import LANES, Pipeline
 from .engine import EngineInfo, Mode, SlotArray, WhiteBalance
 from .errors import UserError
+from .flat_field import FlatField, checked_mesh
 from .white_balance import CoreInputs
 
 try:
@@ -66,6 +67,7 @@ class TorchEngine(PipelineEngine):
         colour_matrix: npt.ArrayLike | None = None,
         tone: str = "srgb",
         defects: Sequence[tuple[int, int]] = (),
+        flat_field: FlatField | None = None,
     ) -> None:
         """Load a program. See `open_engine` for the options that are not here.
 
@@ -76,7 +78,7 @@ class TorchEngine(PipelineEngine):
             precision: None is fp16 on a GPU, fp32 on the processor.
             mode: Batches of one frame in "latency".
             capture: Run from CUDA graphs; False launches layer by layer, for comparison.
-            white_balance, colour_matrix, tone, defects: See `open_engine`.
+            white_balance, colour_matrix, tone, defects, flat_field: See `open_engine`.
 
         Raises:
             UserError: There is no GPU, the program is damaged, or an option is out of range.
@@ -89,11 +91,12 @@ class TorchEngine(PipelineEngine):
             core = load_program(path, device)
         self._module, self._core = core
         inputs = self._core.inputs
-        super().__init__(CoreInputs(inputs, white_balance, colour_matrix))
+        mesh = None if flat_field is None else checked_mesh(flat_field)
+        super().__init__(CoreInputs(inputs, white_balance, colour_matrix, mesh))
         self._precision: Precision = precision or ("fp16" if device == "cuda" else "fp32")
         self._matrix, tone = core_finish(self._core.name, self._core.output, colour_matrix, tone, inputs)
         self._curve = self._core.output == "linear" and tone == "srgb"
-        self._defects = tuple(defects)
+        self._defects, self._flat_field = tuple(defects), flat_field
         self._device_kind = device
         self._capture = capture
         self.info = EngineInfo(
@@ -139,6 +142,7 @@ class TorchEngine(PipelineEngine):
             colour_matrix=self._matrix,
             curve=self._curve,
             defects=self._defects,
+            flat_field=self._flat_field,
         )
         try:
             return graph.to(device.device)

@@ -15,6 +15,7 @@ from ._head import phase, reflected
 from .bayer import RawFormat
 from .core import CoreInfo
 from .defects import neighbours
+from .flat_field import FlatField, checked_mesh, gain_map
 from .graph import padded_size
 
 
@@ -25,6 +26,7 @@ class RawToSrgb(nn.Module):
     _columns: Tensor | None
     _matrix: Tensor | None
     _defects: Tensor | None
+    _gains: Tensor | None
     _sources: Tensor
     _weights: Tensor
 
@@ -38,6 +40,7 @@ class RawToSrgb(nn.Module):
         colour_matrix: npt.NDArray[np.float32] | None = None,
         curve: bool = False,
         defects: Sequence[tuple[int, int]] = (),
+        flat_field: FlatField | None = None,
     ) -> None:
         """Put a core between head and tail.
 
@@ -49,6 +52,7 @@ class RawToSrgb(nn.Module):
             colour_matrix: 3x3, camera RGB to linear sRGB, applied to what the core gives; None is the identity.
             curve: Apply the sRGB curve.
             defects: (x, y) of pixels to replace by the mean of their neighbours of the same colour.
+            flat_field: Gains against shading, see `flat_field.checked_mesh`.
         """
         super().__init__()
         self._fmt, self._half = fmt, precision == "fp16"
@@ -64,6 +68,8 @@ class RawToSrgb(nn.Module):
         self._keep("_rows", reflected(fmt.height, top, height), fmt.height)
         self._keep("_columns", reflected(fmt.width, left, width), fmt.width)
         self._keep_defects(defects)
+        gains = None if flat_field is None else torch.from_numpy(gain_map(checked_mesh(flat_field), fmt)).float()
+        self.register_buffer("_gains", gains, persistent=False)
         matrix = None if colour_matrix is None else torch.from_numpy(np.asarray(colour_matrix, np.float32))
         self.register_buffer("_matrix", matrix, persistent=False)
 
@@ -79,6 +85,7 @@ class RawToSrgb(nn.Module):
         """
         samples = (_unpacked(raw, self._fmt).float() - self._fmt.black_level) * self._scale
         samples = self._mended(samples)
+        samples = samples if self._gains is None else samples * self._gains
         for axis, places in ((1, self._rows), (2, self._columns)):
             samples = samples if places is None else samples.index_select(axis, places)
         planes = nn.functional.pixel_unshuffle(samples[:, None], 2)

@@ -25,6 +25,7 @@ from .cuda.engine import PipelineEngine
 from .cuda.pipeline import LANES, Pipeline
 from .engine import EngineInfo, Mode, SlotArray, WhiteBalance
 from .errors import UserError
+from .flat_field import FlatField, checked_mesh
 from .inputs import takes_matrix
 from .plan import PlanInfo, read_plan_info, rebuild, why_not
 from .trt_builder import make_logger, started
@@ -53,6 +54,7 @@ class TrtEngine(PipelineEngine):
         colour_matrix: npt.ArrayLike | None = None,
         tone: str = "srgb",
         defects: Sequence[tuple[int, int]] = (),
+        flat_field: FlatField | None = None,
     ) -> None:
         """Read the sidecar and see whether the plan runs here. See `open_engine` for the options.
 
@@ -62,12 +64,13 @@ class TrtEngine(PipelineEngine):
         self._path, self._mode = path, mode
         self._plan = read_plan_info(path)
         told = takes_matrix(self._plan.core.get("inputs", ()))
-        _refuse_options(path, None if told else colour_matrix, tone, defects)
+        _refuse_options(path, self._plan, None if told else colour_matrix, tone, (defects, flat_field))
         found = gpu_or_none()
         if (reason := why_not(self._plan, found, file=str(path))) is not None:
             raise UserError(reason)
         core = self._plan.core_info
-        super().__init__(CoreInputs(core.inputs, white_balance, colour_matrix))
+        mesh = None if flat_field is None else checked_mesh(flat_field)
+        super().__init__(CoreInputs(core.inputs, white_balance, colour_matrix, mesh))
         fmt, largest = self._plan.format, self._plan.batches[2]
         self.info = EngineInfo(
             name=self._plan.name,
@@ -271,9 +274,25 @@ class TrtProgram:
 
 
 def _refuse_options(
-    path: Path, colour_matrix: npt.ArrayLike | None, tone: str, defects: Sequence[tuple[int, int]]
+    path: Path,
+    plan: PlanInfo,
+    colour_matrix: npt.ArrayLike | None,
+    tone: str,
+    corrected: tuple[Sequence[tuple[int, int]], FlatField | None],
 ) -> None:
-    given = {"colour matrix": colour_matrix is not None, "tone": tone != "srgb", "defect pixels": bool(defects)}
-    if any(given.values()):
-        names = " and ".join(name for name, is_given in given.items() if is_given)
-        raise UserError(f"{path} is fixed when it is built and takes no {names}; leave that out, or use classic")
+    """Raises UserError for what a plan does not take; corrected: defects and flat field."""
+    has = {"defect pixels": plan.defects, "flat field": plan.flat_field}
+    unlike = plan.unlike(*corrected)
+    if others := [name for name in unlike if has[name]]:
+        raise UserError(
+            f"{path} was built with other {' and another '.join(others)} than the settings have; give those that it "
+            f"was built with, or run: {rebuild(plan)}"
+        )
+    given = {"colour matrix": colour_matrix is not None, "tone": tone != "srgb"}
+    names = [name for name, is_given in given.items() if is_given]
+    if names + unlike:
+        build_in = ", or build it with isp-build --calibration FILE" if unlike and not names else ""
+        raise UserError(
+            f"{path} is fixed when it is built and takes no {' and '.join(names + unlike)}; leave that out, or use "
+            f"classic{build_in}"
+        )

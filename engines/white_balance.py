@@ -13,6 +13,7 @@ from .bayer import RawFormat
 from .colour import invertible_matrix
 from .engine import SlotArray, WhiteBalance
 from .errors import UserError
+from .flat_field import Floats, row_tables
 from .inputs import CCM, POSITIVE, takes_matrix
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
@@ -112,11 +113,19 @@ class WhiteBalancer:
     The gains that the user gave; else those that came with the frame (wb_r, wb_g, wb_b; red or blue of 0 or NaN means
     that the camera gave none, green of 0 or NaN means 1); else the grey world, seen in the samples of the raw slot,
     which starts from the first frame and follows with a time constant of `smoothing_frames`. Gains are relative to
-    green, from 0.25 to 8. Mono frames have gains of 1.
+    green, from 0.25 to 8. Mono frames have gains of 1. The grey world is that of the samples after the flat field,
+    where there is one.
     """
 
-    def __init__(self, white_balance: WhiteBalance = "auto", smoothing_frames: float = SMOOTHING_FRAMES) -> None:
-        """Raises UserError where `white_balance` is neither "auto" nor three usable gains."""
+    def __init__(
+        self,
+        white_balance: WhiteBalance = "auto",
+        smoothing_frames: float = SMOOTHING_FRAMES,
+        mesh: Floats | None = None,
+    ) -> None:
+        """Raises UserError where `white_balance` is neither "auto" nor three usable gains. `mesh`: a flat field as of
+        `checked_mesh`."""
+        self._mesh = mesh
         self._fixed = None if white_balance == "auto" else checked_gains(white_balance)
         self._grey_world = GreyWorld(smoothing_frames)
         self._slots: list[Samples] = []
@@ -130,7 +139,7 @@ class WhiteBalancer:
         self._mono = raw_format.cfa == "MONO"
         self._slots = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
         if not self._mono and self._fixed is None:
-            self._sum_colours = _colour_sums(raw_format, self._slots[0])
+            self._sum_colours = _colour_sums(raw_format, self._slots[0], self._mesh)
             self._black_level = raw_format.black_level
             self._sums = np.zeros(4, np.float64)
 
@@ -174,6 +183,7 @@ class CoreInputs:
         inputs: Sequence[str],
         white_balance: WhiteBalance = "auto",
         colour_matrix: npt.ArrayLike | None = None,
+        mesh: Floats | None = None,
     ) -> None:
         """Of a core whose `CoreInfo.inputs` these are.
 
@@ -182,6 +192,7 @@ class CoreInputs:
             white_balance: See `open_engine`.
             colour_matrix: 3x3, camera RGB to linear sRGB, for a core that is told it; None is the identity. Unused
                 where the core is not told it.
+            mesh: Flat field, as of `checked_mesh`, that the graph around the core applies.
 
         Raises:
             UserError: `white_balance` is not usable, the core takes no gains but the user gave some, or it is told a
@@ -197,7 +208,7 @@ class CoreInputs:
         self._others = [(k, low) for k, low in enumerate(lowest) if k not in settled]
         if white_balance != "auto" and not self._columns:
             raise UserError("this model takes no white-balance gains; leave the white balance at auto")
-        self._balancer = WhiteBalancer(white_balance)
+        self._balancer = WhiteBalancer(white_balance, mesh=mesh)
         self._given = np.full(3, np.nan, np.float32)
         self.resume = self._balancer.resume
         self.close = self._balancer.close
@@ -239,13 +250,16 @@ class CoreInputs:
                 row[column] = gains[index, k]
 
 
-def world_gains(frames: Iterable[npt.NDArray[np.uint8]], fmt: RawFormat) -> npt.NDArray[np.float32]:
+def world_gains(
+    frames: Iterable[npt.NDArray[np.uint8]], fmt: RawFormat, mesh: Floats | None = None
+) -> npt.NDArray[np.float32]:
     """The gains under which several frames together are grey on average, each of the same weight a usable quad.
 
     Args:
         frames: Raw frames as slots hold them: uint8 [at least payload_size], 16-bit samples at an even address. The
             memory may be the same for all.
         fmt: Their format; gains of Mono frames are 1.
+        mesh: Flat field that they are seen after, as of `checked_mesh`.
 
     Returns:
         float32 [3]: R, G, B, green 1, from 0.25 to 8; all 1 where the frames are too bright or too dark to say.
@@ -255,7 +269,7 @@ def world_gains(frames: Iterable[npt.NDArray[np.uint8]], fmt: RawFormat) -> npt.
     if fmt.cfa != "MONO":
         for frame in frames:
             samples = samples_of(frame, fmt)
-            sum_colours = sum_colours or _colour_sums(fmt, samples)
+            sum_colours = sum_colours or _colour_sums(fmt, samples, mesh)
             fewest_quads = sum_colours(samples, sums)
             total += sums
         world.update(total, fmt.black_level, max(1, fewest_quads))
@@ -274,12 +288,14 @@ def samples_of(slot: npt.NDArray[np.uint8], fmt: RawFormat) -> Samples:
     return payload.view("<u2") if fmt.bits_per_pixel == 16 else payload
 
 
-def _colour_sums(fmt: RawFormat, like: Samples) -> Callable[[Samples, npt.NDArray[np.float64]], int]:
+def _colour_sums(
+    fmt: RawFormat, like: Samples, mesh: Floats | None
+) -> Callable[[Samples, npt.NDArray[np.float64]], int]:
     """What sums the colours of a frame for `GreyWorld.update`, and returns how many quads it needs; already warm.
 
     like: samples whose kind of array (writable or not) the kernel is compiled for; their values are not read.
     """
-    from ._kernels import colour_sums  # here, because Numba takes a quarter of a second to import
+    from ._kernels import colour_sums, flat_colour_sums  # here, because Numba takes a quarter of a second to import
 
     x_phase, y_phase = {"RGGB": (0, 0), "GRBG": (1, 0), "GBRG": (0, 1), "BGGR": (1, 1)}[fmt.cfa]
     shape = (fmt.width, fmt.height, fmt.bits_per_pixel, 0, x_phase, y_phase)
@@ -289,8 +305,13 @@ def _colour_sums(fmt: RawFormat, like: Samples) -> Callable[[Samples, npt.NDArra
     fewest_quads = min(16, grid)
     limit = int(np.ceil(fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)))
 
+    flat = None if mesh is None else tuple(row_tables(mesh, fmt))
+
     def sum_colours(samples: Samples, sums: npt.NDArray[np.float64]) -> int:
-        colour_sums(samples, shape, row_step, column_step, limit, sums)
+        if flat is None:
+            colour_sums(samples, shape, row_step, column_step, limit, sums)
+        else:
+            flat_colour_sums(samples, shape, row_step, column_step, limit, fmt.black_level, flat, sums)
         return fewest_quads
 
     warm = np.zeros(like.shape, like.dtype)

@@ -15,7 +15,7 @@ from .cameras import camera_indices, make_configs
 from .changes import read_scalar
 from .config import StreamConfig, read_yaml
 
-_YAML_ONLY = ("cameras", "features", "realtime", "colour_matrix", "defects", "measured")
+_YAML_ONLY = ("cameras", "features", "realtime", "colour_matrix", "defects", "flat_field", "measured")
 _MANY = {
     "camera": "CAMERA",
     "cti": "X",

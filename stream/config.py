@@ -8,15 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from ..engines.bayer import RawFormat
 from ..engines.engine import Mode
 from ..engines.errors import UserError
+from ..engines.flat_field import checked_mesh, to_json
 from ..engines.settings import Settings, make_settings, read_yaml
 from .changes import Scalar, read_change
 
-__all__ = ["Measured", "Realtime", "StreamConfig", "make_config", "read_yaml"]
+__all__ = ["Measured", "MeshOfGains", "Realtime", "StreamConfig", "make_config", "read_yaml"]
 
 
 RECORDING = "file:"
@@ -26,6 +27,19 @@ RECORDING = "file:"
 def _checked_change(text: str) -> str:
     read_change(text)
     return text
+
+
+def _checked_flat_field(flat_field: Any) -> Any:
+    if flat_field is None:
+        return None
+    try:
+        return to_json(checked_mesh(flat_field))
+    except UserError as error:  # one sentence, where pydantic would have one for each gain
+        raise ValueError(error) from error
+
+
+MeshOfGains = Annotated[dict[str, list[list[float]]] | None, BeforeValidator(_checked_flat_field)]
+"""A flat field: R, Gr, Gb, B, each as rows of gains."""
 
 
 class Realtime(Settings):
@@ -45,7 +59,7 @@ class Measured(Settings):
     pixel_format: str | None = None
     """pixel format of the frames; levels hold for its depth"""
     width: int | None = None
-    """width in pixels that defects were looked for at; null where they were not"""
+    """width in pixels that defects and flat field were measured at; null where they were not"""
     height: int | None = None
     """height in pixels, likewise"""
     colour: dict[str, Any] | None = None
@@ -65,8 +79,8 @@ class Measured(Settings):
             raise UserError(f"the calibration is of {self.pixel_format}, whose levels {fmt.pixel_format} has not")
         if self.width and (self.width, self.height) != (fmt.width, fmt.height):
             raise UserError(
-                f"the calibration is of {self.width}x{self.height} pixels, whose defects are elsewhere in "
-                f"{fmt.width}x{fmt.height}"
+                f"the calibration is of {self.width}x{self.height} pixels, whose defects and flat field are "
+                f"elsewhere in {fmt.width}x{fmt.height}"
             )
 
 
@@ -143,6 +157,9 @@ class StreamConfig(Settings):
     """focal length of the lens in millimetres, for models that are told it; null is not known"""
     defects: list[tuple[int, int]] = Field([])
     """defect pixels as (x, y), replaced by their neighbours of the same colour"""
+    flat_field: MeshOfGains = None
+    """gains that make up for the shading of the lens: R, Gr, Gb and B, each 2 to 65 rows of 2 to 65 gains from 0.25 to
+    16, spread evenly over the frame, as isp-calibrate flat writes; null is none. A plan has it built in"""
     measured: Measured | None = None
     """what isp-calibrate measured of the camera, and on which frames; those of the camera must be like them"""
     policy: Literal["every", "latest", "block"] = "every"

@@ -308,6 +308,7 @@ def _open(settings: dict[str, Any], raw_format: RawFormat | None = None) -> Engi
         white_balance="auto" if white_balance is None else tuple(white_balance),
         colour_matrix=settings["colour_matrix"],
         defects=[tuple(xy) for xy in settings["defects"]],
+        flat_field=settings["flat_field"],
     )
 
 

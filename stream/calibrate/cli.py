@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...engines.errors import UserError
+from ...engines.flat_field import to_json
 from .file import CalibrationFile
 from .frames import Taken, add_format, said_levels, take
 
@@ -61,8 +62,10 @@ def _add_sensor(commands: argparse._SubParsersAction) -> None:
     flat = _add(
         commands,
         "flat",
-        "Dead and odd pixels from frames of an even surface. Take 16 or more of a white wall or through a diffuser, "
-        "out of focus, not clipped; after isp-calibrate dark, whose black level is in the calibration file.",
+        "Flat field, and dead and odd pixels, from frames of an even surface. Take 16 or more of a white wall or "
+        "through a diffuser, out of focus, not clipped, with the lens and aperture to work with; after isp-calibrate "
+        "dark, whose black level is in the calibration file. Both hold for frames of this size at this place on the "
+        "sensor.",
     )
     for parser, run in ((dark, _dark), (flat, _flat)):
         parser.add_argument("frames", nargs="+", metavar="FRAMES", help="files with frames, 4 or more altogether")
@@ -163,10 +166,11 @@ def _flat(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None
     from .sensor import calibrate_flat, report_flat
 
     result = calibrate_flat(taken)
-    values = {"defects": _together(file, result.defects)}
-    record = {"defects": len(result.defects), "darkest_corner": result.shading}
+    values = {"defects": _together(file, result.defects), "flat_field": to_json(result.field.mesh)}
+    left = {colour: round(value, 4) for colour, value in result.field.left.items()}
+    record = {"defects": len(result.defects), "darkest_corner": result.shading, "uneven_after": left}
     file.add("flat", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
-    _say(*report_flat(result), _written(args, _count(values["defects"])))
+    _say(*report_flat(result), _written(args, f"{_count(values['defects'])}, flat_field"))
 
 
 def _grey(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None:
@@ -179,7 +183,7 @@ def _grey(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None
     _say(*report_grey(result), _written(args, "white_balance"))
 
 
-def _together(file: CalibrationFile, found: list[tuple[int, int]]) -> list[list[int]]:
+def _together(file: CalibrationFile, found: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The defects that stand in the file and these, each once, by rows."""
     both = sorted({*file.defects, *found}, key=lambda place: (place[1], place[0]))
     return [list(place) for place in both]

@@ -11,6 +11,7 @@ import yaml
 from ...engines.bayer import RawFormat
 from ...engines.errors import UserError
 from ...engines.files import write_whole
+from ...engines.flat_field import FlatField
 from ..config import Measured, make_config, read_yaml
 
 _HEADER = "# Written by isp-calibrate; isp-stream --config reads it.\n"
@@ -49,6 +50,11 @@ class CalibrationFile:
         """(x, y) of the defect pixels that stand in it."""
         return [(int(x), int(y)) for x, y in self._values.get("defects") or []]
 
+    @property
+    def flat_field(self) -> FlatField | None:
+        """The flat field that stands in it, None without one."""
+        return self._values.get("flat_field")
+
     def require_like(self, fmt: RawFormat, serial: str | None) -> None:
         """Raises UserError where what stands in it was measured on frames of another format, or another camera."""
         try:
@@ -73,7 +79,7 @@ class CalibrationFile:
         """
         measured = self._measured.model_dump(exclude_none=True)
         measured["pixel_format"] = fmt.pixel_format
-        if "defects" in values:
+        if {"defects", "flat_field"} & set(values):
             measured |= {"width": fmt.width, "height": fmt.height}
         if serial is not None:
             measured["serial"] = serial

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...engines.bayer import RawFormat
 from ...engines.defects import neighbours
 from ...engines.errors import UserError
+from ...engines.flat_field import FlatField, checked_mesh, gain_map
 from ...engines.raw_files import load_raw
 from .file import CalibrationFile
 
@@ -63,8 +64,8 @@ def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile, 
     Args:
         specs: As `load_raw` takes them.
         args: With what `add_format` adds.
-        file: Where levels and defects may be known from.
-        mend: Whether the defects are replaced.
+        file: Where levels, defects and flat field may be known from.
+        mend: Whether the defects are replaced and the flat field applied, as engines do.
 
     Raises:
         UserError: A file cannot be read, files differ in format, levels fit no format, the frames are not Bayer frames,
@@ -91,7 +92,9 @@ def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile, 
     if fmt.width == 3:
         raise UserError(f"{loaded[0].path} holds pictures of three colours: give the mosaic, before a demosaic")
     samples = np.concatenate([frames.samples for frames in loaded])
-    return Taken(mended(samples, fmt, file.defects) if mend else samples, fmt, [frames.path for frames in loaded])
+    if mend:
+        samples = flattened(mended(samples, fmt, file.defects), fmt, file.flat_field)
+    return Taken(samples, fmt, [frames.path for frames in loaded])
 
 
 def mended(samples: npt.NDArray[Any], fmt: RawFormat, defects: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
@@ -101,6 +104,17 @@ def mended(samples: npt.NDArray[Any], fmt: RawFormat, defects: Sequence[tuple[in
         if near:
             good[:, y, x] = np.rint(np.mean([samples[:, v, u] for u, v in near], axis=0))
     return good
+
+
+def flattened(samples: npt.NDArray[Any], fmt: RawFormat, flat_field: FlatField | None) -> npt.NDArray[Any]:
+    """Samples [N, H, W] times the gains of a flat field, in whole DN; those above the white level become it."""
+    if flat_field is None:
+        return samples
+    gains = gain_map(checked_mesh(flat_field), fmt)
+    even = np.empty_like(samples)
+    for frame, to in zip(samples, even, strict=True):
+        to[:] = np.rint((frame - fmt.black_level) * gains + fmt.black_level).clip(0, fmt.white_level)
+    return even
 
 
 def said_levels(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...engines.bayer import RawFormat
 from ...engines.cie import Floats
 from ...engines.errors import UserError
+from ...engines.flat_field import SITES, site_names
 from ...engines.white_balance import CLIPPED, checked_gains
+from .flat import FittedField, fit_flat_field
 from .frames import Taken
 from .measure import MOST_CLIPPED, cells_of
 from .outliers import local_level, outliers, sites, spread
@@ -79,7 +80,8 @@ def calibrate_dark(taken: Taken) -> DarkResult:
     read_noise = float(np.sqrt(variance[good].mean()))
     pattern = float(np.sqrt(max(0.0, spread(deviation[good]) ** 2 - read_noise**2 / frames)))
     cut_off = float(np.mean(taken.samples == 0))
-    named = {name: round(levels[place], 2) for name, place in _site_names(fmt)}
+    names = site_names(fmt)
+    named = {name: round(levels[names.index(name)], 2) for name in SITES}
     return DarkResult(round(float(np.mean(levels)), 2), named, read_noise, pattern, cut_off, _in_order(found))
 
 
@@ -103,17 +105,20 @@ class FlatResult:
     Attributes:
         defects: (x, y) of pixels that are brighter or darker than those around them.
         shading: Light in the darkest corner in parts of the brightest place, by colour R, G, B.
+        field: What makes up for it.
     """
 
     defects: Defects
     shading: dict[str, float]
+    field: FittedField
 
 
 def calibrate_flat(taken: Taken) -> FlatResult:
-    """Pixels that do not follow the light, of frames of an evenly lit surface.
+    """Pixels that do not follow the light, and the flat field, of frames of an evenly lit surface.
 
     Raises:
-        UserError: There are too few frames, or they are too dark, clipped, or show something else.
+        UserError: There are too few frames, or they are too dark, clipped, shaded beyond what gains make up for, or
+            show something else.
     """
     _require_several(taken)
     fmt = taken.raw_format
@@ -130,13 +135,20 @@ def calibrate_flat(taken: Taken) -> FlatResult:
         raise UserError("the surface is not even: show a white wall or a diffuser, out of focus, and nothing else")
     found = outliers(ratio, LEAST_ODD, "show a white wall or a diffuser, out of focus, and nothing else")
     shading = {colour: float(np.mean(corner[colour])) for colour in "RGB"}
-    return FlatResult(found, {colour: round(value, 3) for colour, value in shading.items()})
+    good = np.ones(mean.shape, bool)
+    for x, y in found:
+        good[y, x] = False
+    field = fit_flat_field(mean, good, fmt)
+    return FlatResult(found, {colour: round(value, 3) for colour, value in shading.items()}, field)
 
 
 def report_flat(result: FlatResult) -> Iterator[str]:
     """Lines for the terminal."""
     each = ", ".join(f"{colour} {value:.0%}" for colour, value in result.shading.items())
     yield f"darkest corner   {each} of the brightest place"
+    mesh, left = result.field.mesh, result.field.left
+    each = ", ".join(f"{colour} {value:.2%}" for colour, value in left.items())
+    yield f"flat field       {mesh.shape[1]}x{mesh.shape[2]} gains up to {mesh.max():.2f}; even after it within {each}"
     yield f"defect pixels    {len(result.defects)}{_listed(result.defects)}"
 
 
@@ -223,13 +235,6 @@ def _moments(taken: Taken) -> tuple[Floats, Floats]:
     for frame in frames:
         variance += (frame - mean) ** 2
     return mean, variance / max(1, len(frames) - 1)
-
-
-def _site_names(fmt: RawFormat) -> list[tuple[str, int]]:
-    """The names R, Gr, Gb, B with their place in the filter array, in reading order."""
-    cfa = fmt.cfa
-    named = [c if c != "G" else f"G{cfa[place ^ 1].lower()}" for place, c in enumerate(cfa)]
-    return [(name, named.index(name)) for name in ("R", "Gr", "Gb", "B")]
 
 
 def _block_means(light: Floats) -> Floats:

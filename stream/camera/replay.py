@@ -193,6 +193,7 @@ def _calibration(footage: Footage) -> dict[str, Any]:
         "white_balance": found.white_balance,
         "colour_matrix": found.colour_matrix,
         "defects": found.defects,
+        "flat_field": found.flat_field,
         "base_iso": round(base_iso, 6) if math.isfinite(base_iso) else None,
         "f_number": f_number,
         "focal_length_mm": focal_length_mm,

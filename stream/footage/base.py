@@ -61,11 +61,13 @@ class Calibration:
         white_balance: Gains of red, green and blue.
         colour_matrix: 3x3, row by row, camera RGB to linear sRGB.
         defects: (x, y) of pixels to replace.
+        flat_field: Gains against shading: R, Gr, Gb and B, each as rows.
     """
 
     white_balance: tuple[float, float, float] | None = None
     colour_matrix: list[list[float]] | None = None
     defects: tuple[tuple[int, int], ...] = ()
+    flat_field: dict[str, list[list[float]]] | None = None
 
 
 @dataclass(frozen=True)

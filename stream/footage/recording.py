@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engines.errors import UserError
+from ...engines.flat_field import checked_mesh, to_json
 from ...engines.inputs import iso_of
 from ..record.layout import RAW_FRAME
 from ..record.reader import open_recording
@@ -71,13 +72,15 @@ def _calibration(said: dict[str, Any]) -> Calibration:
     gains, matrix, defects = (said.get(name) for name in ("white_balance", "colour_matrix", "defects"))
     try:
         places = tuple((int(x), int(y)) for x, y in defects or ())
+        flat = said.get("flat_field")
+        mesh = None if flat is None else to_json(checked_mesh(flat))
         rows = None if matrix is None else [[float(value) for value in row] for row in matrix]
         if gains is None:
-            return Calibration(None, rows, places)
+            return Calibration(None, rows, places, mesh)
         red, green, blue = (float(gain) for gain in gains)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, UserError) as error:
         raise UserError(f"the recording's calibration is damaged: {' '.join(str(error).split())}") from error
-    return Calibration((red, green, blue), rows, places)
+    return Calibration((red, green, blue), rows, places, mesh)
 
 
 def _offset(geometry: dict[str, Any], name: str) -> int:

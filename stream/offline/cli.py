@@ -11,7 +11,7 @@ from typing import Any, get_args
 from ...engines.errors import UserError
 from .config import DevelopConfig, Format, make_config, read_config
 
-_YAML_ONLY = ("colour_matrix", "defects", "measured")
+_YAML_ONLY = ("colour_matrix", "defects", "flat_field", "measured")
 _SHORT = {"output": ("-o",), "mp4_fps": ("--fps",)}
 _CHOICES = {"format": ",".join(get_args(Format)), "engine_precision": "auto,fp32,bf16", "cfa": "RG,GR,GB,BG"}
 

@@ -9,14 +9,14 @@ from pydantic import ConfigDict, Field
 
 from ...engines.errors import UserError
 from ...engines.settings import Settings, make_settings, read_yaml
-from ..config import Measured, StreamConfig
+from ..config import Measured, MeshOfGains, StreamConfig
 from ..footage.base import Cfa
 
 Format = Literal["png", "tiff", "mp4", "h5"]
 
 FROM_STREAM = (
     *("engine", "engine_precision", "threads", "black_level", "white_level", "white_balance", "colour_matrix"),
-    *("defects", "measured", "base_iso", "f_number", "focal_length_mm", "json", "quiet"),
+    *("defects", "flat_field", "measured", "base_iso", "f_number", "focal_length_mm", "json", "quiet"),
 )
 """What means the same to isp-stream and isp-develop."""
 
@@ -65,6 +65,8 @@ class DevelopConfig(Settings):
     """focal length of the lens in millimetres, likewise"""
     defects: list[tuple[int, int]] | None = None
     """defect pixels as (x, y), replaced by their neighbours of the same colour; null takes those of the file"""
+    flat_field: MeshOfGains = None
+    """gains that make up for the shading of the lens, as in isp-stream; null takes those of the file"""
     measured: Measured | None = None
     """what isp-calibrate measured of the camera, and on which frames; those of the footage must be like them"""
     mp4_fps: Annotated[float, Field(ge=0.01, le=1000)] = 30

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from ...engines.bayer import RawFormat
 from ...engines.defects import neighbours
 from ...engines.engine import Engine, EngineInfo
 from ...engines.errors import UserError
+from ...engines.flat_field import FlatField, checked_mesh, require_bayer
 from ...engines.opening import fitting_plan, open_engine
 from ...engines.slots import Slots
 from ...engines.white_balance import COLUMNS, world_gains
@@ -48,7 +50,7 @@ class Job:
         engine: Name, or absolute path.
         engine_id, precision: Of the engine, to see that all have the same. precision is None where there is no choice.
         white_balance: Gains, None where the engine takes none.
-        colour_matrix, defects, base_iso, f_number, focal_length_mm: As in the config.
+        colour_matrix, defects, flat_field, base_iso, f_number, focal_length_mm: As in the config.
         output: Absolute path of the folder.
         format: What is made.
         mp4_fps, mp4_crf: As in the config.
@@ -82,6 +84,7 @@ class Job:
     mp4_crf: int
     segment: int
     threads: int | None
+    flat_field: dict[str, list[list[float]]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values, from which `from_json` makes an equal job."""
@@ -160,12 +163,13 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
     fmt = footage.raw_format
     if config.measured is not None:
         config.measured.require_like(fmt, footage.about.serial or None)
-    spec = _engine(config.engine, fmt)
+    known = footage.calibration
+    defects, flat_field = known.defects if config.defects is None else config.defects, _flat_field(config, footage)
+    spec = _engine(config.engine, fmt, defects, flat_field)
     on_gpu = spec.lower().endswith(_GPU_SUFFIXES)
     bare = open_engine(spec, precision=None if config.engine_precision == "auto" else config.engine_precision)
     info = bare.info
     bare.close()
-    known = footage.calibration
     there = os.stat(footage.path)
     matrix = known.colour_matrix if config.colour_matrix is None else config.colour_matrix
     job = Job(
@@ -184,12 +188,15 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         precision=info.precision if info.backend in ("openvino", "onnxruntime") and info.precision != "int8" else None,
         white_balance=_gains(config, footage) if set(COLUMNS) <= set(info.inputs) else None,
         colour_matrix=matrix,
-        defects=[list(place) for place in (known.defects if config.defects is None else config.defects)],
+        defects=[list(place) for place in defects],
+        flat_field=flat_field,
         output=os.path.abspath(config.output),
         threads=None if on_gpu else threads,
     )
     # refuse here, once, what no worker could do
     neighbours([(x, y) for x, y in job.defects], fmt)
+    if job.flat_field is not None:
+        require_bayer(fmt)
     _open(job, job.threads).close()
     return job, info
 
@@ -209,14 +216,15 @@ def _open(job: Job, threads: int | None) -> Engine:
         white_balance=gains,
         colour_matrix=job.colour_matrix,
         defects=[(x, y) for x, y in job.defects],
+        flat_field=job.flat_field,
         raw_format=RawFormat.from_json(job.raw_format),
     )
 
 
-def _engine(spec: str, fmt: RawFormat) -> str:
+def _engine(spec: str, fmt: RawFormat, defects: Sequence[tuple[int, int]], flat_field: FlatField | None) -> str:
     """A name or an absolute path that means the same everywhere."""
     if spec == "auto":
-        plan = fitting_plan(fmt)
+        plan = fitting_plan(fmt, defects, flat_field)
         return "classic" if plan is None else str(plan)
     return os.path.abspath(spec) if os.path.isfile(spec) else spec
 
@@ -243,6 +251,10 @@ def _stop(config: DevelopConfig, footage: Footage) -> int:
     return last + 1
 
 
+def _flat_field(config: DevelopConfig, footage: Footage) -> dict[str, list[list[float]]] | None:
+    return footage.calibration.flat_field if config.flat_field is None else config.flat_field
+
+
 def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
     """Gains for all frames: those that the user gave, else those of the file, else found in frames of all of it."""
     given = footage.calibration.white_balance if config.white_balance is None else config.white_balance
@@ -255,7 +267,9 @@ def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
             footage.read(index, slot)
             yield slot
 
-    return [float(gain) for gain in world_gains(frames(), footage.raw_format)]
+    flat = _flat_field(config, footage)
+    mesh = None if flat is None else checked_mesh(flat)
+    return [float(gain) for gain in world_gains(frames(), footage.raw_format, mesh)]
 
 
 def ispeed_version() -> str:

@@ -178,7 +178,7 @@ def _attributes(job: Job, footage: Footage) -> dict[str, Any]:
 
 
 def _described(job: Job, footage: Footage) -> dict[str, dict[str, Any]]:
-    calibration = {name: getattr(job, name) for name in ("white_balance", "colour_matrix", "defects")}
+    calibration = {name: getattr(job, name) for name in ("white_balance", "colour_matrix", "defects", "flat_field")}
     return {
         "geometry": {**job.raw_format, "fps": footage.fps},
         "settings": {"first": job.first, "step": job.step},

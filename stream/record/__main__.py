@@ -124,6 +124,9 @@ def _conditions(plan: Plan, config: StreamConfig, ring: Ring, fmt: RawFormat) ->
     return conditions
 
 
+_CALIBRATION = ("white_balance", "colour_matrix", "defects", "flat_field", "measured")
+
+
 def _contents(config: StreamConfig, plan: Plan, request: dict[str, Any], fmt: RawFormat) -> Contents:
     geometry, settings = request["geometry"], config.model_dump(mode="json")
     return Contents(
@@ -136,7 +139,7 @@ def _contents(config: StreamConfig, plan: Plan, request: dict[str, Any], fmt: Ra
         parts={
             "settings": settings,
             "geometry": geometry,
-            "calibration": {name: settings[name] for name in ("white_balance", "colour_matrix", "defects", "measured")},
+            "calibration": {name: settings[name] for name in _CALIBRATION},
             "engine": request["engine"],
         },
         camera=geometry["camera"],

@@ -43,7 +43,8 @@ class Recording:
         srgb_size: (width, height) of the sRGB frames in pixels; (0, 0) where there are none.
         events: EVENT [n]: triggers, begin and end with the reason, losses, oldest first.
         geometry, settings, calibration, engine: What the camera delivered, what isp-stream was told, white balance,
-            colour matrix and defects, and the engine of the sRGB frames; empty where the file does not tell.
+            colour matrix, defects and flat field, and the engine of the sRGB frames; empty where the file does not
+            tell.
         texts: stream_id, serial, model, vendor, created (ISO 8601) and reason; empty where the file does not tell.
         camera: Index of the camera.
         complete: False for a recording whose writer was killed or that is still written: it then ends with the last
@@ -246,8 +247,8 @@ class _Attributes:
         held = self._attributes.get_id(name)
         if held.dtype.kind == "O":  # of variable length, see `layout.put_text`
             raise UserError(
-                f"{self._path}: its attribute {name!r} has a variable length, which is not read (a damaged one can hang "
-                "the HDF5 library): write text as numpy.bytes_(text)"
+                f"{self._path}: its attribute {name!r} has a variable length, which is not read (a damaged one can "
+                "hang the HDF5 library): write text as numpy.bytes_(text)"
             )
         if held.shape not in ((), (1,)) or held.dtype.itemsize > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is too long")

@@ -21,6 +21,7 @@ from ispeed.stream.record import RAW_FRAME, write_recording
 FORMAT = RawFormat(64, 48, "BayerGR10", 40, 1000)
 MATRIX = [[1.5, -0.3, -0.2], [-0.2, 1.4, -0.2], [0.0, -0.6, 1.6]]
 GAINS = [1.7, 1.0, 1.3]
+FLAT_FIELD = {name: [[1.0, 1.5], [2.0, 1.25], [1.0, 1.75]] for name in ("R", "Gr", "Gb", "B")}
 COUNT, MISSING = 40, 2
 
 
@@ -44,16 +45,16 @@ def rows(count: int, fps: float = 500) -> Any:
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     """40 frames at 500 fps with a white balance and a colour matrix."""
-    calibration = {"white_balance": GAINS, "colour_matrix": MATRIX, "defects": [[3, 4]]}
+    calibration = {"white_balance": GAINS, "colour_matrix": MATRIX, "defects": [[3, 4]], "flat_field": FLAT_FIELD}
     about = {"geometry": {"fps": 500.0}, "serial": "CAM7", "calibration": calibration}
     return write_recording(tmp_path / "run.h5", FORMAT, samples(COUNT), raw_frames=rows(COUNT), **about)
 
 
 def developed(raw: Any, gains: list[float] = GAINS, **options: Any) -> list[Any]:
     """The same frames, developed without a stream."""
-    told = {"white_balance": tuple(gains), "colour_matrix": MATRIX, "defects": [(3, 4)], **options}
+    told = {"white_balance": tuple(gains), "colour_matrix": MATRIX, "defects": [(3, 4)], "flat_field": FLAT_FIELD}
     each = np.tile(np.float32(gains), (len(raw), 1))
-    return develop_all(lambda: open_engine("classic", **told), list(raw), FORMAT, each)
+    return develop_all(lambda: open_engine("classic", **told, **options), list(raw), FORMAT, each)
 
 
 def test_frames_are_what_was_recorded_developed_with_the_recordings_calibration(isp_replay, recording):

@@ -107,6 +107,39 @@ def test_batch_profile_cache_and_inspection(run: Run, rtx: list[object]) -> None
 
 
 @needs_rtx
+def test_defects_and_flat_field_of_a_calibration_are_built_in(run: Run, rtx: list[object]) -> None:
+    Path("camera.yaml").write_text(
+        "black_level: 64\ndefects: [[3, 4], [8, 9]]\nflat_field: {R: &a [[1, 1.5], [1.25, 1]], Gr: *a, Gb: *a, B: *a}\n"
+    )
+    code, _, err = run(*rtx[:-4], *rtx[-2:], "--calibration", "camera.yaml", "-o", "a.plan")
+    assert code == 0, err
+    info = read_plan_info(Path("a.plan"))
+    assert info.defects == ((3, 4), (8, 9))
+    assert info.unlike([(8, 9), (3, 4)], {name: [[1, 1.5], [1.25, 1]] for name in ("R", "Gr", "Gb", "B")}) == []
+    assert info.unlike((), None) == ["defect pixels", "flat field"]
+    assert info.quality is not None
+    assert "built in: 2 defect pixels, a flat field of 2x2 gains" in run("--inspect", "a.plan")[1]
+    assert run(*rtx[:-4], *rtx[-2:], "-o", "b.plan")[0] == 0
+    assert read_plan_info(Path("b.plan")).onnx_sha256 != info.onnx_sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("black_level: 1", "camera.yaml has neither defects nor a flat_field"),
+        ("defects: [3, 4]", "defects in camera.yaml are no list of [x, y]"),
+        ("flat_field: {R: [[1, 1], [1, 1]]}", "no mesh for Gr and Gb and B"),
+        ("[1, 2]", "the config camera.yaml must hold"),
+    ],
+)
+def test_a_calibration_that_is_none_is_one_sentence(text: str, message: str, run: Run, core_file: Path) -> None:
+    Path("camera.yaml").write_text(text)
+    code, out, err = run(core_file, "--calibration", "camera.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+@needs_rtx
 def test_the_gate_refuses_with_the_figure_and_leaves_nothing(run: Run, rtx: list[object]) -> None:
     code, out, err = run(*rtx, "--precision", "int8", "--max-drop", "-1", "-o", "small.plan")
     assert (code, out) == (1, "")

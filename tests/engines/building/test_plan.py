@@ -184,6 +184,11 @@ def test_cache_finds_what_fits(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cached_plan("a") == cache / "a.plan"
     assert find_plan("lwisp", FORMAT, ADA) == find_plan(None, FORMAT, ADA) == cache / "a.plan"
     assert find_plan("lwisp-xs", FORMAT, ADA) is None
+    flat_field = {name: [[1.0, 2.0], [1.0, 1.0]] for name in ("R", "Gr", "Gb", "B")}
+    assert find_plan(None, FORMAT, ADA, [(1, 2)], flat_field) == cache / "a.plan", "nothing fits better"
+    store_plan("d", CONTENT, replace(INFO, defects=((1, 2),), flat_field=flat_field))
+    assert find_plan(None, FORMAT, ADA, [(1, 2)], flat_field) == cache / "d.plan"
+    assert find_plan(None, FORMAT, ADA) == cache / "a.plan"
     assert find_plan(None, RawFormat(640, 480, "BayerRG8"), ADA) is None
     monkeypatch.setattr(plans, "module_version", _has(None))
     assert find_plan(None, FORMAT, ADA) is None

@@ -28,6 +28,7 @@ from ispeed.engines.trt import LoadedPlan, TrtEngine
 FORMAT = RawFormat(8, 6, "BayerRG12")
 GPU = Gpu("Test GPU", "8.6", 24 << 30, "12.4")
 VERSION = "10.9"
+FLAT_FIELD = {name: [[1.0, 1.25], [1.5, 2.0]] for name in ("R", "Gr", "Gb", "B")}
 SIZE = {"raw": 8 * 6 * 2, "srgb": 8 * 6 * 3}
 
 
@@ -114,6 +115,7 @@ def test_a_plan_that_does_not_run_here_is_one_sentence(plan: Path, here, gpu, ve
     [
         ({"colour_matrix": np.eye(3)}, "takes no colour matrix;"),
         ({"tone": "linear", "defects": [(1, 1)]}, "takes no tone and defect pixels;"),
+        ({"flat_field": FLAT_FIELD}, "takes no flat field; .* or build it with isp-build --calibration FILE"),
         ({"threads": 2}, "has no use for threads"),
         ({"white_balance": (1.0, 0.0, 1.0)}, "white balance"),
     ],
@@ -122,6 +124,22 @@ def test_options_that_plans_do_not_take(plan: Path, here, options, says):
     here()
     with pytest.raises(UserError, match=says):
         open_engine(str(plan), **options)
+
+
+def test_a_plan_takes_the_calibration_that_it_was_built_with_and_no_other(plan: Path, here):
+    here()
+    file = sidecar(plan)
+    corrections = {"defects": [[3, 1], [1, 1]], "flat_field": FLAT_FIELD}
+    file.write_text(json.dumps(json.loads(file.read_text()) | corrections))
+    open_engine(str(plan), defects=[(1, 1), (3, 1)], flat_field=FLAT_FIELD).close()
+    other = {**FLAT_FIELD, "R": [[1.0, 1.0], [1.0, 1.5]]}
+    for options, what in (
+        ({"defects": [(1, 1), (3, 1)], "flat_field": other}, "other flat field than"),
+        ({"defects": [(1, 1)], "flat_field": FLAT_FIELD}, "other defect pixels than"),
+        ({}, "other defect pixels and another flat field than .* run: isp-build .* --calibration FILE"),
+    ):
+        with pytest.raises(UserError, match=what):
+            open_engine(str(plan), **options)
 
 
 def test_a_plan_of_a_core_that_is_told_the_colour_matrix_takes_one(plan: Path, here):

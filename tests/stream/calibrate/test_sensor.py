@@ -62,7 +62,7 @@ def test_a_flat_field_adds_to_the_defects(save, isp_calibrate, tmp_path: Path):
     isp_calibrate("dark", save("a.npy", frames[:8]), save("b.npy", frames[8:]))
     done = isp_calibrate("flat", save("flat.npy", flat()))
     assert "defect pixels    2: (62, 60), (100, 101)" in done.stdout
-    assert done.stdout.splitlines()[-1] == "camera.yaml: defects (4 altogether)"
+    assert done.stdout.splitlines()[-1] == "camera.yaml: defects (4 altogether), flat_field"
     values = yaml.safe_load((tmp_path / "camera.yaml").read_text())
     assert [tuple(place) for place in values["defects"]] == [NOISY, HOT, (62, 60), DARK]
     for share in values["measured"]["flat"]["darkest_corner"].values():

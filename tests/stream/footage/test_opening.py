@@ -51,7 +51,9 @@ def test_a_recording_without_raw_frames(tmp_path: Path) -> None:
         open_footage(path)
 
 
-@pytest.mark.parametrize("calibration", [{"white_balance": [1, 2]}, {"defects": 5}, {"colour_matrix": [["a"]]}])
+@pytest.mark.parametrize(
+    "calibration", [{"white_balance": [1, 2]}, {"defects": 5}, {"colour_matrix": [["a"]]}, {"flat_field": {"R": [[1]]}}]
+)
 def test_a_recording_with_a_calibration_that_is_none(tmp_path: Path, calibration: dict[str, object]) -> None:
     path = write_recording(tmp_path / "a.h5", FORMAT, FRAMES, calibration=calibration)
     with pytest.raises(UserError, match="calibration is damaged"):

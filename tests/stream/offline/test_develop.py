@@ -132,7 +132,7 @@ def test_phantom_and_photron_as_a_recording_of_the_same(
     assert made["a.cine"] == made["a.cihx"] == made["a.h5"]
 
 
-def test_white_balance_matrix_and_defects(tmp_path: Path, moving: Callable[..., np.ndarray]) -> None:
+def test_white_balance_matrix_defects_and_flat_field(tmp_path: Path, moving: Callable[..., np.ndarray]) -> None:
     fmt = RawFormat(64, 48, "BayerBG12", 64)
     samples = moving(20)
     samples[:, ::2, ::2] //= 2  # half the blue
@@ -144,15 +144,28 @@ def test_white_balance_matrix_and_defects(tmp_path: Path, moving: Callable[..., 
     assert _settled(plain, "-o", tmp_path, "--last", "3").white_balance == [red, green, blue]
 
     matrix = [[1.2, -0.2, 0], [0, 1, 0], [0, -0.5, 1.5]]
-    known = {"white_balance": [1.5, 1, 2], "colour_matrix": matrix, "defects": [[3, 4]]}
+    flat_field = {name: [[1.0, 1.5], [2.0, 1.25]] for name in ("R", "Gr", "Gb", "B")}
+    known = {"white_balance": [1.5, 1, 2], "colour_matrix": matrix, "defects": [[3, 4]], "flat_field": flat_field}
     told = write_recording(tmp_path / "b.h5", fmt, [pack(each, fmt) for each in samples], calibration=known)
     job = _settled(told, "-o", tmp_path)
     assert {name: getattr(job, name) for name in known} == known
+    _run(told, "-o", tmp_path / "made", "--last", "0", "--engine", "classic")
+    options = {"white_balance": (1.5, 1, 2), "colour_matrix": matrix, "defects": [(3, 4)], "flat_field": flat_field}
+    wanted = _pictures(fmt, [pack(samples[0], fmt)], "classic", **options)[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "made" / "00000000.png")), wanted)
     config = tmp_path / "camera.yaml"
     config.write_text("camera: SIM0001\nfps: 1000\nblack_level: 60\ndefects: [[5, 6]]\nwhite_balance: [1, 1, 1.25]\n")
     job = _settled(told, "-o", tmp_path, "--config", config, "--white-balance", "2", "1", "1")
     assert (job.white_balance, job.defects, job.colour_matrix) == ([2, 1, 1], [[5, 6]], matrix)
     assert (job.raw_format["black_level"], job.mp4_fps) == (60, 30)
+    assert job.flat_field == flat_field
+    other = {name: [[1.0, 1.0], [1.0, 3.0]] for name in flat_field}
+    config.write_text(f"flat_field: {other}\n")
+    assert _settled(told, "-o", tmp_path, "--config", config).flat_field == other
+    # without gains in the file, they are found behind it
+    gains = _settled(plain, "-o", tmp_path, "--config", config).white_balance or []
+    assert gains != [red, green, blue]
+    np.testing.assert_allclose(gains, [red, green, blue], rtol=0.1)
 
 
 def test_a_model_is_told_what_is_known_of_the_frames(
