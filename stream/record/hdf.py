@@ -1,7 +1,7 @@
 """Recordings as HDF5: the library lays out the file, the frames go straight to where it wants them.
 
 Chunks are allocated in blocks ahead of the frames, each at a multiple of a page and each as long as a slot of the ring
-(the library leaves the bytes up to the next page alone, because nothing small is allocated later). So frames are
+(the library leaves the bytes up to the next page alone, but for those behind the last chunk of a block). So frames are
 written from the ring into the file in one call for many, and none of it passes through the library. The index in the
 file is complete whenever a block begins, and a row of the table is written after its frame: a file whose writer is
 killed holds every frame that has a row.
@@ -131,6 +131,9 @@ class HdfWriter:
             if self._loose:
                 for i, piece in enumerate(some):
                     _write_all(self._fd, piece[: stream.frame_bytes], offset + i * stream.stride)
+            elif stream.ends_at(last := offset + (count - 1) * stream.stride):
+                direct.write(offset, some[:-1])
+                self._write_last(direct, some[-1][: stream.frame_bytes], last)
             else:
                 direct.write(offset, some)
             at += count
@@ -162,7 +165,7 @@ class HdfWriter:
             for stream in self._streams.values():
                 for offset, count in stream.places(stream.count, stream.capacity - stream.count):
                     if self._direct and not self._loose:  # what the library cannot cut off is no burden either
-                        self._direct.give_back(offset, count * stream.stride)
+                        self._direct.give_back(offset, (count - 1) * stream.stride + stream.frame_bytes)
                 stream.trim()
             self._events.trim()
             self._file.attrs.modify("complete", np.int8(1))
@@ -191,6 +194,13 @@ class HdfWriter:
         self.abandon()
         with suppress(OSError):
             self.path.unlink()
+
+    def _write_last(self, direct: DirectFile, frame: memoryview, offset: int) -> None:
+        """Writes a frame without the rest of its last page: the library may have put more of its index there."""
+        whole = len(frame) // PAGE * PAGE
+        direct.write(offset, [frame[:whole]])
+        if whole < len(frame):
+            _write_all(self._fd, frame[whole:], offset + whole)
 
     def _announce_end(self) -> None:
         """Says in the file that it ends behind the last frame. The library cuts it first and says so then: a file that
@@ -306,6 +316,10 @@ class _Stream:
                 if some < count:
                     yield from self.places(first + some, count - some)
                 return
+
+    def ends_at(self, offset: int) -> bool:
+        """Whether the frame at `offset` is the last of those that lie one behind the other."""
+        return any(at + (count - 1) * self.stride == offset for _, count, at in reversed(self._runs))
 
     @property
     def end(self) -> int:

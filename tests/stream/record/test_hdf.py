@@ -91,6 +91,22 @@ def test_every_byte_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )  # nothing that was allocated in vain is left
 
 
+def test_an_index_that_needs_more_room_than_was_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of recordings of more than 100,000 frames: the library puts it behind the last frame, within its page."""
+    for name, value in (("_META_BYTES", 4096), ("_META_FRAMES", 64), ("BLOCK_FRAMES", 16)):
+        monkeypatch.setattr(hdf, name, value)
+    raw, srgb = Slots(13, FORMAT.payload_size), Slots(5, 40 * 35 * 3)
+    writer = HdfWriter(tmp_path / "a.h5", Contents(FORMAT, SRGB_SIZE), {"raw": 16, "srgb": 16})
+    for _ in range(20):
+        fill(writer, "raw", raw, RAW_FRAME, 65)
+        fill(writer, "srgb", srgb, SRGB_FRAME, 65)
+    writer.finish()
+    with h5py.File(tmp_path / "a.h5") as file:
+        for i in range(20 * 65):
+            assert np.array_equal(file["raw"][i], raw.arrays[i % 65 % 13][: FORMAT.payload_size])
+            assert np.array_equal(file["srgb"][i].reshape(-1), srgb.arrays[i % 65 % 5][:4200])
+
+
 def test_frames_smaller_than_a_page(tmp_path: Path) -> None:
     fmt = RawFormat(16, 8, "BayerRG8")
     raw, srgb = Slots(7, fmt.payload_size), Slots(5, 4200)
