@@ -22,6 +22,7 @@ _ASK_S = 10.0
 _CLOSE_S = 90.0  # for writing what the ring still holds
 _MOST_DEATHS = 5
 _PATIENCE_NS = 5_000_000_000
+_CHANGING = ("engine", "engine_mode", "white_balance")  # settings that a run may change
 
 
 class RecordSide:
@@ -62,7 +63,7 @@ class RecordSide:
             geometry=shared.geometry,
             format=shared.raw_format.to_json(),
             stream_id=shared.stream_id,
-            history=shared.history,
+            history=shared.sure_history,
             engine=engine,
             resumed=resumed,
         )
@@ -107,10 +108,11 @@ class RecordSide:
             except UserError as error:
                 self._meter.warning(str(error), event="recording", change="refused", state=self._status.get("state"))
 
-    def tell_engine(self, engine: dict[str, Any]) -> None:
-        """The engine of later recordings."""
+    def tell_engine(self, engine: dict[str, Any], settings: dict[str, Any]) -> None:
+        """The engine of later recordings, and the settings that it was made with (of StreamConfig, as JSON)."""
+        self._settings |= {name: settings[name] for name in _CHANGING}
         if self.stage and not self.stage.dead:
-            self.stage.post("tell", parts={"engine": engine})
+            self.stage.post("tell", engine=engine, settings=self._settings)
 
     def handle(self, message: dict[str, Any], shared: Shared, engine: dict[str, Any]) -> None:
         """Deals with what the process reports, or with its end."""

@@ -99,7 +99,7 @@ class RecordStage:
         return self._recorder.describe()
 
     def _tell(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        self._contents.parts |= request["parts"]
+        self._contents.parts |= _told(request["settings"], request["engine"])
         return {}
 
     def _close(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -133,14 +133,15 @@ def _contents(config: StreamConfig, plan: Plan, request: dict[str, Any], fmt: Ra
             "stream_id": f"{request['stream_id']:016x}",
             **{name: geometry[name] for name in ("serial", "vendor", "model")},
         },
-        parts={
-            "settings": settings,
-            "geometry": geometry,
-            "calibration": {name: settings[name] for name in ("white_balance", "colour_matrix", "defects", "measured")},
-            "engine": request["engine"],
-        },
+        parts={"geometry": geometry, **_told(settings, request["engine"])},
         camera=geometry["camera"],
     )
+
+
+def _told(settings: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """What recordings tell that may change in a run."""
+    calibration = {name: settings[name] for name in ("white_balance", "colour_matrix", "defects", "measured")}
+    return {"settings": settings, "calibration": calibration, "engine": engine}
 
 
 def main(channel: Channel) -> None:

@@ -246,8 +246,8 @@ class _Attributes:
         held = self._attributes.get_id(name)
         if held.dtype.kind == "O":  # of variable length, see `layout.put_text`
             raise UserError(
-                f"{self._path}: its attribute {name!r} has a variable length, which is not read (a damaged one can hang "
-                "the HDF5 library): write text as numpy.bytes_(text)"
+                f"{self._path}: its attribute {name!r} has a variable length, which is not read (a damaged one can "
+                "hang the HDF5 library): write text as numpy.bytes_(text)"
             )
         if held.shape not in ((), (1,)) or held.dtype.itemsize > limit:
             raise UserError(f"{self._path} is damaged: its attribute {name!r} is too long")

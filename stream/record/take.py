@@ -123,8 +123,9 @@ class Take:
         first, records = feed.since(number, room)
         if first > number:
             return self._skip(feed, first - number)
-        if self._limit_ns == math.inf:
-            self._limit_ns = int(records["grabbed_ns"][0]) + self._longest_ns
+        began_ns = int(records["grabbed_ns"][0])  # 0 of an sRGB frame that is gone
+        if self._limit_ns == math.inf and began_ns:
+            self._limit_ns = began_ns + self._longest_ns
             self.end_ns = min(self.end_ns, self._limit_ns)
         inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
         whole = feed.intact(records[:inside])
