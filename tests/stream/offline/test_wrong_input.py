@@ -135,8 +135,9 @@ def test_a_damaged_frame_that_is_left_out_does_not_matter(makers: ModuleType, tm
     samples = np.random.default_rng(1).integers(0, 4096, (6, 8, 8)).astype(np.uint16)
     path = makers.write_cine(tmp_path / "a.cine", samples)
     data = bytearray(path.read_bytes())
-    with CineFootage(path, FootageOptions()) as footage:
-        at = int(footage._offsets[5])
+    cine = CineFootage(path, FootageOptions())
+    at = int(cine._offsets[5])
+    cine.close()
     data[at : at + 4] = bytes(4)
     path.write_bytes(data)
     config = make_config({"footage": str(path), "output": tmp_path, "engine": "classic", "last": 4})
