@@ -182,7 +182,8 @@ class RecordSide:
 
 def _text(message: dict[str, Any]) -> str:
     if message["change"] == "recording":
-        return f"recording {message['file']} ({message['reason']})"
+        short = f" without its first {message['short_s']:g} s, which are gone" if "short_s" in message else ""
+        return f"recording {message['file']}{short} ({message['reason']})"
     if message["change"] == "trigger":
         return f"recording goes on ({message['reason']})"
     counts = " and ".join(f"{count} {kind}" for kind, count in message["frames"].items())

@@ -187,8 +187,11 @@ class Recorder:
         sink = self._make_sink(min(end_ns - start_ns, longest_ns), why)
         self._take = Take(sink, self._feeds, start_ns, end_ns, longest_ns, self._in_flight)
         self._why, self._report_at = "", time.monotonic() + _REPORT_S
-        self._tell_state("recording", reason=why, file=str(sink.path))
+        short_s = round(self._take.short_s, 3)
+        self._tell_state("recording", reason=why, file=str(sink.path), **({"short_s": short_s} if short_s else {}))
         self._note("trigger" if at_ns else "start", why, at_ns)
+        if short_s:
+            self._note("lapped", f"its first {short_s:g} s are not in the ring any more: it begins later", 0)
 
     def _make_sink(self, duration_ns: float, why: str) -> Sink:
         plan = self._plan

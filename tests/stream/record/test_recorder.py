@@ -244,6 +244,22 @@ def test_a_pre_trigger_that_the_ring_no_longer_has_begins_later(rig: Callable[..
         assert recording.raw_frames["frame_id"][-1] == 111
 
 
+def test_a_pre_trigger_that_nobody_can_count_any_more_is_told(rig: Callable[..., Rig]) -> None:
+    """As when the camera has become faster than at the start."""
+    run = rig(slots=16, pre_trigger_s=0.3, post_trigger_s=0.1)
+    run.come(100)
+    run.recorder.trigger("key")
+    assert run.told[-1]["short_s"] == 0.15  # frames 70 to 84
+    run.come(20)
+    with open_recording(run.ended()["file"]) as recording:
+        require_raw(recording, 86, 25)  # one more had to make room meanwhile
+        assert recording.events["text"].tolist()[:2] == [
+            b"key",
+            b"its first 0.15 s are not in the ring any more: it begins later",
+        ]
+    assert run.ended()["lapped"] == {"raw": 1}
+
+
 def test_frames_that_went_with_a_grab_process_leave_a_hole_and_no_end(rig: Callable[..., Rig]) -> None:
     run = rig(pre_trigger_s=0.1, post_trigger_s=0.1)
     run.come(50)
