@@ -18,6 +18,7 @@ from ..config import StreamConfig
 from ..ledger import read_account
 from ..ring import Ring
 from ..stage import answer_user_error, run_stage
+from .dng import colours
 from .feed import RawFeed, SrgbFeed
 from .hdf import Contents
 from .plan import Plan, make_plan
@@ -82,6 +83,8 @@ class RecordStage:
         self._contents = _contents(config, plan, request, fmt)
         fps = geometry["fps"] or 0.0
         plan.require_disk(fmt, fps)
+        if plan.format == "dng":
+            colours(self._contents.parts["calibration"])  # refused now, rather than at a trigger
         self._recorder = Recorder(
             plan,
             (raw_feed, srgb_feed),

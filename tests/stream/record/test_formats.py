@@ -18,7 +18,7 @@ import rawpy
 import tifffile
 from recorded_rings import FORMAT, PERIOD_NS, srgb_frame
 
-from ispeed.engines import RawFormat, pack
+from ispeed.engines import RawFormat, UserError, pack
 from ispeed.stream.record import mp4
 from ispeed.stream.record.dng import DngWriter, colours
 from ispeed.stream.record.hdf import Contents
@@ -113,6 +113,14 @@ def test_the_colours_of_a_dng_are_those_of_the_calibration() -> None:
     assert np.allclose(np.array(MATRIX) @ (seen * [2.0, 1.0, 1.6]), 1, atol=2e-3)
     assert np.allclose(colours({})[0], 1)
     assert np.allclose(colours({"estimated_white_balance": [1.0, 1.0, 2.0]})[0], [1, 1, 0.5])
+
+
+@pytest.mark.parametrize("matrix", [[[1, 1, 1]] * 3, [[1e-9, 0, 0], [0, 1, 0], [0, 0, 1]]])
+def test_a_colour_matrix_that_has_no_inverse_is_refused(tmp_path: Path, matrix: list[list[float]]) -> None:
+    contents = Contents(FORMAT, None, TEXTS, {"calibration": {"colour_matrix": matrix}})
+    with pytest.raises(UserError, match="cannot be inverted"):
+        DngWriter(tmp_path / "run", contents)
+    assert list(tmp_path.iterdir()) == []
 
 
 def read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
