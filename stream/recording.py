@@ -5,7 +5,6 @@ The stream never waits for it: a record process that dies, hangs or has a full d
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ..engines.errors import UserError
@@ -100,11 +99,11 @@ class RecordSide:
         """Whether Enter in the terminal triggers."""
         return self.plan is not None and "key" in self.plan.on
 
-    def on_key(self) -> None:
-        """Enter was pressed."""
+    def on_key(self, time_ns: int) -> None:
+        """Enter was pressed, at that CLOCK_MONOTONIC."""
         if self.listens_to_keys:
             try:
-                self.ask("trigger", "key", time.monotonic_ns())
+                self.ask("trigger", "key", time_ns)
             except UserError as error:
                 self._meter.warning(str(error), event="recording", change="refused", state=self._status.get("state"))
 
