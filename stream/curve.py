@@ -66,6 +66,7 @@ class Guard:
     def __init__(self, folder: Path, on_warning: Callable[[str], None] = lambda sentence: None) -> None:
         require_curve()
         self._pair = read_pair(folder / f"{SERVER}{SECRET}")
+        require_own(folder, os.stat(folder))
         self._folder, self.on_warning = folder / CLIENTS, on_warning
         self._allowed: dict[bytes, _Client] = {}
         self._seen: object = None  # what the folder looked like
@@ -188,7 +189,7 @@ class ClientKeys(NamedTuple):
 def read_client(folder: Path | str) -> ClientKeys:
     """The keys in a folder that `isp-stream keys FOLDER --client NAME` made, or the publisher's own folder.
 
-    Raises UserError where they are missing or damaged, or others can read them.
+    Raises UserError where they are missing or damaged, or others can read them or change the folder.
     """
     require_curve()
     folder = Path(folder)
@@ -202,6 +203,7 @@ def read_client(folder: Path | str) -> ClientKeys:
             f"{folder} holds no {CLIENT}{SECRET}: give the folder that isp-stream keys FOLDER --client NAME made"
         )
     pair, server = read_pair(folder / f"{name}{SECRET}"), read_public(folder / f"{SERVER}{PUBLIC}")
+    require_own(folder, os.stat(folder))
     return ClientKeys(folder, pair.public, pair.secret, server.public)
 
 

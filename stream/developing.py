@@ -117,6 +117,11 @@ class DevelopSide:
         return self.current.stage if self.current else None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Of StreamConfig, as JSON, with what has been changed since the start."""
+        return self._settings
+
+    @property
     def epoch(self) -> int:
         """Its number."""
         return self.current.epoch if self.current else 0

@@ -267,7 +267,7 @@ class Pipeline:
     def _engine_changed(self) -> None:
         engine = self.develop.engine
         self.meter.engine_is(engine)
-        self.record.tell_engine(engine)
+        self.record.tell_engine(engine, self.develop.settings)
         self._tell_info()
         self.meter.note("engine", f"engine {engine['name']}", engine=engine, pids=self.pids)
 

@@ -5,7 +5,6 @@ The stream never waits for it: a record process that dies, hangs or has a full d
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ..engines.errors import UserError
@@ -22,6 +21,7 @@ _ASK_S = 10.0
 _CLOSE_S = 90.0  # for writing what the ring still holds
 _MOST_DEATHS = 5
 _PATIENCE_NS = 5_000_000_000
+_CHANGING = ("engine", "engine_mode", "white_balance")  # settings that a run may change
 
 
 class RecordSide:
@@ -62,7 +62,7 @@ class RecordSide:
             geometry=shared.geometry,
             format=shared.raw_format.to_json(),
             stream_id=shared.stream_id,
-            history=shared.history,
+            history=shared.sure_history,
             engine=engine,
             resumed=resumed,
         )
@@ -99,18 +99,19 @@ class RecordSide:
         """Whether Enter in the terminal triggers."""
         return self.plan is not None and "key" in self.plan.on
 
-    def on_key(self) -> None:
-        """Enter was pressed."""
+    def on_key(self, time_ns: int) -> None:
+        """Enter was pressed, at that CLOCK_MONOTONIC."""
         if self.listens_to_keys:
             try:
-                self.ask("trigger", "key", time.monotonic_ns())
+                self.ask("trigger", "key", time_ns)
             except UserError as error:
                 self._meter.warning(str(error), event="recording", change="refused", state=self._status.get("state"))
 
-    def tell_engine(self, engine: dict[str, Any]) -> None:
-        """The engine of later recordings."""
+    def tell_engine(self, engine: dict[str, Any], settings: dict[str, Any]) -> None:
+        """The engine of later recordings, and the settings that it was made with (of StreamConfig, as JSON)."""
+        self._settings |= {name: settings[name] for name in _CHANGING}
         if self.stage and not self.stage.dead:
-            self.stage.post("tell", parts={"engine": engine})
+            self.stage.post("tell", engine=engine, settings=self._settings)
 
     def handle(self, message: dict[str, Any], shared: Shared, engine: dict[str, Any]) -> None:
         """Deals with what the process reports, or with its end."""
@@ -180,7 +181,8 @@ class RecordSide:
 
 def _text(message: dict[str, Any]) -> str:
     if message["change"] == "recording":
-        return f"recording {message['file']} ({message['reason']})"
+        short = f" without its first {message['short_s']:g} s, which are gone" if "short_s" in message else ""
+        return f"recording {message['file']}{short} ({message['reason']})"
     if message["change"] == "trigger":
         return f"recording goes on ({message['reason']})"
     counts = " and ".join(f"{count} {kind}" for kind, count in message["frames"].items())

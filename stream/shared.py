@@ -58,6 +58,12 @@ class Shared:
         self.liveness = Liveness(self.raw, self.custody, config.stage_timeout_ms)
 
     @property
+    def sure_history(self) -> int:
+        """A raw frame stays readable until at least so many have come after it: the history, but for those in it that
+        came before it and were in develop for longer."""
+        return max(0, self.history - max(1, self.free_slots))
+
+    @property
     def words(self) -> memoryview:
         """The shared counters."""
         return self.raw.words

@@ -156,8 +156,9 @@ class Supervisor:
                     self._telemetry.fault(sentence, event="monitor_died")
         self._commands.serve_one()
         if self._keys.pressed():
+            pressed_ns = time.monotonic_ns()  # the same for all, however long one takes to answer
             for pipeline in self.pipelines:
-                pipeline.record.on_key()
+                pipeline.record.on_key(pressed_ns)
         for pipeline in self.pipelines:
             self._guarded(pipeline, pipeline.turn)
         if self._monitor:

@@ -16,6 +16,7 @@ from ...engines.errors import UserError
 DEFAULT_FPS = 100.0  # of frames that tell neither stamps nor a rate
 _FULL = 1 << 64
 _MOST_ID = 1 << 62
+_LATEST_NS = float(1 << 62)  # 146 years: stamps of a damaged file may say anything
 _ODD_TICK = 2.0  # a device clock that runs so many times faster or slower than ours does not count nanoseconds
 _SURE_NS = 100_000_000  # a shorter recording does not tell how fast the device clock runs
 
@@ -58,7 +59,7 @@ class Timeline:
         self._stamps = np.ascontiguousarray(stamps).data
         self._stamp_span = int(stamps.max()) - int(stamps.min()) + max(1, round(period_ns / tick_ns))
         self._ids, self._id_span = _rising_ids(records)
-        self._offsets_ns = np.rint(offsets_ns / (speed or 1.0)).astype(np.int64).data
+        self._offsets_ns = np.minimum(np.rint(offsets_ns / (speed or 1.0)), _LATEST_NS).astype(np.int64).data
         # First frame, when it is due, and the period of those that follow; 0: by the stamps.
         self._clock = (0, 0, 1e9 / self.fps if fps and speed else 0.0)
 

@@ -55,6 +55,7 @@ class MrawFootage(Footage):
             raise UserError(f"{description} is damaged: {width}x{height} pixels are not packed in {self._bits} bits")
         self._payload = width * height * self._bits // 8
         listed = said.whole("Total Frame", 1, _MOST_FRAMES)
+        start = said.whole("Start Frame", 1, 1 << 62) if said.number("Start Frame") else 0
         self._file = ByteFile(pixels)
         count = min(listed, self._file.size // self._payload)
         if not count:
@@ -62,7 +63,7 @@ class MrawFootage(Footage):
             raise UserError(f"{pixels} holds no whole frame of {self._payload} bytes: it is cut off; copy it again")
         frames = blank_frames(count)
         frames["exposure_us"] = said.exposure_us()
-        frames["frame_id"] += max(0, int(said.number("Start Frame") or 0))
+        frames["frame_id"] += start
         self._packed = np.empty(self._payload if self._bits in _PACKED else 0, np.uint8)
         about = About(fps=said.number("Record Rate(fps)"), model=said.word("Camera Type"), cut_off=listed - count)
         super().__init__(pixels, "mraw", raw_format, frames, about)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from ...engines.errors import UserError, reason
 from ..footage import Footage
 from .job import Job
-from .sinks import FRAMES_TABLE, PART, PARTS, Picture, Sink, parts_folder, write_frames_table
+from .sinks import FRAMES_TABLE, PART, PARTS, Picture, Sink, parts_folder, put_in_place, write_frames_table
 
 _CODEC = "libx264"
 
@@ -40,7 +41,7 @@ class FilmSink(Sink):
         count, size = self.job.count, self.job.segment
         if self._path.is_file():
             return np.ones(count, np.bool_)  # whatever segments are left
-        there = [(self.folder / PARTS / _segment(start)).is_file() for start in range(0, count, size)]
+        there = [_is_there(self.folder / PARTS / _segment(start)) for start in range(0, count, size)]
         return np.repeat(np.array(there, np.bool_), size)[:count]
 
     def chunks(self, done: npt.NDArray[np.bool_], size: int) -> list[list[int]]:
@@ -60,7 +61,7 @@ class FilmSink(Sink):
         try:
             if not self._path.is_file():
                 self._join(part, segments)
-                part.replace(self._path)
+                put_in_place(part, self._path)  # before the segments go
             for segment in segments:
                 segment.unlink(missing_ok=True)
         except (OSError, self._av.FFmpegError) as error:
@@ -138,7 +139,7 @@ class FilmWriter:
         for packet in self._stream.encode():
             self._film.mux(packet)
         self._close()
-        self._part.replace(self._path)
+        put_in_place(self._part, self._path)
 
     def _close(self) -> None:
         film, self._film = self._film, None
@@ -159,6 +160,10 @@ def require_av() -> Any:
 
 def _rate(job: Job) -> Fraction:
     return Fraction(job.mp4_fps).limit_denominator(1001)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _segment(start: int) -> str:

@@ -263,9 +263,17 @@ def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
     slot = Slots(1, footage.raw_format.payload_size).slot(0)
 
     def frames() -> Any:
-        for index in np.unique(np.linspace(0, footage.count - 1, _LOOKED_AT).round().astype(int)).tolist():
-            footage.read(index, slot)
+        indices = np.unique(np.linspace(0, footage.count - 1, _LOOKED_AT).round().astype(int)).tolist()
+        unreadable: list[UserError] = []
+        for index in indices:
+            try:
+                footage.read(index, slot)
+            except UserError as error:  # of a frame that the user leaves out
+                unreadable.append(error)
+                continue
             yield slot
+        if len(unreadable) == len(indices):
+            raise unreadable[0]
 
     flat = _flat_field(config, footage)
     mesh = None if flat is None else checked_mesh(flat)

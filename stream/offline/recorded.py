@@ -22,6 +22,7 @@ from ...engines.bayer import RawFormat
 from ...engines.errors import UserError, reason
 from ..footage import Footage
 from ..record.layout import EVENT, FORMAT, RAW_FRAME, SRGB_FRAME, VERSION, put_text, require_h5py
+from ..record.reader import frame_places
 from .job import Job
 from .sinks import PARTS, Picture, Sink, parts_folder
 
@@ -65,11 +66,9 @@ class RecordedSink(Sink):
                 self._list.write_bytes(b"")
                 self._create(footage)
             with self._h5py.File(self._part, "r") as file:
-                srgb = file["srgb"].id
-                info = [srgb.get_chunk_info_by_coord((k, 0, 0, 0)) for k in range(self.job.count)]
-        except OSError as error:
+                self._places = frame_places(file["srgb"], self.job.count).tolist()
+        except (OSError, RuntimeError) as error:
             raise UserError(f"{self._path} cannot be made: {reason(error)}") from error
-        self._places = [int(each.byte_offset) for each in info]
 
     def places(self, positions: Sequence[int]) -> Sequence[int]:
         """See `Sink.places`: where in the file they lie."""
@@ -118,7 +117,7 @@ class RecordedSink(Sink):
             layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             layout.set_obj_track_times(False)
             h5py.h5d.create(file.id, b"srgb", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(shape), layout).close()
-            file["srgb_frames"] = _rows(job, footage)
+            file["srgb_frames"] = _rows(job, footage, frame_places(file["srgb"], job.count))
             file["events"] = np.empty(0, EVENT)
         fd = os.open(new, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -187,12 +186,11 @@ def _described(job: Job, footage: Footage) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(job: Job, footage: Footage) -> npt.NDArray[np.void]:
+def _rows(job: Job, footage: Footage, places: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     taken = footage.frames[[job.index(position) for position in range(job.count)]]
     rows = np.zeros(job.count, SRGB_FRAME)
     for name in RAW_FRAME.names or ():
-        if name != "offset":  # where it lies in a file of its own
-            rows[name] = taken[name]
+        rows[name] = places if name == "offset" else taken[name]  # that of the footage is of another file
     rows["sequence"] = np.arange(job.count)
     for name, gain in zip(("wb_r", "wb_g", "wb_b"), job.white_balance or (1, 1, 1), strict=True):
         rows[name] = gain

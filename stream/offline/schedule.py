@@ -36,6 +36,7 @@ class Scheduler:
         self._at: dict[int, tuple[int, list[int]]] = {}  # what a worker has
         self._partly: dict[int, int] = {}  # frames of it that are done
         self._idle: list[int] = []
+        self._woken: set[int] = set()  # workers that have a chunk after they were idle: they may have died long before
         self._deaths: Counter[int] = Counter()  # by chunk
         self._stillborn = 0  # workers that died before they were ready, one after the other
         self.done = self.died = 0
@@ -69,6 +70,7 @@ class Scheduler:
         elif event.kind == "done":
             _, positions = self._at.pop(worker)
             self._partly.pop(worker, None)
+            self._woken.discard(worker)
             self._sink.note(positions)
             self.done += len(positions)
             self._left -= 1
@@ -98,7 +100,7 @@ class Scheduler:
                 raise RunFailed(f"{MOST_DEATHS} workers ended {how} before they had begun: try a smaller --workers")
         else:
             chunk, positions = lost
-            self._deaths[chunk] += 1
+            self._deaths[chunk] += worker not in self._woken
             if self._deaths[chunk] >= MOST_DEATHS:
                 index = self._sink.job.index
                 raise RunFailed(
@@ -107,6 +109,7 @@ class Scheduler:
                 )
             self._waiting.appendleft(lost)
         if self._idle and self._waiting:
+            self._woken.add(self._idle[-1])
             self._give(self._idle.pop())
         if self._waiting:
             self._pool.start()

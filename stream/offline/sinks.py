@@ -204,6 +204,19 @@ def _name(job: Job, position: int) -> str:
     return f"{job.index(position):08d}.{job.format}"
 
 
+def put_in_place(part: Path, path: Path) -> None:
+    """Gives a file its name, once it is on the disk: else a power failure may leave the name with nothing in it.
+
+    Raises OSError.
+    """
+    fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    part.replace(path)
+
+
 def parts_folder(folder: Path) -> Path:
     """The folder of what is not whole yet, made where it is missing."""
     parts = folder / PARTS

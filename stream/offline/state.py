@@ -9,15 +9,18 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 from ...engines.errors import UserError, reason
 from ...engines.files import write_whole
+from .config import Format
 from .job import Job
 from .sinks import Sink, make_sink
 
 NAME = ".isp-develop.json"
 _VERSION = 1
+_FORMATS = get_args(Format)
+_MOST_FRAMES = 1 << 32
 
 
 class Folder:
@@ -112,10 +115,22 @@ class Folder:
         """The job of the run before; None without one. Raises UserError: what stands there is damaged."""
         try:
             content: Any = json.loads(self._path.read_bytes())
-            return Job.from_json(content["job"])
+            # Of a folder that was moved or copied since, the job knows only the place before, whose files stay.
+            job = Job.from_json({**content["job"], "output": str(self._job.folder)})
+            _require_usable(job)
+            return job
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(
                 f"{Path(self._path)} is not what isp-develop wrote: remove it, or use another folder"
             ) from error
+
+
+def _require_usable(job: Job) -> None:
+    """Raises TypeError or ValueError where a job from a file cannot be asked what was made of it."""
+    numbers, texts = (job.first, job.step, job.count, job.segment), (job.footage, job.format)
+    if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    if min(numbers) < 0 or not job.step or not job.segment or job.count > _MOST_FRAMES or job.format not in _FORMATS:
+        raise ValueError

@@ -18,6 +18,7 @@ from ..config import StreamConfig
 from ..ledger import read_account
 from ..ring import Ring
 from ..stage import answer_user_error, run_stage
+from .dng import colours
 from .feed import RawFeed, SrgbFeed
 from .hdf import Contents
 from .plan import Plan, make_plan
@@ -82,6 +83,8 @@ class RecordStage:
         self._contents = _contents(config, plan, request, fmt)
         fps = geometry["fps"] or 0.0
         plan.require_disk(fmt, fps)
+        if plan.format == "dng":
+            colours(self._contents.parts["calibration"])  # refused now, rather than at a trigger
         self._recorder = Recorder(
             plan,
             (raw_feed, srgb_feed),
@@ -99,7 +102,7 @@ class RecordStage:
         return self._recorder.describe()
 
     def _tell(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        self._contents.parts |= request["parts"]
+        self._contents.parts |= _told(request["settings"], request["engine"])
         return {}
 
     def _close(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -136,14 +139,15 @@ def _contents(config: StreamConfig, plan: Plan, request: dict[str, Any], fmt: Ra
             "stream_id": f"{request['stream_id']:016x}",
             **{name: geometry[name] for name in ("serial", "vendor", "model")},
         },
-        parts={
-            "settings": settings,
-            "geometry": geometry,
-            "calibration": {name: settings[name] for name in _CALIBRATION},
-            "engine": request["engine"],
-        },
+        parts={"geometry": geometry, **_told(settings, request["engine"])},
         camera=geometry["camera"],
     )
+
+
+def _told(settings: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """What recordings tell that may change in a run."""
+    calibration = {name: settings[name] for name in _CALIBRATION}
+    return {"settings": settings, "calibration": calibration, "engine": engine}
 
 
 def main(channel: Channel) -> None:

@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engines.bayer import RawFormat, unpack
+from ...engines.colour import is_invertible
+from ...engines.errors import UserError
 from .hdf import Contents
 from .table import CsvTable
 
@@ -41,6 +43,7 @@ class DngWriter:
 
     Raises:
         OSError: The folder cannot be made.
+        UserError: The colour matrix cannot be inverted.
     """
 
     def __init__(self, folder: Path, contents: Contents) -> None:
@@ -48,8 +51,8 @@ class DngWriter:
             raise ValueError("DNG files hold raw frames")
         self.path = folder
         self._format = contents.raw_format
-        folder.mkdir()
         self._header = DngHeader(contents.raw_format, contents.parts.get("calibration") or {}, contents.texts)
+        folder.mkdir()
         self._table = CsvTable(folder / "frames.csv")
         self._copies: list[npt.NDArray[np.uint8]] = [
             np.empty(self._format.payload_size, np.uint8) for _ in range(_AT_ONCE)
@@ -202,11 +205,19 @@ def colours(calibration: dict[str, Any]) -> tuple[npt.NDArray[np.float64], npt.N
 
     Balanced camera RGB times the colour matrix is linear sRGB, whose white is D65. So the camera sees the white as the
     inverse of its gains, and XYZ as sRGB, taken back through the colour matrix and the gains.
+
+    Raises UserError for a colour matrix that cannot be inverted.
     """
     given = calibration.get("white_balance") or calibration.get("estimated_white_balance")
     gains = np.asarray(given or (1, 1, 1), np.float64)
     matrix = calibration.get("colour_matrix")
-    inverse = np.linalg.inv(np.asarray(matrix, np.float64)) if matrix is not None else np.eye(3)
+    forward = np.eye(3) if matrix is None else np.asarray(matrix, np.float64)
+    if not is_invertible(forward):
+        raise UserError(
+            "the colour matrix cannot be inverted, and a DNG holds its inverse: give the camera's own, from camera RGB "
+            "to linear sRGB, or record h5"
+        )
+    inverse = np.linalg.inv(forward)
     neutral = 1 / gains
     return neutral / neutral.max(), (inverse @ _XYZ_TO_SRGB) / gains[:, None] * gains.min()
 

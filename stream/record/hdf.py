@@ -1,7 +1,7 @@
 """Recordings as HDF5: the library lays out the file, the frames go straight to where it wants them.
 
 Chunks are allocated in blocks ahead of the frames, each at a multiple of a page and each as long as a slot of the ring
-(the library leaves the bytes up to the next page alone, because nothing small is allocated later). So frames are
+(the library leaves the bytes up to the next page alone, but for those behind the last chunk of a block). So frames are
 written from the ring into the file in one call for many, and none of it passes through the library. The index in the
 file is complete whenever a block begins, and a row of the table is written after its frame: a file whose writer is
 killed holds every frame that has a row.
@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from .direct import DirectFile
-from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, put_text, require_h5py
+from .layout import EVENT, FORMAT, PAGE, RAW_FRAME, SRGB_FRAME, TABLE_ROWS, VERSION, pages, put_text
+from .library import allocated, create_file, os_errors, write_all
 
 BLOCK_BYTES = 1 << 28  # frames are allocated in blocks of at most so much, and so many: it takes 4 us for each,
 BLOCK_FRAMES = 1024
@@ -79,23 +80,24 @@ class HdfWriter:
         self.path = path
         part = path.with_name(f".{path.name}.part")  # until it is a file that can be read
         self._indexed = max(_META_ENDLESS if endless else _META_FRAMES, sum(expected.values()))
-        self._file = _create(part, self._indexed)
+        self._file = create_file(part, _META_BYTES + _META_PER_FRAME * self._indexed)
         self._direct: DirectFile | None = None
         self._fd = -1  # for the tables, whose rows are no whole pages
         try:
-            self._fd = os.open(part, os.O_WRONLY | os.O_CLOEXEC)
-            self._direct = DirectFile(part)
-            _write_attributes(self._file, contents)
-            self._events = _Table(self._file, "events", EVENT)
-            self._streams = dict(_streams(self._file, contents))
-            # Frames smaller than a page are put anywhere, also into the bytes behind larger ones.
-            self._loose = any(stream.frame_bytes < PAGE for stream in self._streams.values())
-            self._events.extend(1)
-            for kind, count in expected.items():
-                if kind in self._streams and count:
-                    self._reserve(self._streams[kind], count)
-            self._file.flush()
-            part.rename(path)
+            with os_errors():
+                self._fd = os.open(part, os.O_WRONLY | os.O_CLOEXEC)
+                self._direct = DirectFile(part)
+                _write_attributes(self._file, contents)
+                self._events = _Table(self._file, "events", EVENT)
+                self._streams = dict(_streams(self._file, contents))
+                # Frames smaller than a page are put anywhere, also into the bytes behind larger ones.
+                self._loose = any(stream.frame_bytes < PAGE for stream in self._streams.values())
+                self._events.extend(1)
+                for kind, count in expected.items():
+                    if kind in self._streams and count:
+                        self._reserve(self._streams[kind], count)
+                self._file.flush()
+                part.rename(path)
         except BaseException:
             self.abandon()
             with suppress(OSError):
@@ -130,7 +132,10 @@ class HdfWriter:
             some = pieces[at : at + count]
             if self._loose:
                 for i, piece in enumerate(some):
-                    _write_all(self._fd, piece[: stream.frame_bytes], offset + i * stream.stride)
+                    write_all(self._fd, piece[: stream.frame_bytes], offset + i * stream.stride)
+            elif stream.ends_at(last := offset + (count - 1) * stream.stride):
+                direct.write(offset, some[:-1])
+                self._write_last(direct, some[-1][: stream.frame_bytes], last)
             else:
                 direct.write(offset, some)
             at += count
@@ -151,18 +156,25 @@ class HdfWriter:
         """Appends EVENT [1] to the events. Raises OSError."""
         table = self._events
         if table.count == table.capacity:
-            table.extend(table.capacity + 1)
-            self._file.flush()
+            with os_errors():
+                table.extend(table.capacity + 1)
+                self._file.flush()
         table.put(self._fd, table.count, row)
         table.count += 1
 
     def finish(self) -> None:
         """Cuts the file to what is in it, marks it as complete and closes it. Raises OSError."""
         try:
+            self._finish()
+        finally:
+            self.abandon()
+
+    def _finish(self) -> None:
+        with os_errors():
             for stream in self._streams.values():
                 for offset, count in stream.places(stream.count, stream.capacity - stream.count):
                     if self._direct and not self._loose:  # what the library cannot cut off is no burden either
-                        self._direct.give_back(offset, count * stream.stride)
+                        self._direct.give_back(offset, (count - 1) * stream.stride + stream.frame_bytes)
                 stream.trim()
             self._events.trim()
             self._file.attrs.modify("complete", np.int8(1))
@@ -170,10 +182,6 @@ class HdfWriter:
             self._file.flush()
             if self._direct:
                 self._direct.sync()
-        except RuntimeError as error:  # which is how the HDF5 library says that it cannot write
-            raise OSError(errno.EIO, str(error)) from error
-        finally:
-            self.abandon()
 
     def abandon(self) -> None:
         """Closes the file as it is: readable up to the last frame that was committed. Harmless when repeated."""
@@ -192,6 +200,13 @@ class HdfWriter:
         with suppress(OSError):
             self.path.unlink()
 
+    def _write_last(self, direct: DirectFile, frame: memoryview, offset: int) -> None:
+        """Writes a frame without the rest of its last page: the library may have put more of its index there."""
+        whole = len(frame) // PAGE * PAGE
+        direct.write(offset, [frame[:whole]])
+        if whole < len(frame):
+            write_all(self._fd, frame[whole:], offset + whole)
+
     def _announce_end(self) -> None:
         """Says in the file that it ends behind the last frame. The library cuts it first and says so then: a file that
         is shorter than it says cannot be opened, and the writer may be killed in between."""
@@ -204,15 +219,16 @@ class HdfWriter:
         # Larger ones as the file grows: the library looks through all of them when it is asked where one lies.
         share = stream.capacity // BLOCK_SHARE
         count = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // stream.stride), min(share, BLOCK_MOST))
-        while True:
-            try:
-                self._reserve(stream, count)
-                break
-            except OSError as error:
-                if error.errno != errno.ENOSPC or count == 1:
-                    raise
-                count = max(1, count // 4)  # whatever still fits
-        self._file.flush()
+        with os_errors():
+            while True:
+                try:
+                    self._reserve(stream, count)
+                    break
+                except OSError as error:
+                    if error.errno != errno.ENOSPC or count == 1:
+                        raise
+                    count = max(1, count // 4)  # whatever still fits
+            self._file.flush()
 
     def _reserve(self, stream: _Stream, count: int) -> None:
         """Allocates `count` more frames, for which the disk has room. Raises OSError, and leaves all as it was."""
@@ -231,7 +247,7 @@ class _Table:
 
     def __init__(self, file: Any, name: str, dtype: np.dtype) -> None:
         self._rows, self._size = TABLE_ROWS[name], dtype.itemsize
-        self._dataset = _allocated(file, name, dtype, (), (self._rows,))
+        self._dataset = allocated(file, name, dtype, (), (self._rows,))
         self._offsets: list[int] = []  # of each chunk
         self.count = self.capacity = 0
 
@@ -250,7 +266,7 @@ class _Table:
         while at < len(rows):
             chunk, row = divmod(first + at, self._rows)
             some = rows[at : at + self._rows - row]
-            _write_all(fd, some.tobytes(), self._offsets[chunk] + row * self._size)
+            write_all(fd, some.tobytes(), self._offsets[chunk] + row * self._size)
             at += len(some)
 
     @property
@@ -280,7 +296,7 @@ class _Stream:
         self.stride = pages(self.frame_bytes)
         self.count = self.capacity = 0
         self._shape = shape
-        self._dataset = _allocated(file, kind, np.dtype(np.uint8), shape, (1, *shape))
+        self._dataset = allocated(file, kind, np.dtype(np.uint8), shape, (1, *shape))
         self.table = _Table(file, f"{kind}_frames", dtype)
         self._runs: list[tuple[int, int, int]] = []  # frames that lie one behind the other: first, count, offset
 
@@ -306,6 +322,10 @@ class _Stream:
                 if some < count:
                     yield from self.places(first + some, count - some)
                 return
+
+    def ends_at(self, offset: int) -> bool:
+        """Whether the frame at `offset` is the last of those that lie one behind the other."""
+        return any(at + (count - 1) * self.stride == offset for _, count, at in reversed(self._runs))
 
     @property
     def end(self) -> int:
@@ -345,37 +365,6 @@ class _Stream:
                 self._runs[-1] = (last_first, last_count + count, last_offset)
                 return
         self._runs.append((first, count, offset))
-
-
-def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    if os.pwrite(fd, data, offset) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _create(path: Path, frames: int) -> Any:
-    """A file, with room in front for the index of so many frames."""
-    h5py = require_h5py()
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # The oldest format: every HDF5 reads it, and nothing in it is a mark of an open file or a checksum that a killed
-    # writer would leave wrong.
-    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_V18)
-    access.set_alignment(PAGE, PAGE)
-    access.set_meta_block_size(pages(_META_BYTES + _META_PER_FRAME * frames))
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_EXCL, fapl=access))
-
-
-def _allocated(file: Any, name: str, dtype: np.dtype, shape: tuple[int, ...], chunk: tuple[int, ...]) -> Any:
-    """An empty dataset whose chunks are allocated, and not filled, as soon as it is extended."""
-    h5py = require_h5py()
-    create, access = h5py.h5p.create(h5py.h5p.DATASET_CREATE), h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    create.set_chunk(chunk)
-    create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    access.set_chunk_cache(0, 0, 0.0)
-    space = h5py.h5s.create_simple((0, *shape), (h5py.h5s.UNLIMITED, *shape))
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    return h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=create, dapl=access)
 
 
 def _streams(file: Any, contents: Contents) -> Iterator[tuple[str, _Stream]]:

@@ -1,13 +1,15 @@
 """Recordings as MP4: the sRGB frames as a video that plays at the speed of the scene, with a .csv of its frames beside.
 
 H.264 where the encoder is there, else MPEG-4 part 2. The file is written in fragments, so that one whose writer was
-killed still plays. Times are those at which frames reached this host, to the microsecond.
+killed still plays. Times are those at which frames reached this host, to the microsecond. Colours are BT.709 with the
+curve of sRGB, in the limited range, and the file says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from .hdf import Contents
 from .table import CsvTable
 
 _AT_ONCE = 8  # frames that are copied out of the ring before they are encoded
-_TICKS = 1_000_000  # a second, in the units of time stamps
-_CODECS = (
-    ("libx264", {"preset": "ultrafast", "crf": "18"}),
-    ("mpeg4", {"qscale": "3", "flags": "qscale"}),
+_CODECS = (  # name, options, and ticks of a second, of which MPEG-4 part 2 allows fewer than 65536
+    ("libx264", {"preset": "ultrafast", "crf": "18"}, 1_000_000),
+    ("mpeg4", {"qscale": "3", "flags": "qscale"}, 60_000),
 )
-_MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof"
+_MUXING = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
 
 class Mp4Writer:
@@ -59,15 +60,29 @@ class Mp4Writer:
         self._count = self.nbytes = self.thinned = 0
         self._last_pts = -1
         self._closed = False
+        self._container: Any = None
         self._table = CsvTable(path.with_suffix(".csv"))
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": _MOVFLAGS, "flush_packets": "1"})
-        name, options = next((name, options) for name, options in _CODECS if name in av.codecs_available)
-        rate = min(fps or record_fps or 30.0, record_fps or 1e6)
-        self._stream = self._container.add_stream(name, rate=Fraction(rate).limit_denominator(1000), options=options)
-        self._stream.width, self._stream.height = self._even[1], self._even[0]
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, _TICKS)
-        self._stream.codec_context.gop_size = max(1, round(rate))
+        try:
+            # Of our own, because libav leaves its file open for ever where the end could not be written.
+            self._file = path.open("xb")
+            with _os_errors(av):
+                self._container = av.open(self._file, "w", format="mp4", options=dict(_MUXING))
+                self._stream = self._begin(av, min(fps or record_fps or 30.0, record_fps or 1e6))
+        except OSError:
+            self.discard()
+            raise
+
+    def _begin(self, av: Any, rate: float) -> Any:
+        name, options, ticks = next(codec for codec in _CODECS if codec[0] in av.codecs_available)
+        stream = self._container.add_stream(name, rate=Fraction(rate).limit_denominator(1000), options=options)
+        stream.width, stream.height, stream.pix_fmt = self._even[1], self._even[0], "yuv420p"
+        context = stream.codec_context
+        self._tick_s = context.time_base = stream.time_base = Fraction(1, ticks)
+        context.gop_size = max(1, round(rate))
+        context.color_range, context.colorspace = 1, 1  # limited, BT.709
+        context.color_primaries, context.color_trc = 1, 13  # those of sRGB
+        context.open()  # now, rather than at the first frame: it may refuse
+        return stream
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,6 +112,7 @@ class Mp4Writer:
             self._encode(copy, time_ns)
             self._table.add(row)
             self._count += 1
+        self._file.flush()
         self._table.flush()
 
     def event(self, row: npt.NDArray[Any]) -> None:
@@ -104,10 +120,12 @@ class Mp4Writer:
 
     def finish(self) -> None:
         try:
-            if self._count:
-                self._mux(self._stream.encode(None))
-            self._closed = True
-            self._container.close()
+            with _os_errors(require_av()):
+                if self._count:
+                    self._mux(self._stream.encode(None))
+                self._closed = True
+                self._container.close()
+            self._file.close()
             self._table.close()
         finally:
             self.abandon()
@@ -116,28 +134,42 @@ class Mp4Writer:
         if not self._closed:
             self._closed = True
             with suppress(Exception):  # a codec says in many ways that it cannot end what it could not begin
-                self._container.close()
+                self._container.close()  # which may not be there
+        with suppress(OSError, AttributeError):
+            self._file.close()
         self._table.abandon()
 
     def discard(self) -> None:
         self.abandon()
         for path in (self.path, self.path.with_suffix(".csv")):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     def _encode(self, image: npt.NDArray[np.uint8], time_ns: int) -> None:
-        import av
-
-        height, width = self._even
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
-        self._last_pts = max(self._last_pts + 1, round((time_ns - self._start_ns) * _TICKS / 1e9))
-        frame.pts, frame.time_base = self._last_pts, Fraction(1, _TICKS)
-        self._mux(self._stream.encode(frame))
+        av, (height, width) = require_av(), self._even
+        with _os_errors(av):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            ticks = (time_ns - self._start_ns) * self._tick_s.denominator / 1e9
+            self._last_pts = max(self._last_pts + 1, round(ticks))
+            frame.pts, frame.time_base = self._last_pts, self._tick_s
+            self._mux(self._stream.encode(frame))
 
     def _mux(self, packets: Any) -> None:
         for packet in packets:
             self.nbytes += packet.size
             self._container.mux(packet)
+
+
+@contextmanager
+def _os_errors(av: Any) -> Iterator[None]:
+    """What the encoder raises, some of which are ValueErrors and the like, as an OSError."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, f"the encoder cannot go on: {reason(error)}") from error
 
 
 def require_av() -> Any:

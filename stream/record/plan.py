@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...engines.bayer import RawFormat
-from ...engines.errors import UserError
+from ...engines.errors import UserError, reason
 from ..config import StreamConfig
 from ..ring import available_memory
 from .layout import pages
@@ -77,14 +77,17 @@ class Plan:
             )
 
     def require_disk(self, fmt: RawFormat, fps: float | None) -> None:
-        """Raises UserError when the disk cannot hold one recording of frames of this format."""
+        """Raises UserError when the disk cannot hold one recording of frames of this format, or is gone."""
         if self.format == "mp4" or not fps:
             return
         seconds = self.longest_s if math.isfinite(self.longest_s) else _LEAST_S
         pixels = fmt.width * fmt.height
         sizes = {"raw": pixels * 2 if self.format == "dng" else fmt.payload_size, "srgb": pixels * 3}
         needed = math.ceil(sum(pages(sizes[kind]) for kind in self.kinds) * fps * seconds)
-        status = os.statvfs(self.folder)
+        try:
+            status = os.statvfs(self.folder)
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written ({reason(error).lower()})") from error
         free = status.f_bavail * status.f_frsize
         if needed > free:
             raise UserError(

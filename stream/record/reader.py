@@ -166,7 +166,7 @@ class Recording:
             places = None
             if _is_plain(dataset):
                 try:
-                    places = _places(dataset, len(rows))
+                    places = frame_places(dataset, len(rows))
                 except (RuntimeError, OSError):  # an index that a killed writer left half done
                     places = rows["offset"].astype(np.int64)
             self._places[name] = places
@@ -305,7 +305,7 @@ def _is_plain(dataset: Any) -> bool:
     return dataset.id.get_create_plist().get_nfilters() == 0
 
 
-def _places(dataset: Any, count: int) -> npt.NDArray[np.int64]:
+def frame_places(dataset: Any, count: int) -> npt.NDArray[np.int64]:
     """Byte offset in the file of each of the first `count` frames, -1 where one is not in it."""
     places = np.full(count, -1, np.int64)
 

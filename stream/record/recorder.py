@@ -96,6 +96,7 @@ class Recorder:
         if self._take is None:
             self._open(at_ns - self._plan.pre_s * 1e9, end_ns, why, at_ns)
         else:
+            self._why = ""
             self._take.prolong(end_ns)
             self._tell_state("trigger", reason=why, file=str(self._take.sink.path))
             self._note("trigger", why, at_ns)
@@ -107,6 +108,7 @@ class Recorder:
             now_ns = time.monotonic_ns()
             self._open(now_ns - self._plan.pre_s * 1e9, math.inf, why, now_ns)
         else:
+            self._why = ""
             self._take.prolong(math.inf)
             self._note("trigger", why, 0)
         return self.describe()
@@ -122,6 +124,9 @@ class Recorder:
     def turn(self) -> float:
         """Does what is to be done; returns after how many seconds it wants to be called again."""
         self._look()
+        return self._write()
+
+    def _write(self) -> float:
         take = self._take
         if take is None:
             return BUSY_S if self._conditions else IDLE_S
@@ -132,7 +137,7 @@ class Recorder:
         except Lapped as lapped:
             self._close(f"the disk is too slow: {lapped}", failed=True)
         except OSError as error:
-            self._close(_disk_sentence(take.sink.path, error), failed=True)
+            self._close(_disk_sentence(take.sink.path.parent, error), failed=True)
         else:
             if self._take and time.monotonic() >= self._report_at:
                 self._report_at = time.monotonic() + _REPORT_S
@@ -149,7 +154,7 @@ class Recorder:
         self._why = "the stream ended"
         self._take.end_ns = min(self._take.end_ns, time.monotonic_ns())
         while self._take and time.monotonic() < deadline:
-            time.sleep(self.turn())
+            time.sleep(self._write())  # what would trigger now has no time after it
         if self._take:
             self._close(f"what was left could not be written within {_CLOSE_S:g} s", failed=True)
 
@@ -179,13 +184,16 @@ class Recorder:
 
     def _open(self, start_ns: float, end_ns: float, why: str, at_ns: int = 0) -> None:
         longest_ns = self._plan.limit_s * 1e9
-        sink = self._make_sink(self._name(), min(end_ns - start_ns, longest_ns), why)
+        sink = self._make_sink(min(end_ns - start_ns, longest_ns), why)
         self._take = Take(sink, self._feeds, start_ns, end_ns, longest_ns, self._in_flight)
         self._why, self._report_at = "", time.monotonic() + _REPORT_S
-        self._tell_state("recording", reason=why, file=str(sink.path))
+        short_s = round(self._take.short_s, 3)
+        self._tell_state("recording", reason=why, file=str(sink.path), **({"short_s": short_s} if short_s else {}))
         self._note("trigger" if at_ns else "start", why, at_ns)
+        if short_s:
+            self._note("lapped", f"its first {short_s:g} s are not in the ring any more: it begins later", 0)
 
-    def _make_sink(self, path: Path, duration_ns: float, why: str) -> Sink:
+    def _make_sink(self, duration_ns: float, why: str) -> Sink:
         plan = self._plan
         endless = math.isinf(duration_ns)
         count = round(self._fps) if endless else math.ceil(duration_ns * 1e-9 * self._fps * 1.02) + _AT_LEAST
@@ -196,9 +204,9 @@ class Recorder:
         expected = {feed.kind: max(_AT_LEAST, min(count, 8 * BLOCK_FRAMES)) for feed in self._feeds}
         try:
             rates = {"fps": self._fps, "record_fps": self._record_fps}
-            return open_sink(plan.format, path, contents, expected, endless=endless, **rates)
+            return open_sink(plan.format, self._name(), contents, expected, endless=endless, **rates)
         except OSError as error:
-            raise UserError(_disk_sentence(path, error)) from error
+            raise UserError(_disk_sentence(plan.folder, error)) from error
 
     def _name(self) -> Path:
         now = datetime.now(timezone.utc)
@@ -217,7 +225,7 @@ class Recorder:
         try:
             take.note(kind, text, at_ns)
         except OSError as error:
-            self._close(_disk_sentence(take.sink.path, error), failed=True)
+            self._close(_disk_sentence(take.sink.path.parent, error), failed=True)
 
     def _close(self, why: str, *, failed: bool = False) -> None:
         take, self._take = self._take, None
@@ -235,7 +243,7 @@ class Recorder:
         except OSError as error:
             take.sink.abandon()
             if not failed:
-                why, failed = _disk_sentence(take.sink.path, error), True
+                why, failed = _disk_sentence(take.sink.path.parent, error), True
         self.recorded += 1
         self._tell_state("ended", reason=why, file=str(take.sink.path), failed=failed, **account)
 
@@ -247,5 +255,5 @@ def _behind(account: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": account["bytes"], "behind": sum(account["lapped"].values())}
 
 
-def _disk_sentence(path: Path, error: OSError) -> str:
-    return f"{path.parent} cannot be written ({reason(error).lower()})"
+def _disk_sentence(folder: Path, error: OSError) -> str:
+    return f"{folder} cannot be written ({reason(error).lower()})"

@@ -29,6 +29,7 @@ class Take:
 
     Attributes:
         end_ns: CLOCK_MONOTONIC after which no frame belongs to it; infinite where that is not known yet.
+        short_s: Seconds at its beginning whose frames nobody can count any more, because too many came since.
 
     Args:
         sink: Where the frames go.
@@ -52,6 +53,7 @@ class Take:
         self._feeds, self._in_flight = feeds, in_flight
         self._longest_ns, self._limit_ns = longest_ns, math.inf
         self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self.short_s = 0.0
         self._first: dict[str, int] = {}
         self._next: dict[str, int] = {}
         self._passed = {feed.kind: False for feed in feeds}  # whether a frame behind the end has come
@@ -112,6 +114,9 @@ class Take:
     def _find_first(self, feed: Feed, start_ns: float) -> None:
         first, records = feed.since(0, _ALL)
         number = first + int(np.searchsorted(records["grabbed_ns"], start_ns))
+        if 0 < first == number and len(records):  # there were others, perhaps of its time
+            oldest_ns = int(records["grabbed_ns"][0]) or start_ns
+            self.short_s = max(self.short_s, (oldest_ns - start_ns) * 1e-9)
         self._first[feed.kind] = self._next[feed.kind] = number
 
     def _move(self, feed: Feed) -> bool:
@@ -123,8 +128,9 @@ class Take:
         first, records = feed.since(number, room)
         if first > number:
             return self._skip(feed, first - number)
-        if self._limit_ns == math.inf:
-            self._limit_ns = int(records["grabbed_ns"][0]) + self._longest_ns
+        began_ns = int(records["grabbed_ns"][0])  # 0 of an sRGB frame that is gone
+        if self._limit_ns == math.inf and began_ns:
+            self._limit_ns = began_ns + self._longest_ns
             self.end_ns = min(self.end_ns, self._limit_ns)
         inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
         whole = feed.intact(records[:inside])

@@ -17,7 +17,7 @@ _FLOOR = 0.01  # of the range from black to white: jumps are fractions of at lea
 
 
 class Condition(Protocol):
-    """Finds, in the records of frames (ARRIVAL [n], whole when they were read), those that trigger."""
+    """Finds, in the records of frames (ARRIVAL [n]), those that trigger."""
 
     reason: str
 
@@ -56,7 +56,7 @@ class BrightnessJump:
     reason = "brightness"
 
     def __init__(self, ring: Ring, fmt: RawFormat, jump: float) -> None:
-        self._array = ring.array
+        self._array, self._generations = ring.array, np.frombuffer(ring.generations, np.uint64)
         self._bases = np.array([ring.slot_offset(slot) for slot in range(ring.slots)], np.int64)
         self._places, self._scale, self._high_byte = _sample_places(fmt)
         self._black, self._range = fmt.black_level, fmt.white_level - fmt.black_level
@@ -67,6 +67,8 @@ class BrightnessJump:
 
     def look(self, records: npt.NDArray[Any]) -> npt.NDArray[Any]:
         means = self._means(records)
+        whole = self._generations[records["slot"]] == records["generation"]  # else another frame was looked at
+        records, means = records[whole], means[whole]
         found = [self._is_jump(mean, int(ns)) for mean, ns in zip(means.tolist(), records["grabbed_ns"], strict=True)]
         return records[np.array(found, bool)]
 

@@ -387,3 +387,29 @@ def test_unknown_policy_is_a_user_error(bad):
 def test_options_that_cannot_be_are_refused():
     with pytest.raises(ValueError):
         HoldOptions("every", depth=0)
+
+
+@pytest.mark.parametrize("policy", ["every", "latest"])
+@pytest.mark.parametrize("depth", [1, 4])
+def test_what_is_recorded_stays_until_so_many_have_come_after_it(policy: str, depth: int) -> None:
+    """The recorder tells by that (Shared.sure_history) whether it was too slow. An engine that keeps some frames for
+    long lets later ones go into the history first."""
+    history, free = 20, 8
+    ring = Ring.create("raw", history + 2 * free, 100, stream_id=1)
+    bench = Bench(ring, policy=policy, depth=depth, reserve=free, history=history, keep_history=True)
+    bench.hold.start(1)
+    bench.hold.consumer(1)
+    log, kept, held, fewest = ArrivalLog(ring), {}, [], 1000
+    for number in range(200):
+        bench.frame()
+        kept[number] = log.since(number, 1)[1][0]
+        held += bench.take()
+        if number % 7 == 6:
+            bench.give(held)
+            held = []
+        for gone in [n for n, record in kept.items() if ring.generations[record["slot"]] != record["generation"]]:
+            del kept[gone]
+            fewest = min(fewest, log.count - gone)
+    assert history - depth < fewest < 1000
+    del log
+    ring.close()

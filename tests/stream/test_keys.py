@@ -176,11 +176,11 @@ def test_a_secret_that_others_can_read_is_refused(folder: Path, name: str):
         _ = Guard(folder) if name.startswith("server") else read_client(folder / "ann")
 
 
-@pytest.mark.parametrize("name", ["clients", "clients/ann.key"])
-def test_a_list_that_others_can_change_is_refused(folder: Path, name: str):
+@pytest.mark.parametrize("name", ["", "ann", "clients", "clients/ann.key"])
+def test_what_others_can_change_is_refused(folder: Path, name: str):
     (folder / name).chmod(0o777)
     with pytest.raises(UserError, match=f"can be changed by other users: run chmod go-w {folder / name}"):
-        Guard(folder)
+        _ = read_client(folder / "ann") if name == "ann" else Guard(folder)
 
 
 @pytest.mark.parametrize(

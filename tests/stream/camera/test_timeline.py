@@ -121,3 +121,12 @@ def test_stamps_of_any_size_are_taken():
     assert dues(timeline, 2) == [0, 100]
     assert [timeline.stamp(n) for n in range(2)] == [(1 << 64) - 10, 90]
     assert all(0 <= timeline.stamp(n) < 1 << 64 for n in range(10))
+
+
+@pytest.mark.parametrize("speed", [1, 0.001])
+def test_stamps_of_a_damaged_file_never_lead_back(speed: float):
+    timeline = Timeline(
+        rows([1, 2, 3, 4], [1, 1 << 62, 1 << 63, (1 << 63) + 9], grabbed=[1, 2, 3, 4]), None, None, speed
+    )
+    times = dues(timeline, 8)
+    assert times == sorted(times)

@@ -73,6 +73,7 @@ def test_a_file_that_is_cut_off_has_its_whole_frames(makers: ModuleType, tmp_pat
         ("Image Width : 16", "Image Width : 16.5", "not 16.5"),
         ("Image Height : 10", "Image Height : ", "not nothing"),
         ("Total Frame : 4", "Total Frame : 99999999999999", "Total Frame"),
+        ("Start Frame : -5", "Start Frame : 1e300", "Start Frame must be a whole number"),
         ("Color Bit : 12", "Color Bit : 36", "three colours"),
         ("Color Type : Bayer(RGGB)", "Color Type : Mono", "grey frames of 12 bits"),
         ("File Format : MRaw", "File Format : TIFF", "save the frames as MRAW"),

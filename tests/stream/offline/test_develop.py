@@ -94,6 +94,9 @@ def test_a_recording_of_pictures(recording: Path, tmp_path: Path) -> None:
         gains = made.calibration["white_balance"]
         np.testing.assert_allclose(made.srgb_frames["wb_r"], gains[0], rtol=1e-6)
         np.testing.assert_array_equal([made.read_srgb(position) for position in range(21)], pictures)
+        for row, picture in zip(made.srgb_frames, pictures, strict=True):
+            at = int(row["offset"])
+            assert (tmp_path / "run-srgb.h5").read_bytes()[at : at + picture.nbytes] == picture.tobytes()
 
 
 def test_a_film(recording: Path, tmp_path: Path) -> None:

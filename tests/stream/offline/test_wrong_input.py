@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from ispeed.engines import UserError
+from ispeed.stream.footage import FootageOptions, open_footage
+from ispeed.stream.footage.cine import CineFootage
 from ispeed.stream.offline.cli import main
+from ispeed.stream.offline.config import make_config
+from ispeed.stream.offline.job import make_job
+from ispeed.stream.offline.sinks import make_sink
+from ispeed.stream.offline.state import Folder
 
 
 @pytest.fixture
@@ -109,6 +118,35 @@ def test_a_folder_that_another_program_wrote(
     (tmp_path / ".isp-develop.json").write_text('{"job": [1, 2]}')
     said = isp_develop_fails(recording, "-o", tmp_path, "--white-balance", "1", "1", "1")
     assert "is not what isp-develop wrote" in said
+
+
+@pytest.mark.parametrize("wrong", [{"count": "x"}, {"step": 0}, {"footage": 5}, {"format": "../a"}, {"count": 1 << 60}])
+def test_settings_that_were_damaged(recording: Path, tmp_path: Path, wrong: dict[str, object]) -> None:
+    config = make_config({"footage": str(recording), "output": tmp_path, "engine": "classic"})
+    with open_footage(recording) as footage:
+        job, _ = make_job(config, footage, 1)
+    content = {"version": 1, "digest": "", "job": {**job.to_json(), **wrong}}
+    (tmp_path / ".isp-develop.json").write_text(json.dumps(content))
+    with Folder(job) as folder, pytest.raises(UserError, match="is not what isp-develop wrote"):
+        folder.claim(make_sink(job), force=True)
+
+
+def test_a_damaged_frame_that_is_left_out_does_not_matter(makers: ModuleType, tmp_path: Path) -> None:
+    """The white balance is found in frames of all the footage."""
+    samples = np.random.default_rng(1).integers(0, 4096, (6, 8, 8)).astype(np.uint16)
+    path = makers.write_cine(tmp_path / "a.cine", samples)
+    data = bytearray(path.read_bytes())
+    cine = CineFootage(path, FootageOptions())
+    at = int(cine._offsets[5])
+    cine.close()
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    config = make_config({"footage": str(path), "output": tmp_path, "engine": "classic", "last": 4})
+    with open_footage(path) as footage:
+        with pytest.raises(UserError, match="leave it out by --first and --last"):
+            footage.read(5, np.empty(footage.raw_format.payload_size, np.uint8))
+        job, _ = make_job(config, footage, 1)
+    assert job.white_balance is not None
 
 
 def test_no_output(recording: Path, isp_develop_fails: Callable[..., str]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import rawpy
 import tifffile
 from recorded_rings import FORMAT, PERIOD_NS, srgb_frame
 
-from ispeed.engines import RawFormat, pack
+from ispeed.engines import RawFormat, UserError, pack
+from ispeed.stream.record import mp4
 from ispeed.stream.record.dng import DngWriter, colours
 from ispeed.stream.record.hdf import Contents
 from ispeed.stream.record.layout import EVENT, RAW_FRAME, SRGB_FRAME
@@ -113,6 +115,14 @@ def test_the_colours_of_a_dng_are_those_of_the_calibration() -> None:
     assert np.allclose(colours({"estimated_white_balance": [1.0, 1.0, 2.0]})[0], [1, 1, 0.5])
 
 
+@pytest.mark.parametrize("matrix", [[[1, 1, 1]] * 3, [[1e-9, 0, 0], [0, 1, 0], [0, 0, 1]]])
+def test_a_colour_matrix_that_has_no_inverse_is_refused(tmp_path: Path, matrix: list[list[float]]) -> None:
+    contents = Contents(FORMAT, None, TEXTS, {"calibration": {"colour_matrix": matrix}})
+    with pytest.raises(UserError, match="cannot be inverted"):
+        DngWriter(tmp_path / "run", contents)
+    assert list(tmp_path.iterdir()) == []
+
+
 def read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
     with av.open(str(path)) as container:
         frames = [(frame.to_ndarray(format="rgb24"), float(frame.time or 0)) for frame in container.decode(video=0)]
@@ -141,6 +151,60 @@ def test_mp4_with_fewer_frames_a_second(tmp_path: Path) -> None:
     assert writer.counts["srgb"] + writer.thinned == 100
     assert writer.counts["srgb"] == 30
     assert len(read_video(tmp_path / "run.mp4")[0]) == 30
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_an_mp4_says_what_its_colours_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    """Without that players guess, and by the height of the frames."""
+    monkeypatch.setattr(mp4, "_CODECS", tuple(known for known in mp4._CODECS if known[0] == codec))
+    writer = Mp4Writer(tmp_path / "run.mp4", Contents(srgb_size=(64, 48)), fps=100, record_fps=0)
+    colour = np.broadcast_to(np.array([40, 160, 90], np.uint8), (48, 64, 3))
+    write_all(writer, "srgb", [colour] * 3, rows_of(SRGB_FRAME, 3))
+    writer.finish()
+    with av.open(str(tmp_path / "run.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.01, 0.02], abs=1e-4)
+    frame = frames[0]
+    assert (int(frame.color_range), int(frame.colorspace), frame.color_primaries, frame.color_trc) == (1, 1, 1, 13)
+    luma, blue, red = (bytes(plane)[0] for plane in frame.planes)
+    kr, kg, kb = 0.2126, 0.7152, 0.0722  # of ITU-R BT.709
+    y = (kr * 40 + kg * 160 + kb * 90) / 255
+    wanted = 16 + 219 * y, 128 + 224 * (90 / 255 - y) / 1.8556, 128 + 224 * (40 / 255 - y) / 1.5748
+    assert [luma, blue, red] == pytest.approx(wanted, abs=3)
+
+
+def test_an_encoder_that_refuses_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the encoder cannot go on"):
+        Mp4Writer(tmp_path / "run.mp4", Contents(srgb_size=(64, 1)), fps=100, record_fps=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+_ON_A_FULL_DISK = """
+import sys
+from contextlib import suppress
+sys.path.insert(0, {tests!r})
+from test_formats import *
+folder = Path(sys.argv[1])
+noise = [np.random.default_rng(n).integers(0, 256, (240, 320, 3), np.uint8) for n in range(3)]
+for number in range(2):
+    writer = Mp4Writer(folder / f"{{number}}.mp4", Contents(srgb_size=(320, 240)), fps=100, record_fps=0)
+    try:
+        for _ in range(100):
+            write_all(writer, "srgb", noise, rows_of(SRGB_FRAME, 3))
+    except OSError as error:
+        print(error.strerror)
+    with suppress(OSError):
+        writer.finish()
+    writer.discard()
+open_files = [os.path.realpath(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd")]
+print(os.listdir(folder), [path for path in open_files if "mp4" in path])
+"""
+
+
+def test_an_mp4_on_a_full_disk(small_disk: Callable[[str, int], str]) -> None:
+    said = small_disk(_ON_A_FULL_DISK.format(tests=str(Path(__file__).parent)), 1 << 18).splitlines()
+    assert said[:-1] == ["No space left on device"] * 2
+    assert said[-1] == "[] []"  # neither a file nor a descriptor is left
 
 
 def test_mp4_of_an_odd_size_leaves_out_the_last_row_and_column(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -89,6 +90,24 @@ def test_every_byte_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (
         frames < (tmp_path / "a.h5").stat().st_size < frames + (2 << 20)
     )  # nothing that was allocated in vain is left
+
+
+def test_an_index_that_needs_more_room_than_was_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of recordings of more than 100,000 frames: the library puts it behind the last frame, within its page."""
+    for name, value in (("_META_BYTES", 4096), ("_META_FRAMES", 64), ("BLOCK_FRAMES", 16)):
+        monkeypatch.setattr(hdf, name, value)
+    raw, srgb = Slots(13, FORMAT.payload_size), Slots(5, 40 * 35 * 3)
+    writer = HdfWriter(tmp_path / "a.h5", Contents(FORMAT, SRGB_SIZE), {"raw": 16, "srgb": 16})
+    for _ in range(20):
+        fill(writer, "raw", raw, RAW_FRAME, 65)
+        fill(writer, "srgb", srgb, SRGB_FRAME, 65)
+    writer.finish()
+    with h5py.File(tmp_path / "a.h5") as opened:  # as anybody reads it
+        file: Any = opened
+        raws, pictures = file["raw"][()], file["srgb"][()]
+    for i in range(20 * 65):
+        assert np.array_equal(raws[i], raw.arrays[i % 65 % 13][: FORMAT.payload_size])
+        assert np.array_equal(pictures[i].reshape(-1), srgb.arrays[i % 65 % 5][:4200])
 
 
 def test_frames_smaller_than_a_page(tmp_path: Path) -> None:
@@ -220,6 +239,41 @@ for number in range(int(sys.argv[2])):
     os.close(read)
     print(number, said.decode().splitlines()[-1] if said else "0 0", flush=True)
 """
+
+
+_WITHOUT_RESERVE = """
+import sys
+from contextlib import suppress
+sys.path.insert(0, {tests!r})
+from test_hdf import *
+folder = Path(sys.argv[1])
+DirectFile.reserve = lambda file, offset, length: None
+slots, said = Slots(3, FORMAT.payload_size), {{}}
+def attempt(name, step):
+    try:
+        step()
+    except OSError as error:
+        said[name] = [error.errno, error.strerror]
+writer = HdfWriter(folder / "a.h5", Contents(FORMAT), {{"raw": 8}})
+fill(writer, "raw", slots, RAW_FRAME, 8)
+with suppress(OSError), open(folder / "rest", "wb", buffering=0) as rest:
+    while True:
+        rest.write(bytes(4096))
+attempt("room", lambda: writer.room("raw"))
+attempt("finish", writer.finish)
+attempt("another", lambda: HdfWriter(folder / "b.h5", Contents(FORMAT), {{"raw": 8}}))
+with open_recording(folder / "a.h5") as recording:
+    said["frames"] = recording.raw_count
+said["there"] = sorted(os.listdir(folder))
+print(json.dumps(said))
+"""
+
+
+def test_a_full_disk_that_could_not_reserve(small_disk: Callable[[str, int], str]) -> None:
+    """As on file systems without fallocate: the HDF5 library itself finds it full, and says so in its own way."""
+    said = json.loads(small_disk(_WITHOUT_RESERVE.format(tests=str(Path(__file__).parent)), 4 << 20))
+    full = [errno.ENOSPC, os.strerror(errno.ENOSPC)]
+    assert said == {"room": full, "finish": full, "another": full, "frames": 8, "there": ["a.h5", "rest"]}
 
 
 def test_what_a_killed_writer_had_written_is_read(tmp_path: Path) -> None:

@@ -244,6 +244,22 @@ def test_a_pre_trigger_that_the_ring_no_longer_has_begins_later(rig: Callable[..
         assert recording.raw_frames["frame_id"][-1] == 111
 
 
+def test_a_pre_trigger_that_nobody_can_count_any_more_is_told(rig: Callable[..., Rig]) -> None:
+    """As when the camera has become faster than at the start."""
+    run = rig(slots=16, pre_trigger_s=0.3, post_trigger_s=0.1)
+    run.come(100)
+    run.recorder.trigger("key")
+    assert run.told[-1]["short_s"] == 0.15  # frames 70 to 84
+    run.come(20)
+    with open_recording(run.ended()["file"]) as recording:
+        require_raw(recording, 86, 25)  # one more had to make room meanwhile
+        assert recording.events["text"].tolist()[:2] == [
+            b"key",
+            b"its first 0.15 s are not in the ring any more: it begins later",
+        ]
+    assert run.ended()["lapped"] == {"raw": 1}
+
+
 def test_frames_that_went_with_a_grab_process_leave_a_hole_and_no_end(rig: Callable[..., Rig]) -> None:
     run = rig(pre_trigger_s=0.1, post_trigger_s=0.1)
     run.come(50)
@@ -275,6 +291,17 @@ def test_start_records_until_the_stream_ends(rig: Callable[..., Rig]) -> None:
     assert run.ended()["reason"] == "the stream ended"
     with open_recording(run.ended()["file"]) as recording:
         require_raw(recording, 0, 33)
+
+
+def test_a_trigger_in_the_last_frames_keeps_nobody_waiting(rig: Callable[..., Rig]) -> None:
+    run = rig(record_on=["line"], pre_trigger_s=0.1, post_trigger_s=100)
+    run.come(50, flags=line_flags(0))
+    run.come(1, flags=line_flags(1))
+    run.come(1, flags=line_flags(0))
+    run.rings.come(1, flags=line_flags(1))  # not yet looked at
+    run.recorder.close()
+    assert (run.ended()["reason"], run.ended()["failed"]) == ("the stream ended", False)
+    assert run.ended()["frames"] == {"raw": 13}
 
 
 def test_started_and_stopped_by_hand(rig: Callable[..., Rig]) -> None:
@@ -341,6 +368,16 @@ def test_srgb_frames_that_are_lapped_end_it(rig: Callable[..., Rig]) -> None:
         assert recording.srgb_frames["sequence"].tolist() == list(range(40, 40 + recording.srgb_count))
 
 
+def test_a_first_srgb_frame_that_is_gone_does_not_shorten_it(rig: Callable[..., Rig]) -> None:
+    run = rig(record_what="srgb", pre_trigger_s=0.1, post_trigger_s=0.2, record_seconds=1)
+    run.come(50)
+    run.recorder.trigger("key")
+    run.rings.srgb.generations[40 % run.rings.srgb.slots] += 1
+    run.come(30)
+    ended = run.ended()
+    assert (ended["reason"], ended["frames"], ended["lapped"]) == ("its end has come", {"srgb": 30}, {"srgb": 1})
+
+
 def test_a_full_disk_ends_the_recording_and_nothing_else(
     rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +416,20 @@ def test_what_the_disk_cannot_hold_is_refused(rig: Callable[..., Rig], monkeypat
     assert list(run.folder.iterdir()) == []
 
 
+def test_a_folder_that_is_gone_refuses_a_recording(rig: Callable[..., Rig]) -> None:
+    run = rig(record_on=["line"], pre_trigger_s=0.1, post_trigger_s=0.2)
+    run.come(50, flags=line_flags(0))
+    run.folder.rmdir()
+    with pytest.raises(UserError, match=r"recordings cannot be written \(no such file or directory\)"):
+        run.recorder.trigger("control")
+    run.come(1, flags=line_flags(1))
+    assert (run.told[-1]["change"], run.told[-1]["state"]) == ("refused", "armed")
+    run.folder.mkdir()
+    run.recorder.trigger("control")
+    run.come(30)
+    assert run.ended()["frames"] == {"raw": 31}
+
+
 def test_a_rising_edge_on_a_line_triggers(rig: Callable[..., Rig]) -> None:
     run = rig(record_on=["line"], record_line=2, pre_trigger_s=0.05, post_trigger_s=0.05)
     high, low, other = line_flags(0b100), line_flags(0), line_flags(0b11)
@@ -409,6 +460,18 @@ def test_a_jump_of_brightness_triggers_once(rig: Callable[..., Rig]) -> None:
     run.come(100, level=0.05)  # and dark
     assert len(recordings(run)) == 2
     assert run.ended()["ids"]["raw"][0] == 101 - 5 + 1
+
+
+def test_a_frame_that_is_overwritten_before_it_was_looked_at_is_not_looked_at(rig: Callable[..., Rig]) -> None:
+    run = rig(record_on=["brightness"], brightness_jump=0.5, pre_trigger_s=0.05, post_trigger_s=0.05)
+    run.come(50)
+    run.rings.come(37)  # while the disk stands still
+    run.rings.come(8, level=0.9)  # the last of these lie where frames 50 to 54 were
+    run.turn()
+    run.come(30, level=0.9)
+    with open_recording(run.ended()["file"]) as recording:
+        assert recording.events["time_ns"][0] == recording.raw_frames["grabbed_ns"][5]
+        require_raw(recording, 82, 11, lambda n: 0.9 if n >= 87 else 0.3)
 
 
 def test_a_recording_without_a_frame_leaves_no_file(rig: Callable[..., Rig]) -> None:
