@@ -90,6 +90,8 @@ def test_an_asker_that_reads_no_answer_holds_nobody_up(server, connect):
     deaf, honest = connect(server.endpoints[0]), connect(server.endpoints[0])
     deaf.set(zmq.RCVHWM, 1)
     for _ in range(3000):
+        while not deaf.poll(0, zmq.POLLOUT):
+            server.poll()
         deaf.send(b"{")
     turns(server, lambda: server.refused == 3000)
     honest.send(STATUS)

@@ -312,6 +312,7 @@ class Wiretap:
             while data := near.recv(1 << 16):
                 self.seen += data
                 far.sendall(data)
+        with suppress(OSError):  # one end may have reset the connection: then the other must be told as well
             far.shutdown(socket.SHUT_WR)
         closing.wait()
 

@@ -166,7 +166,7 @@ def test_a_loop_goes_on_with_rising_ids_and_stamps(driver, recorded):
     stamps = np.array([record.device_timestamp for record in records])
     assert (np.diff(stamps) == 1_000_000 * np.diff(ids)).all()
     assert all(np.array_equal(pixels[n], recorded.bytes[n % 60]) for n in range(150))
-    assert driver.count(Word.CAMERA_GAP) in (2 * len(MISSING), 3 * len(MISSING))
+    assert driver.count(Word.CAMERA_GAP) >= 2 * len(MISSING)  # those of frames that are seen and wait, as well
     driver.stop(drain=True)
     assert driver.unaccounted() == 0
     assert driver.close() == 0
@@ -174,8 +174,8 @@ def test_a_loop_goes_on_with_rising_ids_and_stamps(driver, recorded):
 
 def test_a_new_grab_process_goes_on_after_the_last_frame_that_was_seen(driver, recorded):
     driver.begin(slots=16, depth=4, config={"camera": recorded.camera, "replay_speed": 0})
-    records = driver.take(1)
-    driver.wait_for(lambda: driver.count(Word.SEEN) == 16)
+    driver.wait_for(lambda: driver.count(Word.SEEN) == 16 and driver.count(Word.GRANT_HEAD) == 4)
+    records = driver.take(0)
     driver.process.kill()
     assert driver.ended() == -signal.SIGKILL
     driver.spawn().open(camera=recorded.camera, replay_speed=0)
