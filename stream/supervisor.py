@@ -196,8 +196,7 @@ class Supervisor:
             saver.finish(self.hub.signals)
         if self._monitor:
             self._monitor.end()
-        self._control.close()
-        self._publisher.close()
+        self._control.close()  # the publisher stays open for the last word
 
     def _other_stages(self, camera: int) -> dict[str, dict[str, Any]]:
         """States of the stages that are no part of the camera's pipeline."""

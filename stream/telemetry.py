@@ -91,7 +91,7 @@ class Telemetry:
             message["several"] = True
         if loud and self._style in ("quiet", "json"):
             which = f"camera {message['camera']}: " if message.get("several") else ""
-            sys.stderr.write(f"isp-stream: {which}{message['text']}\n")
+            _complain(f"isp-stream: {which}{message['text']}")
         self._announce(message, message["camera"])
         self._feed(message, wait)
 
@@ -108,3 +108,12 @@ class Telemetry:
                 data = data[os.write(fd, data) :]  # a line shorter than PIPE_BUF is written whole
         except (BlockingIOError, BrokenPipeError):
             pass
+
+
+def _complain(line: str) -> None:
+    """A line on stderr, as far as that takes it at once: a frame must not wait for who reads it, or be lost with it."""
+    data = line.encode("utf-8", "replace")[: select.PIPE_BUF - 1] + b"\n"
+    with suppress(OSError, ValueError):  # nobody reads it, or there is none
+        fd = sys.stderr.fileno()
+        if select.select([], [fd], [], 0)[1]:  # a pipe then takes a line whole
+            os.write(fd, data)

@@ -175,9 +175,13 @@ def test_the_status_comes_to_whoever_subscribes_also_late(isp_stream):
         events[told["event"]] = told
     assert events["started"]["geometry"]["height"] == 120
     assert events["status"]["camera"] == 0
-    context.destroy(linger=0)
     run.signal()
-    run.finish()
+    while told["event"] != "final":  # and until the very end
+        assert socket.poll(20_000)
+        told = json.loads(socket.recv()[8:])
+    context.destroy(linger=0)
+    assert told["ledger"] == run.finish()
+    assert run.errors() == ""
 
 
 @pytest.mark.parametrize(
