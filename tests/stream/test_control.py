@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,8 @@ import zmq
 from ispeed.engines.errors import UserError
 from ispeed.stream import Control, ControlError, Subscriber, default_endpoint
 from ispeed.stream.control import MESSAGE_MAX, default_control
+from ispeed.stream.control_cli import _argument
+from ispeed.stream.control_server import ControlServer
 from ispeed.stream.requests import EngineRequest, parse_request
 
 from .conftest import ISP_STREAM
@@ -146,6 +149,35 @@ def test_what_is_no_request_is_answered_with_a_sentence(isp_stream):
     with Control() as control:
         control.call("stop")
     run.finish()
+
+
+def test_what_was_given_up_is_not_done_later(runtime_dir):
+    endpoint = f"ipc://{runtime_dir}/control"
+    with Control(endpoint, timeout_ms=1) as control:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                control.call("stop")  # nobody is there
+        with ControlServer([endpoint]) as server:
+            asking = threading.Thread(target=control.call, args=("status", 60_000))
+            asking.start()
+            while not server.waiting:
+                server.poll()
+            (asked,) = server.waiting
+            assert asked.request.cmd == "status"
+            server.answer(asked)
+            asking.join()
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "1e12", "0", "-5"])
+def test_a_patience_that_cannot_be_is_one_sentence(isp_stream_fails, timeout):
+    sentence = isp_stream_fails("control", "status", "--timeout-ms", timeout)
+    assert sentence == f"--timeout-ms {float(timeout):g} cannot be: give milliseconds, at most 86400000"
+
+
+def test_text_of_digits_is_text():
+    assert _argument("reason=42") == ("reason", "42")
+    assert _argument("value=42") == ("value", 42)
+    assert _argument("white_balance=2,1,1.5") == ("white_balance", [2, 1, 1.5])
 
 
 def test_a_control_endpoint_that_is_taken(isp_stream, isp_stream_fails):
