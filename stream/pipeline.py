@@ -67,7 +67,7 @@ class Pipeline:
             self.grab, self.develop, self._handover, meter, self._start_acquisition, self._engine_changed
         )
         self._looked_at = 0.0
-        self._ended = False
+        self._ending = self._ended = False
         self._at_end = ""  # a sentence, where the camera is a recording and has no more frames
 
     # -- starting -----------------------------------------------------------------------------------------------
@@ -189,13 +189,18 @@ class Pipeline:
     def tick(self, **others: dict[str, Any]) -> None:
         """Shows a status. `others` are the states of further stages, by name."""
         if self._handover.shared and not self._ended:
-            self.meter.tick(
-                self.words,
-                self._publisher.subscribers(self.camera),
-                state=self.state,
-                stages={**self.stages(), **others},
-                **self.record.status,
-            )
+            self._tell_status(others)
+
+    def _tell_status(self, others: dict[str, dict[str, Any]]) -> None:
+        over = self.state == "over"
+        self.meter.tick(
+            self.words,
+            self._publisher.subscribers(self.camera),
+            over=over,
+            state=self.state,
+            stages={} if over else {**self.stages(), **others},  # that they end is no news then
+            **self.record.status,
+        )
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """How the stages get on, see Liveness.states; a stage that is not there is `gone`."""
@@ -206,8 +211,8 @@ class Pipeline:
 
     @property
     def state(self) -> str:
-        """What it does: `live`, `waiting` for a camera that is lost, or `over`."""
-        if self._ended or self._at_end:
+        """What it does: `live`, `waiting` for a camera that is lost, or `over` once it ends or has ended."""
+        if self._ending or self._at_end:
             return "over"
         return "live" if self.grab.stage is not None and not self.grab.opening else "waiting"
 
@@ -302,8 +307,18 @@ class Pipeline:
 
     # -- ending -------------------------------------------------------------------------------------------------
 
+    def give_up(self, why: str) -> None:
+        """Ends it because of a fault, while other cameras go on."""
+        self.meter.fault(f"{why}: this camera's run has ended")
+        self.failed = True
+        self.stop(drain=False)
+        self.shut_down()
+        if self._handover.shared:
+            self._tell_status({})  # the last one, or an old one would stand for ever
+
     def stop(self, *, drain: bool) -> None:
         """Ends the acquisition; with `drain`, what has come is still published. Harmless when repeated."""
+        self._ending = True
         shared = self._handover.shared
         if self.grab.alive and shared and shared.ledger.segment_open and not self._ended:
             self._stop_acquisition(shared, drain=drain and self._handover.open and self.develop.alive)
@@ -313,6 +328,7 @@ class Pipeline:
         shared = self._handover.shared
         if self._ended:
             return
+        self._ending = True
         self._changer.end("the run has ended")
         self.grab.close()
         self.develop.end(grace_s=5)

@@ -30,10 +30,11 @@ def started_line(message: dict[str, Any]) -> str:
 def status_line(message: dict[str, Any]) -> str:
     """Rates, losses, latency and bottleneck in one line."""
     r, latency = message["rates"], message["latency_ms"]
+    limit = f"limit: {message['bottleneck']} | " if message["bottleneck"] else ""
     return (
         f"{message['t_s']:7.1f} s | camera {r['camera']:.0f} grab {r['grab']:.0f} develop {r['develop']:.0f} "
         f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])} | {latency['from']} to published "
-        f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | limit: {message['bottleneck']} | "
+        f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | {limit}"
         f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
         + _recording(message.get("record", {}))
         + troubles(message.get("stages", {}))

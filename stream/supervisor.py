@@ -176,10 +176,7 @@ class Supervisor:
         except (StageFault, StageDied, TimeoutError) as fault:
             if len(self.pipelines) == 1:
                 raise
-            pipeline.meter.fault(f"{fault}: this camera's run has ended")
-            pipeline.failed = True
-            pipeline.stop(drain=False)
-            pipeline.shut_down()
+            pipeline.give_up(str(fault))
 
     def _finished(self) -> bool:
         over = all(pipeline.finished for pipeline in self.pipelines)

@@ -84,6 +84,7 @@ class Camera:
         self.status, self.status_at = message, time.monotonic()
         if isinstance(message.get("record"), dict):
             self._take_recording(message["record"])
+        self.ended |= message.get("state") == "over"
         if message.get("state") == "waiting":  # and we were not there when it went
             self.gone_since_ms = self.gone_since_ms or now_ms
         rates = message.get("rates", {})

@@ -138,6 +138,8 @@ def test_of_two_cameras_one_gives_up_and_the_other_goes_on(isp_stream):
     finally:
         over.set()
         killer.join()
+    last = run.until("status", camera=1)
+    assert (last["state"], last["stages"], last["bottleneck"]) == ("over", {}, "")
     before = run.until("status", camera=0)["account"]["published"]
     while run.until("status", camera=0)["account"]["published"] < before + 50:
         pass
@@ -256,6 +258,18 @@ def test_a_stage_that_is_stuck_is_told_and_then_killed(isp_stream):
         control.call("stop")
     run.finish()
     assert set(states) <= {"working", "idle", "stuck"}
+
+
+def test_stages_that_end_with_the_run_are_no_news(isp_stream):
+    run = isp_stream()
+    pid = run.until("started")["pids"]["develop"]
+    run.published(20)
+    os.kill(pid, signal.SIGSTOP)  # so that the end takes a while
+    run.signal()
+    status = run.until("status", state="over")
+    assert (status["stages"], status["bottleneck"]) == ({}, "")
+    run.signal()
+    run.finish()
 
 
 def test_a_camera_that_waits_for_its_trigger_is_idle_and_nothing_is_killed(isp_stream):

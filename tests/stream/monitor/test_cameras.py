@@ -47,6 +47,7 @@ def camera(*messages: dict[str, Any], silent_s: float = 60.0) -> Camera:
         ([STARTED, STUCK, status()], "live"),
         ([STARTED, status(0, state="waiting")], "gone"),
         ([STARTED, status(), {"event": "final"}], "ended"),
+        ([STARTED, status(), status(0, state="over")], "ended"),
     ],
 )
 def test_states(messages: list[dict[str, Any]], state: str) -> None:
