@@ -95,6 +95,7 @@ class Meter:
             {
                 "event": "status",
                 "t_s": round(now - self._start_s, 3),
+                "fps": self._camera_fps,
                 "rates": {name: round(count / elapsed, 1) for name, count in rates.items()},
                 "account": {
                     "seen": account.seen,

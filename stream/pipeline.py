@@ -67,6 +67,7 @@ class Pipeline:
             self.grab, self.develop, self._handover, meter, self._start_acquisition, self._engine_changed
         )
         self._looked_at = 0.0
+        self._told_fps: float | None = None  # in the stream info
         self._ending = self._ended = False
         self._at_end = ""  # a sentence, where the camera is a recording and has no more frames
 
@@ -105,11 +106,13 @@ class Pipeline:
         )
 
     def _start_acquisition(self) -> None:
+        self._rate_is(self.geometry["fps"])  # of a camera that is back it may be another one
         segment = self._handover.require_shared().ledger.open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
         self.grab.start(segment)
 
     def _tell_info(self) -> None:
         g, shared = self.geometry, self._handover.require_shared()
+        self._told_fps = g["fps"]
         info = {
             "stream_id": f"{shared.stream_id:016x}",
             "width": g["width"],
@@ -249,11 +252,8 @@ class Pipeline:
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost. Raises UserError."""
-        before = self.geometry["fps"]
         answer = self.grab.set(feature, value)
-        if answer["fps"] != before:
-            self._tell_info()
-        self.meter.rate_is(answer["fps"])
+        self._rate_is(answer["fps"])
         shown = f"{answer['value']:g}" if isinstance(answer["value"], float) else answer["value"]
         self.meter.note("changed", f"{feature} {shown}", feature=feature, value=answer["value"])
         return {"value": answer["value"]}
@@ -298,11 +298,19 @@ class Pipeline:
             elif event == "died":
                 self._recovery.develop_died(stage)
 
+    def _rate_is(self, fps: float | None) -> None:
+        """The camera's rate from now on, Hz: for outages, the status, and the stream info."""
+        self.geometry["fps"] = fps
+        self.meter.rate_is(fps)
+        if fps != self._told_fps:
+            self._tell_info()
+
     def _tell_change(self, message: dict[str, Any]) -> None:
         self.grab.change_was_due(message)
         if message.get("refused"):
             self.meter.warning(message["text"])
         else:
+            self._rate_is(message["fps"])
             self.meter.note("changed", **{name: message[name] for name in ("text", "feature", "value", "after")})
 
     # -- ending -------------------------------------------------------------------------------------------------

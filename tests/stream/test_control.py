@@ -47,12 +47,23 @@ def test_features_are_read_and_set_while_frames_come(isp_stream):
     assert sum(run.finish()["lost"].values()) == 0
 
 
+def rate_in_info(frames, fps):
+    frames.receive()
+    while frames.info.fps != fps:
+        frames.receive()
+
+
 def test_a_change_of_the_rate_reaches_info_and_status(isp_stream):
-    run = isp_stream()
-    run.published(20)
-    with Control() as control:
+    run = isp_stream("--at", "20:AcquisitionFrameRate=100")
+    with Control(timeout_ms=60_000) as control, Subscriber(mode="every", timeout_ms=60_000) as frames:
+        run.until("status", fps=100.0)
+        rate_in_info(frames, 100.0)
         control.call("set", feature="AcquisitionFrameRate", value=50)
+        run.until("status", fps=50.0)
+        rate_in_info(frames, 50.0)
         assert control.call("features", names=["AcquisitionFrameRate"])["features"][0]["value"] == 50.0
+        control.call("set", feature="TriggerMode", value="On")
+        run.until("status", fps=0.0)
         control.call("stop")
     run.finish()
 
@@ -148,6 +159,25 @@ def test_what_is_no_request_is_answered_with_a_sentence(isp_stream):
     context.destroy(linger=0)
     with Control() as control:
         control.call("stop")
+    run.finish()
+
+
+def test_what_is_asked_as_the_run_ends_is_answered_too(isp_stream):
+    run = isp_stream()
+    run.published(10)
+    context = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.connect(default_control(0))
+    for number, command in enumerate(("stop", "trigger", "status")):
+        socket.send(json.dumps({"id": number, "cmd": command}).encode())
+    answers = {}
+    while len(answers) < 3:
+        assert socket.poll(20_000)
+        answer = json.loads(socket.recv())
+        answers[answer["id"]] = answer
+    context.destroy(linger=0)
+    assert answers[0]["ok"]
+    assert answers[1]["error"] == answers[2]["error"] == "the run has ended"
     run.finish()
 
 
