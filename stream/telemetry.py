@@ -36,6 +36,7 @@ class Telemetry:
         self.meters: list[Meter] = []
         self._viewer: subprocess.Popen[bytes] | None = None
         self._next_s = float("inf")
+        self._cut = False  # whether the viewer has half a line, which it is to pass over
         if style != "quiet":
             command = [sys.executable, "-m", "ispeed.stream.status", style]
             self._viewer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -100,12 +101,15 @@ class Telemetry:
         if self._viewer is None or self._viewer.stdin is None:
             return
         fd, data = self._viewer.stdin.fileno(), json.dumps(message).encode() + b"\n"
+        if self._cut:
+            data = b"\n" + data
         deadline = time.monotonic() + (3.0 if wait else 0.0)
         try:
             while data:
                 if not select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
                     return
                 data = data[os.write(fd, data) :]  # a line shorter than PIPE_BUF is written whole
+                self._cut = bool(data)
         except (BlockingIOError, BrokenPipeError):
             pass
 

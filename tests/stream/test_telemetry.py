@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import pytest
 
+from ispeed.stream.telemetry import Telemetry
+
 from .conftest import Run
 
 
@@ -41,3 +43,17 @@ def test_faults_that_nobody_reads_hold_nothing_up(complaining, reader):
     run.finish()
     if reader == "asleep":
         os.close(read)
+
+
+def test_a_message_that_the_terminal_took_half_of_spoils_no_other(capfd):
+    telemetry = Telemetry("plain")
+    meter = telemetry.meter(0, "every")
+    viewer = telemetry._viewer
+    assert viewer
+    os.kill(viewer.pid, signal.SIGSTOP)
+    meter.note("long", "x" * 100_000)  # more than a pipe holds
+    os.kill(viewer.pid, signal.SIGCONT)
+    meter.saved({"saved": 7}, None)
+    telemetry.close()
+    assert viewer.returncode == 0
+    assert capfd.readouterr() == ("saved 7 frames to None, missed 0\n", "")
