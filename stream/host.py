@@ -54,6 +54,10 @@ class HostedStage(StageProcess):
             self._over = True
         return self._over or super().ended
 
+    def dismiss(self) -> bool:
+        """Nothing: a thread ends when its channel does, and others go on beside it."""
+        return False
+
     def how_it_ended(self) -> str:
         """As of a process, or "by its own fault" where the process goes on."""
         return super().how_it_ended() if _gone(self._whole) else "by its own fault"

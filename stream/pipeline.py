@@ -29,6 +29,7 @@ from .shared import Shared
 from .stage import StageProcess
 
 _NEVER = float("inf")
+_LAST_BREATH_S = 1.0  # from the end of a stage's channel to that of its process
 
 
 class Pipeline:
@@ -293,10 +294,12 @@ class Pipeline:
                 self.meter.note("ended", message["text"])
             elif event == "camera_lost":
                 self._recovery.camera_lost(message["why"])
-            elif event == "died" and stage is self.grab.stage:
-                self._recovery.grab_died(stage)
             elif event == "died":
-                self._recovery.develop_died(stage)
+                self._hub.await_end(stage, _LAST_BREATH_S)
+                if stage is self.grab.stage:
+                    self._recovery.grab_died(stage)
+                else:
+                    self._recovery.develop_died(stage)
 
     def _rate_is(self, fps: float | None) -> None:
         """The camera's rate from now on, Hz: for outages, the status, and the stream info."""
