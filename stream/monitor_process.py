@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..engines.errors import UserError
 from .config import StreamConfig
 from .hub import Hub
 from .liveness import Activity
@@ -39,6 +40,11 @@ class MonitorProcess:
         address = read_address(config.monitor or "")
         token = read_token(config.monitor_token) if config.monitor_token else ""
         if not token and not address.loopback:
+            if config.quiet:
+                raise UserError(
+                    "--quiet would keep the token of the monitor's page from everybody: give --monitor-token FILE with "
+                    "one of your own"
+                )
             token = make_token()
         self._socket: socket.socket | None = listen(address)
         port = self._socket.getsockname()[1]

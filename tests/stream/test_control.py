@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 from contextlib import suppress
@@ -202,6 +203,17 @@ def test_what_was_given_up_is_not_done_later(runtime_dir):
 def test_a_patience_that_cannot_be_is_one_sentence(isp_stream_fails, timeout):
     sentence = isp_stream_fails("control", "status", "--timeout-ms", timeout)
     assert sentence == f"--timeout-ms {float(timeout):g} cannot be: give milliseconds, at most 86400000"
+
+
+def test_ctrl_c_while_it_waits_is_no_success(runtime_dir):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as silent:
+        silent.bind(f"ipc://{runtime_dir}/silent")
+        command = [*ISP_STREAM, "control", "status", "--endpoint", f"ipc://{runtime_dir}/silent"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            assert silent.poll(60_000)
+            asking.send_signal(signal.SIGINT)
+            assert asking.communicate(timeout=60) == (b"", b"")
+        assert asking.returncode == -signal.SIGINT
 
 
 def test_text_of_digits_is_text():
