@@ -49,7 +49,7 @@ class Commands:
         """Answers what is still to be answered; the run is over."""
         self._answer_changes()
         for waiting in (self._later, self._control.waiting):
-            while waiting:
+            for _ in range(len(waiting)):  # those that come meanwhile are no longer heard
                 self._control.refuse(waiting.popleft(), _ENDED)
 
     def _serve(self, asked: Asked) -> None:
