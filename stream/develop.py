@@ -50,12 +50,7 @@ class Developer:
     """The loop between the two rings: up to `lanes` batches in flight, finished in the order of their handing in.
 
     Nothing is allocated per frame but small Python objects. With nothing to do it sleeps: on the grants, on the
-    engine's completions, or on both where a lane is free.
-
-    Args:
-        engine: Opened, not yet prepared.
-        settings: Those of the commands `open` and `prepare`.
-        fds: Of both rings, and the eventfds granted, returned, developed. They are taken over.
+    engine's completions, or on both where a lane is free. It takes over `fds`: both rings, three eventfds.
 
     Attributes:
         info: Of the engine that develops.

@@ -293,6 +293,7 @@ def test_a_saver_that_is_stuck_is_told(isp_stream, tmp_path):
     run.published(60)
     assert run.until("status")["stages"]["saver"]["state"] == "working"
     saver = _stage_pid(run.process.pid, "save")
+    assert saver
     os.kill(saver, signal.SIGSTOP)
     while run.until("status")["stages"]["saver"]["state"] != "stuck":
         pass
