@@ -347,6 +347,7 @@ def test_auto_falls_back_to_classic_where_its_plan_cannot_be_made_ready(asked: s
         "threads": None,
         "colour_matrix": None,
         "defects": [],
+        "flat_field": None,
     }
     fds = [os.dup(fd) for fd in (raw.fd, srgb.fd, *events)]
     try:
