@@ -189,7 +189,7 @@ class Acquisition:
                 continue
             shown = f"{value:g}" if isinstance(value, float) else value
             told = f"{self.label}: {change.feature} {shown}, after {change.after} frames"
-            made = {"feature": change.feature, "value": value, "after": change.after}
+            made = {"feature": change.feature, "value": value, "after": change.after, "fps": self._fps}
             self.changes.append({"text": told, "lasts": self._features.lasts(change.feature), **made})
         self._change_at = self._schedule.next_after
 

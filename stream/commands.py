@@ -13,7 +13,7 @@ from typing import Any
 from ..engines.errors import UserError
 from .changing import EngineChange
 from .control_server import Asked, ControlServer
-from .hub import Signals
+from .hub import Signals, Stopping
 from .pipeline import Pipeline
 from .requests import (
     EngineRequest,
@@ -27,6 +27,7 @@ from .requests import (
 )
 
 _MOST_LATER = 8
+_ENDED = "the run has ended"
 
 
 class Commands:
@@ -47,8 +48,9 @@ class Commands:
     def end(self) -> None:
         """Answers what is still to be answered; the run is over."""
         self._answer_changes()
-        while self._later:
-            self._control.refuse(self._later.popleft(), "the run has ended")
+        for waiting in (self._later, self._control.waiting):
+            for _ in range(len(waiting)):  # those that come meanwhile are no longer heard
+                self._control.refuse(waiting.popleft(), _ENDED)
 
     def _serve(self, asked: Asked) -> None:
         try:
@@ -58,6 +60,9 @@ class Commands:
                 self._control.answer(asked, **self._obey(asked.request))
         except UserError as error:
             self._control.refuse(asked, str(error))
+        except Stopping:  # while the camera was asked
+            self._control.refuse(asked, _ENDED)
+            raise
 
     def _answer_changes(self) -> None:
         for camera, (asked, change) in list(self._changes.items()):
@@ -68,9 +73,10 @@ class Commands:
             else:
                 continue
             del self._changes[camera]
-            if following := [other for other in self._later if other.request.camera == camera]:
-                self._later.remove(following[0])
-                self._serve(following[0])
+            for following in [other for other in self._later if other.request.camera == camera]:
+                if camera not in self._changes:  # nor after one that was refused at once
+                    self._later.remove(following)
+                    self._serve(following)
 
     def _change_engine(self, asked: Asked, request: EngineRequest) -> None:
         pipeline, changes = self._pipeline(request.camera), request.changes()

@@ -84,7 +84,8 @@ class Control:
     def call(self, command: str, timeout_ms: float | None = None, **arguments: Any) -> dict[str, Any]:
         """Asks, and returns the answer.
 
-        Raises ControlError with the sentence of a refusal, TimeoutError where no answer comes in time.
+        Raises ControlError with the sentence of a refusal, TimeoutError where no answer comes in time. What could not
+        be delivered until then is not done later; what was delivered may be.
         """
         number = next(self._ids)
         request = json.dumps({"id": number, "cmd": command, "camera": self.camera, **arguments}).encode()
@@ -92,8 +93,9 @@ class Control:
             raise ControlError(f"the request has {len(request)} bytes, at most {MESSAGE_MAX} may be")
         timeout_ms = self.timeout_ms if timeout_ms is None else timeout_ms
         deadline = time.monotonic() + timeout_ms / 1e3
-        self._socket.send(request)
-        while self._answered(deadline):
+        if self._ready(deadline, zmq.POLLOUT):
+            self._socket.send(request, zmq.NOBLOCK)
+        while self._ready(deadline, zmq.POLLIN):
             answer = _parse(self._socket.recv())
             if answer.get("id") not in (number, None):
                 continue  # of an earlier call that was given up
@@ -113,6 +115,7 @@ class Control:
     def _connect(self) -> None:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.IMMEDIATE, 1)  # or whoever listens there later would get what was given up, and obey
         self._socket.set(zmq.MAXMSGSIZE, _ANSWER_MAX)
         self._socket.set(zmq.IPV6, int("[" in self.endpoint))
         use_keys(self._socket, self._keys, self.endpoint)
@@ -126,8 +129,9 @@ class Control:
             self.close()
             raise UserError(f"cannot connect to {self.endpoint}: {error.strerror.lower()}") from error
 
-    def _answered(self, deadline: float) -> bool:
-        """Waits for an answer, at most until `deadline`. Raises ControlError where we are not let in."""
+    def _ready(self, deadline: float, event: int) -> bool:
+        """Waits until it can send or receive, at most until `deadline`. Raises ControlError where we are not let in."""
+        self._poller.register(self._socket, event)
         while True:
             came = dict(self._poller.poll(max(0, math.ceil((deadline - time.monotonic()) * 1e3))))
             if self._socket in came:

@@ -13,6 +13,9 @@ from ..engines.errors import UserError
 from .changes import read_scalar
 from .control import Control, ControlError
 
+_LONGEST_MS = 86_400_000  # a day
+_TEXTS = ("feature", "engine", "engine_mode", "action", "reason")  # arguments that are text, also where it is digits
+
 _EXAMPLES = """commands, each with its arguments:
   status
   features names=ExposureTime,Gain
@@ -46,6 +49,8 @@ def control(argv: Sequence[str]) -> int:
     """Runs the command and returns the exit code: 0 done, 1 refused or not answered. Raises UserError."""
     options = make_parser().parse_args(argv)
     arguments = dict(_argument(item) for item in options.arguments)
+    if not 0 < options.timeout_ms <= _LONGEST_MS:
+        raise UserError(f"--timeout-ms {options.timeout_ms:g} cannot be: give milliseconds, at most {_LONGEST_MS}")
     try:
         with Control(
             options.endpoint, camera=options.camera, timeout_ms=options.timeout_ms, keys=options.keys
@@ -62,6 +67,8 @@ def _argument(item: str) -> tuple[str, Any]:
     name, equals, text = item.partition("=")
     if not equals or not name or name in ("id", "cmd", "camera"):
         raise UserError(f"write NAME=VALUE, not {item!r}: see isp-stream control --help")
+    if name in _TEXTS:
+        return name, text
     try:
         if name in ("names", "white_balance") and text != "auto":
             return name, [read_scalar(part) for part in text.split(",")]

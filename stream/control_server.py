@@ -91,12 +91,14 @@ class ControlServer:
         return True
 
     def answer(self, asked: Asked, **result: Any) -> None:
-        """Answers a request with what it asked for."""
+        """Answers a request with what it asked for. Others may wait then."""
         self._send(asked.who, {"id": asked.request.id, "ok": True, **result})
+        self.poll()  # what came meanwhile: sending has taken the edge, and its wake-up with it
 
     def refuse(self, asked: Asked, why: str) -> None:
-        """Answers a request with a sentence."""
+        """Answers a request with a sentence. Others may wait then."""
         self._send(asked.who, {"id": asked.request.id, "ok": False, "error": why})
+        self.poll()
 
     def close(self) -> None:
         """Ends it and removes sockets and locks. Harmless when called twice."""

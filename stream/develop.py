@@ -49,8 +49,8 @@ class _Flight:
 class Developer:
     """The loop between the two rings: up to `lanes` batches in flight, finished in the order of their handing in.
 
-    Nothing is allocated per frame but small Python objects. With nothing to do it sleeps: on the grants, on the
-    engine's completions, or on both where a lane is free.
+    Nothing is allocated per frame but small Python objects. With nothing to do it sleeps: on grants, completions of the
+    engine, or both where a lane is free. It takes over `fds`: of both rings, and three eventfds.
 
     Attributes:
         info: Of the engine that develops.
@@ -69,7 +69,7 @@ class Developer:
         self._format = RawFormat.from_json(settings["format"])
         self._gains_given = settings["white_balance"] is not None
         self._realtime_offset = time.time_ns() - time.monotonic_ns()
-        self._running, self._closed = True, False
+        self._running, self._closed, self._closing = True, False, threading.Lock()
         try:
             self._engine = engine = self._prepared(engine, settings)
         except BaseException:
@@ -110,7 +110,9 @@ class Developer:
     def stop(self) -> None:
         """Makes `run` return after the batches in flight (called from the control thread)."""
         self._running = False
-        os.eventfd_write(self._grant_event, 1)
+        with self._closing:
+            if not self._closed:  # else the loop has just ended
+                os.eventfd_write(self._grant_event, 1)
 
     def run(self) -> None:
         """Develops until stopped. An engine's failure is counted for every frame in flight and then raised."""
@@ -131,16 +133,19 @@ class Developer:
             self._engine.resume((last.wb_r, last.wb_g, last.wb_b))
 
     def close(self) -> None:
-        """Ends the engine and gives up the rings. Harmless when called twice."""
+        """Ends the engine and gives up the rings and eventfds. Harmless when called twice."""
         self._engine.close()
         self._give_up_rings()
 
     def _give_up_rings(self) -> None:
-        if not self._closed:
-            self._closed = True
-            del self._returns, self._grants  # their views would keep the memory
-            self._raw.close()
-            self._srgb.close()
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                del self._returns, self._grants  # their views would keep the memory
+                self._raw.close()
+                self._srgb.close()
+                for fd in (self._grant_event, self._return_event, self._done_event):
+                    os.close(fd)  # the process may go on, with the stages of other cameras
 
     def _watch_events(self) -> None:
         self._completions, self._anything = select.poll(), select.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -12,9 +13,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def stream() -> int:
-    """`isp-stream`."""
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
+    """`isp-stream`. One that asks another one is ended by the signal itself: what was asked for may not be done."""
+    end = signal.SIG_DFL if sys.argv[1:2] == ["control"] else _leave
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     from .cli import main
 
     return main()

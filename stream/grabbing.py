@@ -169,7 +169,6 @@ class GrabSide:
         answer = self.ask("set", feature=feature, value=value)
         if answer["lasts"]:
             self._again.add(feature, answer["value"])
-        self.geometry["fps"] = answer["fps"]
         return answer
 
     def change_was_due(self, message: dict[str, Any]) -> None:

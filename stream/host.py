@@ -16,7 +16,7 @@ class DevelopHost:
     def spawn(self) -> StageProcess:
         """A new stage in the process. It does not wait for that to answer."""
         process = self._process
-        if process is None or process.ended:
+        if process is None or _gone(process):
             process = self._process = StageProcess("develop_host")
             self._stages = []
         ours, theirs = Channel.pair()
@@ -41,7 +41,7 @@ class HostedStage(StageProcess):
     def __init__(self, host: DevelopHost, process: StageProcess, channel: Channel) -> None:
         self.name, self.channel = "develop", channel
         self.pid, self.dead, self._calls = process.pid, False, 0
-        self._host, self._process = host, process._process
+        self._host, self._whole, self._process = host, process, process._process
         self._over = False
 
     @property
@@ -54,11 +54,25 @@ class HostedStage(StageProcess):
             self._over = True
         return self._over or super().ended
 
+    def dismiss(self) -> bool:
+        """Nothing: a thread ends when its channel does, and others go on beside it."""
+        return False
+
     def how_it_ended(self) -> str:
         """As of a process, or "by its own fault" where the process goes on."""
-        return super().how_it_ended() if super().ended else "by its own fault"
+        return super().how_it_ended() if _gone(self._whole) else "by its own fault"
 
     def end(self) -> None:
         """Ends it, and with the last one the process. Harmless when repeated."""
         self.channel.close()
         self._host.leave(self)
+
+
+def _gone(process: StageProcess) -> bool:
+    """Whether a process has ended, or is about to: then the first channel that it had has ended before any other."""
+    try:
+        while process.channel.receive(0) is not None:
+            pass
+    except (ChannelClosed, OSError, ValueError):  # ValueError: we have closed our end
+        return True
+    return process.ended

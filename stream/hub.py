@@ -146,13 +146,23 @@ class Hub:
         The poll goes on meanwhile, for what other cameras deliver.
         """
         self._ignore(stage)
-        deadline = time.monotonic() + grace_s
-        while not stage.ended and time.monotonic() < deadline and not self.signals.forced:
-            self.pump(_LOOK_S, stoppable=False)
+        self.await_end(stage, grace_s)
+        if not stage.ended and stage.dismiss():
+            while not stage.ended:  # which may take its time, with much memory or a GPU to give back
+                self.pump(_LOOK_S, stoppable=False)
         stage.end()
         self._stages = {fd: other for fd, other in self._stages.items() if other is not stage}
         for unasked in [key for key in self._answers if key[0] == id(stage)]:
             del self._answers[unasked]
+
+    def await_end(self, stage: StageProcess, grace_s: float) -> None:
+        """Waits up to `grace_s` seconds for a process to end by itself, less when the user forces it. The poll goes on.
+
+        After this `how_it_ended` does not have to wait.
+        """
+        deadline = time.monotonic() + grace_s
+        while not stage.ended and time.monotonic() < deadline and not self.signals.forced:
+            self.pump(_LOOK_S, stoppable=False)
 
     def _ignore(self, stage: StageProcess) -> None:
         """Its channel has ended, or soon will: the poll looks at it no more."""

@@ -77,8 +77,8 @@ class Meter:
             if self._trace:
                 self._trace.add(sequence, stamps)
 
-    def tick(self, words: memoryview, subscribers: dict[str, int], **more: Any) -> None:
-        """Shows a status of the interval since the last one."""
+    def tick(self, words: memoryview, subscribers: dict[str, int], *, over: bool = False, **more: Any) -> None:
+        """Shows a status of the interval since the last one. Of a run that ends nothing is a limit: `over`."""
         now, counts = time.monotonic(), list(words)
         before_s, before = self._before or (self._start_s, [0] * len(counts))
         self._before = (now, counts)
@@ -95,6 +95,7 @@ class Meter:
             {
                 "event": "status",
                 "t_s": round(now - self._start_s, 3),
+                "fps": self._camera_fps,
                 "rates": {name: round(count / elapsed, 1) for name, count in rates.items()},
                 "account": {
                     "seen": account.seen,
@@ -104,7 +105,7 @@ class Meter:
                     "in_flight": account.in_flight,
                 },
                 "latency_ms": self._latency(self._interval),
-                "bottleneck": _bottleneck(delta, counts, elapsed, self._camera_fps),
+                "bottleneck": "" if over else _bottleneck(delta, counts, elapsed, self._camera_fps),
                 "ring": {"waiting": counts[Word.WAITING], "queued": counts[Word.QUEUED]},
                 "engine": self.engine,
                 "subscribers": subscribers,
@@ -112,7 +113,7 @@ class Meter:
             }
         )
         self._interval.clear()
-        if sentence := self._pace.look(delta, elapsed, self.engine):
+        if (sentence := self._pace.look(delta, elapsed, self.engine)) and not over:
             self.warning(sentence, event="engine_behind")
 
     def fault(self, text: str, event: str = "fault", **details: Any) -> None:

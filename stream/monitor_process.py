@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..engines.errors import UserError
 from .config import StreamConfig
 from .hub import Hub
 from .liveness import Activity
@@ -20,6 +21,7 @@ from .stage import StageProcess
 _BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _WELL_S = 60.0  # after so long the next death counts as the first
 _NEVER = float("inf")
+_LAST_BREATH_S = 1.0  # from the end of its channel to that of its process
 
 
 class MonitorProcess:
@@ -38,6 +40,11 @@ class MonitorProcess:
         address = read_address(config.monitor or "")
         token = read_token(config.monitor_token) if config.monitor_token else ""
         if not token and not address.loopback:
+            if config.quiet:
+                raise UserError(
+                    "--quiet would keep the token of the monitor's page from everybody: give --monitor-token FILE with "
+                    "one of your own"
+                )
             token = make_token()
         self._socket: socket.socket | None = listen(address)
         port = self._socket.getsockname()[1]
@@ -84,8 +91,8 @@ class MonitorProcess:
         if stage is None or self._hub is None or message["event"] != "died":
             return ""
         self._stage = None
+        self._hub.retire(stage, _LAST_BREATH_S)
         sentence = f"the monitor ended {stage.how_it_ended()}; starting it again"
-        self._hub.retire(stage)
         now = time.monotonic()
         if now - self._started_s > _WELL_S:
             self._tries = 0

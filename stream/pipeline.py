@@ -29,6 +29,7 @@ from .shared import Shared
 from .stage import StageProcess
 
 _NEVER = float("inf")
+_LAST_BREATH_S = 1.0  # from the end of a stage's channel to that of its process
 
 
 class Pipeline:
@@ -67,7 +68,8 @@ class Pipeline:
             self.grab, self.develop, self._handover, meter, self._start_acquisition, self._engine_changed
         )
         self._looked_at = 0.0
-        self._ended = False
+        self._told_fps: float | None = None  # in the stream info
+        self._ending = self._ended = False
         self._at_end = ""  # a sentence, where the camera is a recording and has no more frames
 
     # -- starting -----------------------------------------------------------------------------------------------
@@ -105,11 +107,13 @@ class Pipeline:
         )
 
     def _start_acquisition(self) -> None:
+        self._rate_is(self.geometry["fps"])  # of a camera that is back it may be another one
         segment = self._handover.require_shared().ledger.open_segment(time.monotonic_ns(), self.geometry["fps"] or 0)
         self.grab.start(segment)
 
     def _tell_info(self) -> None:
         g, shared = self.geometry, self._handover.require_shared()
+        self._told_fps = g["fps"]
         info = {
             "stream_id": f"{shared.stream_id:016x}",
             "width": g["width"],
@@ -189,13 +193,18 @@ class Pipeline:
     def tick(self, **others: dict[str, Any]) -> None:
         """Shows a status. `others` are the states of further stages, by name."""
         if self._handover.shared and not self._ended:
-            self.meter.tick(
-                self.words,
-                self._publisher.subscribers(self.camera),
-                state=self.state,
-                stages={**self.stages(), **others},
-                **self.record.status,
-            )
+            self._tell_status(others)
+
+    def _tell_status(self, others: dict[str, dict[str, Any]]) -> None:
+        over = self.state == "over"
+        self.meter.tick(
+            self.words,
+            self._publisher.subscribers(self.camera),
+            over=over,
+            state=self.state,
+            stages={} if over else {**self.stages(), **others},  # that they end is no news then
+            **self.record.status,
+        )
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """How the stages get on, see Liveness.states; a stage that is not there is `gone`."""
@@ -206,8 +215,8 @@ class Pipeline:
 
     @property
     def state(self) -> str:
-        """What it does: `live`, `waiting` for a camera that is lost, or `over`."""
-        if self._ended or self._at_end:
+        """What it does: `live`, `waiting` for a camera that is lost, or `over` once it ends or has ended."""
+        if self._ending or self._at_end:
             return "over"
         return "live" if self.grab.stage is not None and not self.grab.opening else "waiting"
 
@@ -244,11 +253,8 @@ class Pipeline:
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost. Raises UserError."""
-        before = self.geometry["fps"]
         answer = self.grab.set(feature, value)
-        if answer["fps"] != before:
-            self._tell_info()
-        self.meter.rate_is(answer["fps"])
+        self._rate_is(answer["fps"])
         shown = f"{answer['value']:g}" if isinstance(answer["value"], float) else answer["value"]
         self.meter.note("changed", f"{feature} {shown}", feature=feature, value=answer["value"])
         return {"value": answer["value"]}
@@ -288,22 +294,42 @@ class Pipeline:
                 self.meter.note("ended", message["text"])
             elif event == "camera_lost":
                 self._recovery.camera_lost(message["why"])
-            elif event == "died" and stage is self.grab.stage:
-                self._recovery.grab_died(stage)
             elif event == "died":
-                self._recovery.develop_died(stage)
+                self._hub.await_end(stage, _LAST_BREATH_S)
+                if stage is self.grab.stage:
+                    self._recovery.grab_died(stage)
+                else:
+                    self._recovery.develop_died(stage)
+
+    def _rate_is(self, fps: float | None) -> None:
+        """The camera's rate from now on, Hz: for outages, the status, and the stream info."""
+        self.geometry["fps"] = fps
+        self.meter.rate_is(fps)
+        if fps != self._told_fps:
+            self._tell_info()
 
     def _tell_change(self, message: dict[str, Any]) -> None:
         self.grab.change_was_due(message)
         if message.get("refused"):
             self.meter.warning(message["text"])
         else:
+            self._rate_is(message["fps"])
             self.meter.note("changed", **{name: message[name] for name in ("text", "feature", "value", "after")})
 
     # -- ending -------------------------------------------------------------------------------------------------
 
+    def give_up(self, why: str) -> None:
+        """Ends it because of a fault, while other cameras go on."""
+        self.meter.fault(f"{why}: this camera's run has ended")
+        self.failed = True
+        self.stop(drain=False)
+        self.shut_down()
+        if self._handover.shared:
+            self._tell_status({})  # the last one, or an old one would stand for ever
+
     def stop(self, *, drain: bool) -> None:
         """Ends the acquisition; with `drain`, what has come is still published. Harmless when repeated."""
+        self._ending = True
         shared = self._handover.shared
         if self.grab.alive and shared and shared.ledger.segment_open and not self._ended:
             self._stop_acquisition(shared, drain=drain and self._handover.open and self.develop.alive)
@@ -313,6 +339,7 @@ class Pipeline:
         shared = self._handover.shared
         if self._ended:
             return
+        self._ending = True
         self._changer.end("the run has ended")
         self.grab.close()
         self.develop.end(grace_s=5)

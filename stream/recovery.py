@@ -101,7 +101,6 @@ class Recovery:
             self._wait_for_camera(str(error))
             return
         self._grab.is_back()
-        self._meter.rate_is(geometry["fps"])
         outage = _last(self._handover.require_shared().ledger)
         self._meter.warning(f"camera {geometry['serial']} is back", event="outage", **outage)
 

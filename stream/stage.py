@@ -74,6 +74,11 @@ class StageProcess:
         """Kills the process, if it has not ended."""
         self._process.kill()
 
+    def dismiss(self) -> bool:
+        """Has it end at once; whether it is a process of its own, whose end is then to be seen."""
+        self._process.kill()
+        return True
+
     def how_it_ended(self) -> str:
         """ "by SIGSEGV" or "with exit code 1", of a process whose channel has ended."""
         with suppress(subprocess.TimeoutExpired):

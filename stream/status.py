@@ -10,6 +10,8 @@ import ctypes
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -30,10 +32,11 @@ def started_line(message: dict[str, Any]) -> str:
 def status_line(message: dict[str, Any]) -> str:
     """Rates, losses, latency and bottleneck in one line."""
     r, latency = message["rates"], message["latency_ms"]
+    limit = f"limit: {message['bottleneck']} | " if message["bottleneck"] else ""
     return (
         f"{message['t_s']:7.1f} s | camera {r['camera']:.0f} grab {r['grab']:.0f} develop {r['develop']:.0f} "
         f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])} | {latency['from']} to published "
-        f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | limit: {message['bottleneck']} | "
+        f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | {limit}"
         f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
         + _recording(message.get("record", {}))
         + troubles(message.get("stages", {}))
@@ -105,16 +108,23 @@ def lines_of(message: dict[str, Any]) -> list[str]:
     return [which + message.get("text", event)]
 
 
+def _messages() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of stdin and its message, without those of which only a part came."""
+    for line in sys.stdin:
+        with suppress(ValueError):
+            yield line, json.loads(line)
+
+
 def show_plain() -> None:
     """Every message as lines."""
-    for line in sys.stdin:
-        sys.stdout.write("\n".join(lines_of(json.loads(line))) + "\n")
+    for _, message in _messages():
+        sys.stdout.write("\n".join(lines_of(message)) + "\n")
         sys.stdout.flush()
 
 
 def show_json() -> None:
     """Every message as it came."""
-    for line in sys.stdin:
+    for line, _ in _messages():
         sys.stdout.write(line)
         sys.stdout.flush()
 
@@ -128,8 +138,7 @@ def show_live() -> None:
     console = Console(highlight=False)
     statuses: dict[int, str] = {}  # by camera
     with Live(Text("starting"), console=console, auto_refresh=False, transient=True) as live:
-        for line in sys.stdin:
-            message = json.loads(line)
+        for _, message in _messages():
             if message["event"] == "status":
                 statuses[message.get("camera", 0)] = lines_of(message)[0]
                 live.update(Text("\n".join(statuses.values())), refresh=True)

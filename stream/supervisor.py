@@ -176,10 +176,7 @@ class Supervisor:
         except (StageFault, StageDied, TimeoutError) as fault:
             if len(self.pipelines) == 1:
                 raise
-            pipeline.meter.fault(f"{fault}: this camera's run has ended")
-            pipeline.failed = True
-            pipeline.stop(drain=False)
-            pipeline.shut_down()
+            pipeline.give_up(str(fault))
 
     def _finished(self) -> bool:
         over = all(pipeline.finished for pipeline in self.pipelines)
@@ -196,8 +193,7 @@ class Supervisor:
             saver.finish(self.hub.signals)
         if self._monitor:
             self._monitor.end()
-        self._control.close()
-        self._publisher.close()
+        self._control.close()  # the publisher stays open for the last word
 
     def _other_stages(self, camera: int) -> dict[str, dict[str, Any]]:
         """States of the stages that are no part of the camera's pipeline."""

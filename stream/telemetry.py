@@ -36,6 +36,7 @@ class Telemetry:
         self.meters: list[Meter] = []
         self._viewer: subprocess.Popen[bytes] | None = None
         self._next_s = float("inf")
+        self._cut = False  # whether the viewer has half a line, which it is to pass over
         if style != "quiet":
             command = [sys.executable, "-m", "ispeed.stream.status", style]
             self._viewer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -91,7 +92,7 @@ class Telemetry:
             message["several"] = True
         if loud and self._style in ("quiet", "json"):
             which = f"camera {message['camera']}: " if message.get("several") else ""
-            sys.stderr.write(f"isp-stream: {which}{message['text']}\n")
+            _complain(f"isp-stream: {which}{message['text']}")
         self._announce(message, message["camera"])
         self._feed(message, wait)
 
@@ -100,11 +101,23 @@ class Telemetry:
         if self._viewer is None or self._viewer.stdin is None:
             return
         fd, data = self._viewer.stdin.fileno(), json.dumps(message).encode() + b"\n"
+        if self._cut:
+            data = b"\n" + data
         deadline = time.monotonic() + (3.0 if wait else 0.0)
         try:
             while data:
                 if not select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
                     return
                 data = data[os.write(fd, data) :]  # a line shorter than PIPE_BUF is written whole
+                self._cut = bool(data)
         except (BlockingIOError, BrokenPipeError):
             pass
+
+
+def _complain(line: str) -> None:
+    """A line on stderr, as far as that takes it at once: a frame must not wait for who reads it, or be lost with it."""
+    data = line.encode("utf-8", "replace")[: select.PIPE_BUF - 1] + b"\n"
+    with suppress(OSError, ValueError):  # nobody reads it, or there is none
+        fd = sys.stderr.fileno()
+        if select.select([], [fd], [], 0)[1]:  # a pipe then takes a line whole
+            os.write(fd, data)

@@ -84,9 +84,11 @@ class Camera:
         self.status, self.status_at = message, time.monotonic()
         if isinstance(message.get("record"), dict):
             self._take_recording(message["record"])
+        self.ended |= message.get("state") == "over"
         if message.get("state") == "waiting":  # and we were not there when it went
             self.gone_since_ms = self.gone_since_ms or now_ms
         rates = message.get("rates", {})
+        self.fps = float(message.get("fps", self.fps))
         self._silent = 0 if rates.get("camera", 0) > 0 or self.triggered else self._silent + 1
         latency = message.get("latency_ms", {})
         entry = {"time_ms": now_ms, **{name: latency.get(name) for name in ("p50", "p99")}}

@@ -9,6 +9,7 @@ from typing import Any
 from .messages import Engine
 
 _AT_ONCE = 4
+_CHANGES_AT_ONCE = 2  # of engines, which take long and must not hold up the others
 _TIMEOUT_MS = 5_000
 _SWAP_TIMEOUT_MS = 180_000  # an engine that is compiled for a GPU first
 
@@ -16,19 +17,27 @@ Call = Callable[..., dict[str, Any]]
 
 
 class Commands:
-    """Asks the main process, a few commands at a time, each in a thread because the answer may take seconds."""
+    """Asks the main process, a few commands at a time, each in a thread because the answer may take seconds.
+
+    Others wait for their turn: when a camera is back, every page asks for its settings at once.
+    """
 
     def __init__(self, endpoint: str | None, keys: str | None = None) -> None:
         self._endpoint = endpoint
         self._keys: dict[str, Any] = {"keys": keys} if keys and endpoint and endpoint.startswith("tcp:") else {}
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._room, self._changes = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_CHANGES_AT_ONCE)
 
     async def run(self, command: Any) -> dict[str, Any]:
         """{"ok": true, ...} or {"ok": false, "error": one sentence}."""
-        if self._room.locked():
-            return {"ok": False, "error": f"{_AT_ONCE} commands are under way: wait for one of them"}
-        async with self._room:
+        room = self._changes if isinstance(command, Engine) else self._room
+        try:
+            await asyncio.wait_for(room.acquire(), _TIMEOUT_MS / 1e3)
+        except asyncio.TimeoutError:
+            return {"ok": False, "error": "too many commands are under way: ask again later"}
+        try:
             return await asyncio.to_thread(self._call, command)
+        finally:
+            room.release()
 
     def _call(self, command: Any) -> dict[str, Any]:
         from ..control import Control, ControlError

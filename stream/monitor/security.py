@@ -13,6 +13,7 @@ import ipaddress
 import json
 import socket
 import sys
+import threading
 import traceback
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -53,7 +54,9 @@ class Access:
         self._cookie = f"ispeed-{port}"  # cookies know no ports, and one machine may have several monitors
         names = {"localhost"}
         if not self.address.loopback:
-            names |= {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+            names |= {host.lower(), socket.gethostname().lower()}
+            # Without a name server the answer takes many seconds: the page does not wait for it.
+            threading.Thread(target=lambda: names.add(socket.getfqdn().lower()), daemon=True).start()
         self._names = names
 
     def check(self, scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -100,8 +100,15 @@ def test_one_develop_process_for_two_cameras(isp_stream, core_file):
     with Control(default_control(0), camera=1, timeout_ms=60_000) as control:
         assert control.call("engine", engine=str(core_file))["engine"]["name"] == "tiny"
         assert run.until("engine", camera=1)["pids"]["develop"] == pids[0]["develop"]
+        descriptors = Path(f"/proc/{pids[0]['develop']}/fd")
+        before = len(list(descriptors.iterdir()))
+        control.call("engine", white_balance=[2, 1, 1])
+        while len(list(descriptors.iterdir())) > before:  # what the stage before had open is given back
+            pass
         os.kill(pids[0]["develop"], signal.SIGKILL)
-        assert {run.until("stage_died")["camera"] for _ in (0, 1)} == {0, 1}
+        ends = [run.until("stage_died") for _ in (0, 1)]
+        assert {end["camera"] for end in ends} == {0, 1}  # each once
+        assert all("the develop process ended by SIGKILL" in end["text"] for end in ends)
         engines: dict[int, str] = {}
         while engines != {0: "classic", 1: "tiny"}:
             status = run.until("status")

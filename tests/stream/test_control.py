@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import threading
 from contextlib import suppress
 
 import pytest
@@ -12,6 +14,8 @@ import zmq
 from ispeed.engines.errors import UserError
 from ispeed.stream import Control, ControlError, Subscriber, default_endpoint
 from ispeed.stream.control import MESSAGE_MAX, default_control
+from ispeed.stream.control_cli import _argument
+from ispeed.stream.control_server import ControlServer
 from ispeed.stream.requests import EngineRequest, parse_request
 
 from .conftest import ISP_STREAM
@@ -44,12 +48,23 @@ def test_features_are_read_and_set_while_frames_come(isp_stream):
     assert sum(run.finish()["lost"].values()) == 0
 
 
+def rate_in_info(frames, fps):
+    frames.receive()
+    while frames.info.fps != fps:
+        frames.receive()
+
+
 def test_a_change_of_the_rate_reaches_info_and_status(isp_stream):
-    run = isp_stream()
-    run.published(20)
-    with Control() as control:
+    run = isp_stream("--at", "20:AcquisitionFrameRate=100")
+    with Control(timeout_ms=60_000) as control, Subscriber(mode="every", timeout_ms=60_000) as frames:
+        run.until("status", fps=100.0)
+        rate_in_info(frames, 100.0)
         control.call("set", feature="AcquisitionFrameRate", value=50)
+        run.until("status", fps=50.0)
+        rate_in_info(frames, 50.0)
         assert control.call("features", names=["AcquisitionFrameRate"])["features"][0]["value"] == 50.0
+        control.call("set", feature="TriggerMode", value="On")
+        run.until("status", fps=0.0)
         control.call("stop")
     run.finish()
 
@@ -148,6 +163,65 @@ def test_what_is_no_request_is_answered_with_a_sentence(isp_stream):
     run.finish()
 
 
+def test_what_is_asked_as_the_run_ends_is_answered_too(isp_stream):
+    run = isp_stream()
+    run.published(10)
+    context = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.connect(default_control(0))
+    for number, command in enumerate(("stop", "trigger", "status")):
+        socket.send(json.dumps({"id": number, "cmd": command}).encode())
+    answers = {}
+    while len(answers) < 3:
+        assert socket.poll(20_000)
+        answer = json.loads(socket.recv())
+        answers[answer["id"]] = answer
+    context.destroy(linger=0)
+    assert answers[0]["ok"]
+    assert answers[1]["error"] == answers[2]["error"] == "the run has ended"
+    run.finish()
+
+
+def test_what_was_given_up_is_not_done_later(runtime_dir):
+    endpoint = f"ipc://{runtime_dir}/control"
+    with Control(endpoint, timeout_ms=1) as control:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                control.call("stop")  # nobody is there
+        with ControlServer([endpoint]) as server:
+            asking = threading.Thread(target=control.call, args=("status", 60_000))
+            asking.start()
+            while not server.waiting:
+                server.poll()
+            (asked,) = server.waiting
+            assert asked.request.cmd == "status"
+            server.answer(asked)
+            asking.join()
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "1e12", "0", "-5"])
+def test_a_patience_that_cannot_be_is_one_sentence(isp_stream_fails, timeout):
+    sentence = isp_stream_fails("control", "status", "--timeout-ms", timeout)
+    assert sentence == f"--timeout-ms {float(timeout):g} cannot be: give milliseconds, at most 86400000"
+
+
+def test_ctrl_c_while_it_waits_is_no_success(runtime_dir):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as silent:
+        silent.bind(f"ipc://{runtime_dir}/silent")
+        command = [*ISP_STREAM, "control", "status", "--endpoint", f"ipc://{runtime_dir}/silent"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            assert silent.poll(60_000)
+            asking.send_signal(signal.SIGINT)
+            assert asking.communicate(timeout=60) == (b"", b"")
+        assert asking.returncode == -signal.SIGINT
+
+
+def test_text_of_digits_is_text():
+    assert _argument("reason=42") == ("reason", "42")
+    assert _argument("value=42") == ("value", 42)
+    assert _argument("white_balance=2,1,1.5") == ("white_balance", [2, 1, 1.5])
+
+
 def test_a_control_endpoint_that_is_taken(isp_stream, isp_stream_fails):
     run = isp_stream()
     run.until("started")
@@ -175,9 +249,13 @@ def test_the_status_comes_to_whoever_subscribes_also_late(isp_stream):
         events[told["event"]] = told
     assert events["started"]["geometry"]["height"] == 120
     assert events["status"]["camera"] == 0
-    context.destroy(linger=0)
     run.signal()
-    run.finish()
+    while told["event"] != "final":  # and until the very end
+        assert socket.poll(20_000)
+        told = json.loads(socket.recv()[8:])
+    context.destroy(linger=0)
+    assert told["ledger"] == run.finish()
+    assert run.errors() == ""
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_a_message_of_many_parts_is_read_in_bounded_turns_too(server, connect):
     assert "a request has one part" in json.loads(hostile.recv())["error"]
     honest.send(STATUS)
     turns(server, lambda: server.waiting)
+
+
+def test_what_comes_while_an_answer_leaves_is_not_left_lying(server, connect):
+    first, second = connect(server.endpoints[0]), connect(server.endpoints[0])
+    first.send(STATUS)
+    turns(server, lambda: server.waiting)
+    asked = server.waiting.popleft()
+    second.send(STATUS)
+    for _ in range(2000):  # sending takes the edge that would have woken the poll
+        server.answer(asked)
+        if server.waiting:
+            return
+        time.sleep(0.005)
+    raise AssertionError("it would wait for the next wake-up")
 
 
 def test_an_asker_that_reads_no_answer_holds_nobody_up(server, connect):

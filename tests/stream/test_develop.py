@@ -48,6 +48,7 @@ class Bench:
             "white_balance": self.white_balance,
             "colour_matrix": None,
             "defects": [],
+            "flat_field": None,
         }
         self.channel.call("open", 60, config=config)
         return self.channel.call(

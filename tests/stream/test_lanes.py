@@ -91,7 +91,7 @@ class Rig:
             "white_balance": None,
             "engine": "lanes",
         }
-        fds = [os.dup(self.raw.fd), os.dup(self.srgb.fd), *self.events]
+        fds = [os.dup(fd) for fd in (self.raw.fd, self.srgb.fd, *self.events)]
         self.developer = Developer(self.engine, settings, fds)
         self.error = None
         self.cpu_s = 0.0
@@ -347,8 +347,9 @@ def test_auto_falls_back_to_classic_where_its_plan_cannot_be_made_ready(asked: s
         "threads": None,
         "colour_matrix": None,
         "defects": [],
+        "flat_field": None,
     }
-    fds = [os.dup(raw.fd), os.dup(srgb.fd), *events]
+    fds = [os.dup(fd) for fd in (raw.fd, srgb.fd, *events)]
     try:
         if asked == "auto":
             developer = Developer(RefusingEngine(1, 1), settings, fds)

@@ -59,8 +59,6 @@ def test_losses_are_counted_by_reason_and_told_in_every_header(isp_stream):
 @pytest.mark.parametrize("policy", ["every", "latest", "block"])
 def test_an_engine_that_is_too_slow_loses_by_policy(isp_stream, policy):
     run = isp_stream("--policy", policy, "--seconds", "2.5", "--threads", "1", size="1600x1200", fps=3000)
-    run.until("status")
-    status = run.until("status")
     ledger = run.finish()
     assert ledger["published"] > 20
     if policy == "block":
@@ -68,7 +66,8 @@ def test_an_engine_that_is_too_slow_loses_by_policy(isp_stream, policy):
         assert ledger["lost"]["no_free_buffer"] > 0
     else:
         assert ledger["lost"]["superseded"] > 0
-    assert status["bottleneck"].startswith(("engine", "ring", "camera"))
+    limits = [message["bottleneck"] for message in run.messages if message["event"] == "status"]
+    assert any(limit.startswith(("engine", "ring")) for limit in limits)
 
 
 def test_both_cameras_stream_side_by_side(isp_stream):

@@ -31,6 +31,12 @@ def test_plain_lines_name_rates_losses_latency_and_bottleneck():
         assert part in text
 
 
+def test_of_a_run_that_ends_there_is_no_limit():
+    text = show("plain", [{**STATUS, "bottleneck": "", "stages": {}}]).stdout
+    assert "limit" not in text
+    assert "ms | subscribers 2+1" in text
+
+
 def test_json_lines_pass_through_unchanged():
     assert json.loads(show("json", [STATUS]).stdout) == STATUS
 

@@ -138,6 +138,8 @@ def test_of_two_cameras_one_gives_up_and_the_other_goes_on(isp_stream):
     finally:
         over.set()
         killer.join()
+    last = run.until("status", camera=1)
+    assert (last["state"], last["stages"], last["bottleneck"]) == ("over", {}, "")
     before = run.until("status", camera=0)["account"]["published"]
     while run.until("status", camera=0)["account"]["published"] < before + 50:
         pass
@@ -258,6 +260,18 @@ def test_a_stage_that_is_stuck_is_told_and_then_killed(isp_stream):
     assert set(states) <= {"working", "idle", "stuck"}
 
 
+def test_stages_that_end_with_the_run_are_no_news(isp_stream):
+    run = isp_stream()
+    pid = run.until("started")["pids"]["develop"]
+    run.published(20)
+    os.kill(pid, signal.SIGSTOP)  # so that the end takes a while
+    run.signal()
+    status = run.until("status", state="over")
+    assert (status["stages"], status["bottleneck"]) == ({}, "")
+    run.signal()
+    run.finish()
+
+
 def test_a_camera_that_waits_for_its_trigger_is_idle_and_nothing_is_killed(isp_stream):
     run = isp_stream("--trigger", "--stage-timeout-ms", "500", "--timeout-ms", "500")
     run.until("started")
@@ -279,6 +293,7 @@ def test_a_saver_that_is_stuck_is_told(isp_stream, tmp_path):
     run.published(60)
     assert run.until("status")["stages"]["saver"]["state"] == "working"
     saver = _stage_pid(run.process.pid, "save")
+    assert saver
     os.kill(saver, signal.SIGSTOP)
     while run.until("status")["stages"]["saver"]["state"] != "stuck":
         pass

@@ -20,6 +20,8 @@ const LOSSES = {
 };
 const STATES = { offline: "no connection", live: "live", idle: "waits for trigger", gone: "camera gone", stuck: "stuck", ended: "ended", starting: "starting" };
 
+const FAULTS = ["gone", "stuck", "ended"]; // states of one camera that are told beside its name
+
 const cameras = new Map(); // index -> {camera, history, messages, started, state, status, ...}
 let chosen = null;
 let online = false;
@@ -42,6 +44,7 @@ function onMessage(message) {
     const back = camera.state !== "live" && message.state === "live";
     Object.assign(camera, message);
     showCamera(camera);
+    labelTabs();
     if (back && message.camera === chosen) {
       settings.refresh();
     }
@@ -92,6 +95,7 @@ function begin(hello) {
 function choose(index) {
   chosen = index;
   $("cameras").replaceChildren(...(cameras.size > 1 ? [...cameras.keys()].map(tab) : []));
+  labelTabs();
   picture.choose(index);
   settings.choose(index);
   showCamera(cameras.get(index));
@@ -102,13 +106,23 @@ function choose(index) {
 function tab(index) {
   const button = document.createElement("button");
   button.type = "button";
-  button.textContent = `camera ${index}`;
+  button.dataset.camera = index;
   button.setAttribute("aria-pressed", String(index === chosen));
   button.onclick = () => {
     history.replaceState(null, "", `#${index}`);
     choose(index);
   };
   return button;
+}
+
+// Of several cameras, those at fault say so in their tab, for another one may be looked at.
+function labelTabs() {
+  for (const button of $("cameras").children) {
+    const { state } = cameras.get(Number(button.dataset.camera));
+    const bad = FAULTS.includes(state);
+    button.dataset.bad = String(bad);
+    setText(button, `camera ${button.dataset.camera}${bad ? ` ${state}` : ""}`);
+  }
 }
 
 // -- what is shown ----------------------------------------------------------------------------------------------
@@ -134,26 +148,29 @@ function showState() {
   const camera = cameras.get(chosen);
   const state = online ? camera?.state ?? "starting" : "offline";
   document.body.dataset.state = state;
-  document.title = state === "live" ? "ispeed monitor" : `${STATES[state] ?? state} – ispeed monitor`;
+  const several = cameras.size > 1 && online;
+  const named = several && FAULTS.includes(state) ? `camera ${chosen} ${state}` : STATES[state] ?? state;
+  document.title = state === "live" ? "ispeed monitor" : `${named} – ispeed monitor`;
   $("state").textContent = STATES[state] ?? state;
   const since = camera?.since_ms ? ` since ${clock(camera.since_ms)}` : "";
+  const of = several ? ` of camera ${chosen}` : "";
   const banners = {
     offline: ["bad", "No connection to the monitor", "trying again"],
-    gone: ["bad", `Camera gone${since}`, `${camera?.text || "no frame comes from it"}; it is taken up again when it is back`],
-    stuck: ["bad", camera?.stuck === "main" ? "isp-stream says nothing" : `The ${camera?.stuck} stage is stuck`, "frames come and do not go on"],
-    ended: ["bad", "The run has ended", ""],
-    idle: ["idle", "Waiting for a trigger", "frames come when the camera is triggered"],
+    gone: ["bad", `Camera ${several ? `${chosen} ` : ""}gone${since}`, `${camera?.text || "no frame comes from it"}; it is taken up again when it is back`],
+    stuck: ["bad", camera?.stuck === "main" ? "isp-stream says nothing" : `The ${camera?.stuck} stage${of} is stuck`, "frames come and do not go on"],
+    ended: ["bad", `The run${of} has ended`, ""],
+    idle: ["idle", `${several ? `Camera ${chosen} waits` : "Waiting"} for a trigger`, "frames come when the camera is triggered"],
   };
   const [kind, title, text] = banners[state] ?? ["", "", ""];
   $("banner").hidden = !title || (state === "idle" && Boolean(picture.still));
   $("banner").dataset.kind = kind;
-  setText("banner-title", title);
-  setText("banner-text", text);
+  setText($("banner-title"), title);
+  setText($("banner-text"), text);
 }
 
-function setText(id, text) {
-  if ($(id).textContent !== text) { // an alert that is written again is read aloud again
-    $(id).textContent = text;
+function setText(element, text) {
+  if (element.textContent !== text) { // an alert that is written again is read aloud again
+    element.textContent = text;
   }
 }
 
@@ -176,7 +193,7 @@ function showStages(camera) {
     rate.dataset.stage = name;
     return [title, track, rate];
   }));
-  $("limit").textContent = `limit: ${bottleneck}`;
+  $("limit").textContent = bottleneck ? `limit: ${bottleneck}` : "";
 }
 
 function showAccount(account) {
@@ -238,7 +255,7 @@ function showRecording({ state, reason, file, frames, bytes }) {
   };
   $("recording").hidden = !state;
   $("recording").dataset.recording = state ?? "";
-  setText("recording", texts[state] ?? state ?? "");
+  setText($("recording"), texts[state] ?? state ?? "");
   $("recording").title = file ?? "";
   $("record").setAttribute("aria-pressed", String(recording));
   $("record").textContent = recording ? "Stop recording" : "Record";

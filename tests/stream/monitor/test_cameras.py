@@ -40,6 +40,8 @@ def camera(*messages: dict[str, Any], silent_s: float = 60.0) -> Camera:
         ([STARTED, SLOW, *[status(0)] * 6], "gone"),
         ([TRIGGERED, *[status(0)] * 5], "idle"),
         ([TRIGGERED, status(1.0)], "live"),
+        ([STARTED, *[status(0, fps=0.0)] * 5], "idle"),
+        ([TRIGGERED, *[status(0, fps=100.0)] * 5], "gone"),
         ([STARTED, status(), {"event": "camera_lost", "text": "x"}], "gone"),
         ([STARTED, status(), {"event": "camera_lost", "text": "x"}, {"event": "waiting", "text": "y"}], "gone"),
         ([STARTED, status(), {"event": "camera_lost", "text": "x"}, {"event": "outage", "text": "z"}], "live"),
@@ -47,6 +49,7 @@ def camera(*messages: dict[str, Any], silent_s: float = 60.0) -> Camera:
         ([STARTED, STUCK, status()], "live"),
         ([STARTED, status(0, state="waiting")], "gone"),
         ([STARTED, status(), {"event": "final"}], "ended"),
+        ([STARTED, status(), status(0, state="over")], "ended"),
     ],
 )
 def test_states(messages: list[dict[str, Any]], state: str) -> None:

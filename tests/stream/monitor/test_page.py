@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ispeed.stream import Subscriber
+from ispeed.stream import Control, Subscriber
 
 from ..conftest import Run
 
@@ -331,4 +331,10 @@ def test_two_cameras_are_chosen_by_tabs(start: Start, open_page: Callable[..., A
     assert page.request.get(url + "still?camera=1").headers["content-type"] == "image/png"
     page.reload()
     await_text(page, "#what", "SIM0002")
+    with Control(timeout_ms=PATIENCE_MS) as control:
+        control.call("set", feature="SimVanish", value=3_600_000)
+    await_text(page, "#cameras", "camera 0 gone")  # also while the other one is looked at
+    page.click("#cameras button >> nth=0")
+    await_text(page, "#banner-title", "Camera 0 gone since")
+    assert page.title() == "camera 0 gone – ispeed monitor"
     run.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection
+
+from ispeed.stream.monitor.security import Access, Refusal
 
 from .conftest import Stage, closed, eventually, receive, send
 
@@ -80,6 +83,23 @@ def test_a_public_monitor_takes_addresses_and_its_own_name(make_stage: Make) -> 
     names = {"192.0.2.9:80": 200, socket.gethostname(): 200, "localhost": 200, "evil.example": 421}
     for host, code in names.items():
         assert stage.get("/", headers={**BEARER, "Host": host}).status_code == code, host
+
+
+def test_the_name_that_a_server_tells_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(socket, "getfqdn", lambda: told.wait(60) and "Camera.Lab.Example")
+    access = Access("0.0.0.0", 80, "")
+    scope = {"type": "http", "path": "/", "headers": [(b"host", b"camera.lab.example")]}
+    with pytest.raises(Refusal):
+        access.check(scope)
+    told.set()
+
+    def is_known() -> bool:
+        with suppress(Refusal):
+            return access.check(scope) == []
+        return False
+
+    eventually(is_known)
 
 
 def test_every_answer_has_a_policy(stage: Stage) -> None:

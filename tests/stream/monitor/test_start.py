@@ -28,6 +28,7 @@ TOKEN = "0123456789abcdef"
     [
         (["--monitor", "8080"], "no port"),
         (["--monitor", ":0", "--monitor-fps", "0"], "monitor_fps"),
+        (["--monitor", "0.0.0.0:0", "--quiet"], "give --monitor-token FILE"),
     ],
 )
 def test_one_sentence(isp_stream_fails: Fails, arguments: list[str], part: str) -> None:
