@@ -95,7 +95,7 @@ class ClassicEngine:
         self.close()
         self._format = raw_format
         self._defect_rows, self._defect_table = tables(self._defects, raw_format)
-        self._flat = row_tables(self._mesh, raw_format)
+        self._flat = tuple(row_tables(self._mesh, raw_format))  # Numba looks at other kinds anew in every call
         self._balancer.prepare(raw_format, raw_ring)
         self._raw = [samples_of(raw_ring.slot(k), raw_format) for k in range(raw_ring.slots)]
         self._srgb = [_pixels(srgb_ring.slot(k), raw_format) for k in range(srgb_ring.slots)]

@@ -305,7 +305,7 @@ def _colour_sums(
     fewest_quads = min(16, grid)
     limit = int(np.ceil(fmt.black_level + CLIPPED * (fmt.white_level - fmt.black_level)))
 
-    flat = None if mesh is None else row_tables(mesh, fmt)
+    flat = None if mesh is None else tuple(row_tables(mesh, fmt))
 
     def sum_colours(samples: Samples, sums: npt.NDArray[np.float64]) -> int:
         if flat is None:

@@ -253,11 +253,12 @@ def test_an_engine_can_be_prepared_again_and_leaves_no_thread(rings):
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("flat_field", [None, {name: [[1, 1.5], [2, 1]] for name in ("R", "Gr", "Gb", "B")}])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_developing_allocates_nothing_of_a_frames_size(rings, threads: int):
+def test_developing_allocates_nothing_of_a_frames_size(rings, threads: int, flat_field: dict | None):
     fmt = RawFormat(640, 400, "BayerRG12p")
     raw, srgb = rings(fmt, noise(fmt, 2))
-    engine = open_engine("classic", threads=threads)
+    engine = open_engine("classic", threads=threads, flat_field=flat_field)
     try:
         engine.prepare(fmt, 1, raw, srgb)
         engine.develop([0], [0], NOTHING_GIVEN[:1])
