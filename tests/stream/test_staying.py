@@ -291,7 +291,8 @@ def test_a_camera_that_waits_for_its_trigger_is_idle_and_nothing_is_killed(isp_s
 def test_a_saver_that_is_stuck_is_told(isp_stream, tmp_path):
     run = isp_stream("--save", str(tmp_path / "out"), fps=50)
     run.published(60)
-    assert run.until("status")["stages"]["saver"]["state"] == "working"
+    while run.until("status")["stages"]["saver"]["state"] != "working":  # it tells once a second how far it is
+        pass
     saver = _stage_pid(run.process.pid, "save")
     assert saver
     os.kill(saver, signal.SIGSTOP)
