@@ -36,6 +36,7 @@ from .rate import write_report
 ENGINES = ("both", "atheris", "hypothesis", "mutator")
 LEAK_BYTES = 1 << 20
 HANG_S = 60.0  # without another input, on a machine that has other things to do as well
+_START_S = 900.0  # until the first: atheris looks at every module that is imported
 _MOST_DEATHS = 5  # of one target's worker, after which it is given up
 
 
@@ -202,7 +203,7 @@ class Worker:
                 now = read_note(self._current)[:2]
                 if now != seen:
                     seen, since_s = now, time.monotonic()
-                elif time.monotonic() - since_s > HANG_S:
+                elif time.monotonic() - since_s > (HANG_S if now[0] else _START_S):
                     self._hung = True
                     self._process.kill()
         self._process.wait()
