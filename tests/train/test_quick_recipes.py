@@ -17,6 +17,8 @@ import pytest
 from ispeed.train.config import TrainConfig
 from ispeed.train.stages import read_stages
 
+pytestmark = pytest.mark.alone
+
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
 STOPPED = "hdrisp-quick"
