@@ -10,8 +10,6 @@ import pytest
 from ispeed.bench import cli
 from ispeed.bench.develop import _Way
 
-pytestmark = pytest.mark.alone
-
 TINY = ["develop", "--engine", "light-paired", "--width", "64", "--height", "48", "--frames", "16", "--repeat", "1"]
 
 

@@ -11,8 +11,6 @@ from ispeed.bench import engine_compare
 from ispeed.engines import RawFormat, UserError
 from ispeed.engines.reference import classic_reference
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("name", ["BayerRG12", "BayerGB8", "BayerBG10p"])
 def test_report_says_under_which_conditions_it_was_measured(name: str):

@@ -26,8 +26,6 @@ from ispeed.bench.processes import (
     wait_released,
 )
 
-pytestmark = pytest.mark.alone
-
 SMALL = Settings(fps=100, width=160, height=120, pixel_format="BayerRG8")
 
 

@@ -6,8 +6,6 @@ import pytest
 
 from ispeed.bench.maxrate import HIGHEST_FPS, LOWEST_FPS, RESOLUTION, highest
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("limit", [LOWEST_FPS, 51.0, 333.3, 1234.0, 40_000.0, HIGHEST_FPS])
 def test_finds_the_limit_from_below(limit: float):

@@ -11,8 +11,6 @@ import pytest
 from ispeed.bench import cli
 from ispeed.bench.rate import RATE_TOLERANCE, _stage_rates, missed_target
 
-pytestmark = pytest.mark.alone
-
 STAGES = ("camera", "grab", "develop", "publish")
 
 

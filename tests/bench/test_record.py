@@ -15,8 +15,6 @@ from ispeed.bench.record import FullRing, measure_record
 from ispeed.engines import RawFormat
 from ispeed.stream.record import write_recording
 
-pytestmark = pytest.mark.alone
-
 
 def test_the_write_rate_of_a_small_recording(tmp_path: Path) -> None:
     result = measure_record(RawFormat(320, 240, "BayerRG12p"), 8, 2, tmp_path)

@@ -9,8 +9,6 @@ from ispeed.bench.subscriber import Measurement, checksum
 from ispeed.stream.frame import FLAG_DEVICE_CLOCK_IS_HOST, FrameHeader
 from ispeed.stream.histogram import LatencyHistogram
 
-pytestmark = pytest.mark.alone
-
 MS = 1_000_000
 
 

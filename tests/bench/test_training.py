@@ -17,8 +17,6 @@ from ispeed.bench.train_run import OneBatch
 from ispeed.bench.training import PARTS, WAIT_LIMIT
 from ispeed.train.data.scenes import Scenes
 
-pytestmark = pytest.mark.alone
-
 SETTINGS = (
     "data.train=[{source: scenes, count: 24, crop: 32, scenes: 1}]",
     "data.validation=[{source: scenes, count: 1, crop: 32, scenes: 1}]",

@@ -8,12 +8,10 @@ from ispeed.bench.pipeline import PipelineError
 from ispeed.bench.transport import compare_subscribers, compare_transport
 from ispeed.bench.transport_roles import StopWatch, start_role
 
-pytestmark = pytest.mark.alone
-
 
 def test_compares_with_imagezmq():
     pytest.importorskip("imagezmq")
-    result = compare_transport(64, 48, repeats=1, seconds=0.3)
+    result = compare_transport(64, 48, repeats=1, seconds=1)
     assert set(result["median_fps"]) == {"ispeed", "imagezmq ipc", "imagezmq tcp"}
     assert all(fps > 0 for fps in result["median_fps"].values())
     fastest = max(result["median_fps"]["imagezmq ipc"], result["median_fps"]["imagezmq tcp"])

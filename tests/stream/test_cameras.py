@@ -14,8 +14,6 @@ from ispeed.stream.cameras import camera_indices, make_configs
 from ispeed.stream.cli import parse
 from ispeed.stream.control import default_control
 
-pytestmark = pytest.mark.alone
-
 
 def test_flags_go_before_a_section_and_that_before_the_rest_of_the_file():
     in_file = {

@@ -12,8 +12,6 @@ import pytest
 
 from .conftest import ISP_STREAM
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("order", [("grab", "develop"), ("develop", "grab")])
 def test_grab_and_develop_killed_together(isp_stream, order):

@@ -19,8 +19,6 @@ from ispeed.engines.errors import UserError
 from ispeed.stream.frame import HEADER_SIZE, RECORD_SIZE
 from ispeed.stream.ring import PAGE, Owner, Ring, RingLayout, Word, require_memory
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def ring() -> Iterator[Ring]:

@@ -38,8 +38,6 @@ from ispeed.stream.frame import topic
 from ispeed.stream.reader import MappedRing
 from ispeed.stream.ring import RingLayout
 
-pytestmark = pytest.mark.alone
-
 WAIT_MS = 20000
 
 

@@ -4,8 +4,6 @@ import os
 
 import pytest
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),

@@ -24,6 +24,10 @@ QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
 STOPPED = "hdrisp-quick"
 """The one that is stopped in the middle of its levels, and goes on."""
 
+_ENV = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+}  # two run at a time, and threads that spin for each other's cores help nobody
 LIMIT_S = 500
 """Two minutes on an idle machine of two cores; this one may have other things to do."""
 
@@ -43,7 +47,7 @@ class Runs:
     def call(self, entry: str, *words: str) -> str:
         code = f"from ispeed.train.entry import {entry}; raise SystemExit({entry}())"
         command = [sys.executable, "-c", code, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=self.folder)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=self.folder, env=_ENV)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -59,7 +63,9 @@ class Runs:
     def _stop_in(self, recipe: str, stage: Path) -> None:
         """Train until a stage is under way."""
         command = [sys.executable, "-c", "from ispeed.train.entry import train; raise SystemExit(train())", recipe]
-        with subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        with subprocess.Popen(
+            command, cwd=self.folder, env=_ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as run:
             until = time.monotonic() + LIMIT_S
             metrics = stage / "metrics.jsonl"
             while run.poll() is None and not (metrics.exists() and '"loss"' in metrics.read_text()):
