@@ -55,12 +55,20 @@ def control(argv: Sequence[str]) -> int:
         with Control(
             options.endpoint, camera=options.camera, timeout_ms=options.timeout_ms, keys=options.keys
         ) as asked:
+            _require_listener(asked.endpoint)
             answer = asked.call(options.command, **arguments)
     except (ControlError, TimeoutError) as error:
         sys.stderr.write(f"isp-stream control: {error}\n")
         return 1
     sys.stdout.write(json.dumps({name: value for name, value in answer.items() if name not in ("id", "ok")}) + "\n")
     return 0
+
+
+def _require_listener(endpoint: str) -> None:
+    """Raises ControlError where nobody can be there, rather than to wait for an answer. Waiting is for programs."""
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint and not path.startswith("@") and not Path(path).exists():
+        raise ControlError(f"nobody listens at {endpoint}: is isp-stream running there?")
 
 
 def _argument(item: str) -> tuple[str, Any]:
