@@ -21,13 +21,14 @@ pytestmark = pytest.mark.alone
 
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
+HAS_BF16 = "_bf16" in Path("/proc/cpuinfo").read_text()
+"""Other processors only emulate it, which takes several times as long as fp32."""
 STOPPED = "hdrisp-quick"
 """The one that is stopped in the middle of its levels, and goes on."""
 
-_ENV = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-}  # two run at a time, and threads that spin for each other's cores help nobody
+# Two run at a time, and threads that wait for each other's cores help nobody; nor does it to trace each of their lines.
+_TRACED = "COVERAGE_PROCESS"
+_ENV = {name: value for name, value in os.environ.items() if not name.startswith(_TRACED)} | {"OMP_NUM_THREADS": "1"}
 LIMIT_S = 500
 """Two minutes on an idle machine of two cores; this one may have other things to do."""
 
@@ -55,6 +56,8 @@ class Runs:
         if teacher := _teacher_of(name):  # which was begun before
             self.of(teacher)
         recipe = str(CONFIGS / f"{name}.yaml")
+        if "precision: bf16" in (CONFIGS / f"{name}.yaml").read_text() and not HAS_BF16:
+            return self.call("train", recipe, "--set", "precision=fp32")
         if name != STOPPED:
             return self.call("train", recipe)
         self._stop_in(recipe, self.folder / "runs" / name / "level2")
