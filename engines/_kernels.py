@@ -308,6 +308,16 @@ def develop_mono(raw, srgb, first, last, width, scale, tone, defect_rows, defect
         _interleave(codes, 0, 0, 0, width, srgb, y * width * 3)
 
 
+@inlined
+def _in_order(a, b, c, d, x_phase, y_phase):
+    """A 2x2 quad in reading order as R, G, G, B."""
+    if x_phase:
+        a, b, c, d = b, a, d, c
+    if y_phase:
+        a, b, c, d = c, d, a, b
+    return a, b, c, d
+
+
 @kernel
 def colour_sums(raw, shape, row_step, column_step, limit, sums):
     """Sums over a grid of 2x2 quads without a clipped sample.
@@ -327,10 +337,7 @@ def colour_sums(raw, shape, row_step, column_step, limit, sums):
             c, d = _sample(raw, bits, at + width), _sample(raw, bits, at + width + 1)
             if max(max(a, b), max(c, d)) >= limit:
                 continue
-            if x_phase:
-                a, b, c, d = b, a, d, c
-            if y_phase:
-                a, b, c, d = c, d, a, b
+            a, b, c, d = _in_order(a, b, c, d, x_phase, y_phase)
             red += a
             green += b + c
             blue += d
@@ -349,7 +356,7 @@ def _gain(flat, y, x):
 @kernel
 def flat_colour_sums(raw, shape, row_step, column_step, limit, black, flat, sums):
     """`colour_sums` of what a flat field makes of the samples, with black where it was: whether a sample is clipped
-    goes by what the sensor gave.
+    goes by what the sensor gave. A kernel of its own, so that the other one's loop holds nothing of it.
 
     black: black level, DN; flat: `flat_field.RowTables`, not empty.
     """
@@ -364,10 +371,7 @@ def flat_colour_sums(raw, shape, row_step, column_step, limit, black, flat, sums
                 continue
             p, q = (a - black) * _gain(flat, y, x), (b - black) * _gain(flat, y, x + 1)
             r, s = (c - black) * _gain(flat, y + 1, x), (d - black) * _gain(flat, y + 1, x + 1)
-            if x_phase:
-                p, q, r, s = q, p, s, r
-            if y_phase:
-                p, q, r, s = r, s, p, q
+            p, q, r, s = _in_order(p, q, r, s, x_phase, y_phase)
             red += p
             green += q + r
             blue += s

@@ -205,8 +205,9 @@ class TrainConfig(Settings):
     """the mean of the weights, which is what is exported"""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """longest gradient (norm over all weights), longer ones are shortened to it; null leaves them"""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """numbers that the network calculates in; weights, losses and the optimiser stay in fp32"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """numbers that the network calculates in, auto: bf16 where GPU or processor have it, else fp32; weights, losses and
+    the optimiser stay in fp32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where: auto takes a GPU if there is one"""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

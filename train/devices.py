@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -39,7 +40,7 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.amp.GradScal
 
     Args:
         device: "auto", "cpu" or "cuda".
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 where the device has it, else fp32.
 
     Returns:
         Fabric, launched, and what scales the losses of fp16, whose state goes into checkpoints.
@@ -51,6 +52,8 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.amp.GradScal
     if device == "cuda" and not there:
         raise UserError("device is cuda, but torch finds no GPU here; set device to cpu or auto")
     kind = "cuda" if there and device != "cpu" else "cpu"
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(kind) else "fp32"
     scaler = torch.amp.GradScaler(kind) if precision == "fp16" else None
     plugins: Any = [_Mixed(_PRECISIONS[precision], kind, scaler)] if precision in _PRECISIONS else None  # pyright: ignore[reportArgumentType]
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
@@ -69,6 +72,16 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.amp.GradScal
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
         fabric.launch()
     return fabric, scaler
+
+
+def _has_bf16(kind: str) -> bool:
+    """Whether a device calculates in bfloat16 itself: processors that do not emulate it, slower than fp32."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        return "_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,16 @@ def test_a_network_with_other_pads_is_the_same_network():
         assert not any(isinstance(module, torch.nn.ReflectionPad2d) for module in network.modules())
         assert torch.equal(network(planes), before)
     assert list(network.state_dict()) == names
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [("avx2 avx512_bf16", torch.bfloat16), ("avx2 fma", torch.float32)])
+def test_auto_is_what_the_processor_calculates_in_itself(monkeypatch: pytest.MonkeyPatch, flags: str, dtype):
+    """The processor's flags stand in for a processor: a machine is either the one or the other."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"flags: {flags}")
+    fabric, scaler = make_fabric("cpu", "auto")
+    with fabric.autocast():
+        assert torch.nn.functional.linear(torch.ones(1, 4), torch.ones(2, 4)).dtype == dtype
+    assert scaler is None
 
 
 def test_settings_of_torch_come_back():

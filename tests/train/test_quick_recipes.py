@@ -21,8 +21,6 @@ pytestmark = pytest.mark.alone
 
 CONFIGS = Path(__file__).parents[2] / "configs/train"
 QUICK = sorted(path.stem for path in CONFIGS.glob("*-quick.yaml"))
-HAS_BF16 = "_bf16" in Path("/proc/cpuinfo").read_text()
-"""Other processors only emulate it, which takes several times as long as fp32."""
 STOPPED = "hdrisp-quick"
 """The one that is stopped in the middle of its levels, and goes on."""
 
@@ -56,8 +54,6 @@ class Runs:
         if teacher := _teacher_of(name):  # which was begun before
             self.of(teacher)
         recipe = str(CONFIGS / f"{name}.yaml")
-        if "precision: bf16" in (CONFIGS / f"{name}.yaml").read_text() and not HAS_BF16:
-            return self.call("train", recipe, "--set", "precision=fp32")
         if name != STOPPED:
             return self.call("train", recipe)
         self._stop_in(recipe, self.folder / "runs" / name / "level2")
