@@ -71,7 +71,7 @@ def test_a_recipe_may_have_variables(tmp_path: Path, capfd: pytest.CaptureFixtur
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(NAMED)
     assert cli.run(["train", str(recipe), *TINY, "--set", "variables.numbers=fp8"]) == 2
-    assert "precision: input should be 'fp32', 'bf16' or 'fp16' (got 'fp8')" in capfd.readouterr().err
+    assert "precision: input should be 'auto', 'fp32', 'bf16' or 'fp16' (got 'fp8')" in capfd.readouterr().err
 
 
 def test_of_a_recipe_with_stages_one_can_be_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
