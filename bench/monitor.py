@@ -8,6 +8,7 @@ without, and the published rate is reached wherever it is reached without.
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -67,16 +68,12 @@ def run_monitor(
     print(
         f"clients    {clients} WebSockets, {picture_fps:g} pictures a second each; {seconds:g} s after {warm_up_s:g} s"
     )
-    kinds: dict[str, Settings] = {ALONE: settings, WATCHED: replace(settings, extra=("--monitor", ":0"))}
-    if record is not None:
-        recording = ("--record", str(record), "--record-on", "start")
-        kinds[RECORDED] = replace(settings, extra=("--monitor", ":0", *recording))
+    kinds = [ALONE, WATCHED] + ([] if record is None else [RECORDED])
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     for number in range(repeat):
         # The order turns with the rounds, so that nothing that drifts speaks for one of them.
-        order = list(kinds)[:: -1 if number % 2 else 1]
-        for kind in order:
-            run = _measure(kinds[kind], kind, seconds, warm_up_s, lambda: Watchers(clients, picture_fps))
+        for kind in kinds[:: -1 if number % 2 else 1]:
+            run = _measure(settings, kind, record, seconds, warm_up_s, lambda: Watchers(clients, picture_fps))
             runs[kind].append(run)
             _print(f"round {number + 1} of {repeat}", kind, run)
     medians = {kind: _medians(of_kind) for kind, of_kind in runs.items()}
@@ -122,10 +119,20 @@ def judge(runs: dict[str, list[dict[str, Any]]], fps: float) -> list[str]:
 
 
 def _measure(
-    settings: Settings, kind: str, seconds: float, warm_up_s: float, watchers: Callable[[], Watchers]
+    settings: Settings,
+    kind: str,
+    record: Path | None,
+    seconds: float,
+    warm_up_s: float,
+    watchers: Callable[[], Watchers],
 ) -> dict[str, Any]:
+    extra = () if kind == ALONE else ("--monitor", ":0")
     watching = None if kind == ALONE else watchers()
-    run = measure(settings, seconds, warm_up_s=warm_up_s, beside=watching)
+    with ExitStack() as stack:
+        if kind == RECORDED:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-monitor-", dir=record))
+            extra += ("--record", place, "--record-on", "start")
+        run = measure(replace(settings, extra=extra), seconds, warm_up_s=warm_up_s, beside=watching)
     return {**run, "clients": watching.result if watching else []}
 
 

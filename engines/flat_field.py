@@ -52,7 +52,7 @@ def checked_mesh(flat_field: FlatField) -> Floats:
         if name not in SITES:
             raise UserError(f"the flat field has a mesh {str(name)[:40]!r}, which no colour site is called: {_LIKE}")
     if missing := [name for name in SITES if name not in flat_field]:
-        raise UserError(f"the flat field has no mesh for {' and '.join(missing)}: {_LIKE}")
+        raise UserError(f"the flat field has no mesh for {', '.join(missing)}: {_LIKE}")
     meshes = [_mesh(name, flat_field[name]) for name in SITES]
     for name, mesh in zip(SITES, meshes, strict=True):
         if mesh.shape != meshes[0].shape:

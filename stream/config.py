@@ -29,7 +29,8 @@ def _checked_change(text: str) -> str:
     return text
 
 
-def _checked_flat_field(flat_field: Any) -> Any:
+def checked_flat_field(flat_field: Any) -> Any:
+    """A flat field of a config, as it is kept in one. Raises ValueError with one sentence."""
     if flat_field is None:
         return None
     try:
@@ -38,7 +39,7 @@ def _checked_flat_field(flat_field: Any) -> Any:
         raise ValueError(error) from error
 
 
-MeshOfGains = Annotated[dict[str, list[list[float]]] | None, BeforeValidator(_checked_flat_field)]
+MeshOfGains = Annotated[dict[str, list[list[float]]] | None, BeforeValidator(checked_flat_field)]
 """A flat field: R, Gr, Gb, B, each as rows of gains."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -152,7 +153,8 @@ class Features:
                     found["inc"] = node.inc
         except self._errors:
             pass
-        return found
+        # Cameras tell infinity where there is no limit, for which JSON has no number.
+        return {key: value for key, value in found.items() if not isinstance(value, float) or math.isfinite(value)}
 
     @_alone
     def lasts(self, name: str) -> bool:

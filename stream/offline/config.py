@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from ...engines.errors import UserError
 from ...engines.settings import Settings, make_settings, read_yaml
-from ..config import Measured, MeshOfGains, StreamConfig
+from ..config import Measured, StreamConfig, checked_flat_field
 from ..footage.base import Cfa
 
 Format = Literal["png", "tiff", "mp4", "h5"]
@@ -19,6 +19,14 @@ FROM_STREAM = (
     *("defects", "flat_field", "measured", "base_iso", "f_number", "focal_length_mm", "json", "quiet"),
 )
 """What means the same to isp-stream and isp-develop."""
+
+
+def _none_or_checked(flat_field: Any) -> Any:
+    return {} if flat_field == {} else checked_flat_field(flat_field)
+
+
+OwnFlatField = Annotated[dict[str, list[list[float]]] | None, BeforeValidator(_none_or_checked)]
+"""A flat field as in isp-stream, or {}, which turns off that of the file."""
 
 
 class DevelopConfig(Settings):
@@ -65,8 +73,8 @@ class DevelopConfig(Settings):
     """focal length of the lens in millimetres, likewise"""
     defects: list[tuple[int, int]] | None = None
     """defect pixels as (x, y), replaced by their neighbours of the same colour; null takes those of the file"""
-    flat_field: MeshOfGains = None
-    """gains that make up for the shading of the lens, as in isp-stream; null takes those of the file"""
+    flat_field: OwnFlatField = None
+    """gains that make up for the shading of the lens, as in isp-stream; null takes those of the file, {} takes none"""
     measured: Measured | None = None
     """what isp-calibrate measured of the camera, and on which frames; those of the footage must be like them"""
     mp4_fps: Annotated[float, Field(ge=0.01, le=1000)] = 30

@@ -252,7 +252,7 @@ def _stop(config: DevelopConfig, footage: Footage) -> int:
 
 
 def _flat_field(config: DevelopConfig, footage: Footage) -> dict[str, list[list[float]]] | None:
-    return footage.calibration.flat_field if config.flat_field is None else config.flat_field
+    return footage.calibration.flat_field if config.flat_field is None else config.flat_field or None
 
 
 def _gains(config: DevelopConfig, footage: Footage) -> list[float]:

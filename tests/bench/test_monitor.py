@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ispeed.bench import cli
-from ispeed.bench.monitor import ALONE, WATCHED, judge
+from ispeed.bench.monitor import ALONE, RECORDED, WATCHED, judge
 
 pytestmark = pytest.mark.alone
 
@@ -46,10 +46,12 @@ def test_what_the_monitor_costs_is_judged_by_what_happens_without(
 
 
 @pytest.mark.usefixtures("runtime_dir")
-def test_a_short_round_reports_both(tmp_path: Path) -> None:
-    out = tmp_path / "monitor.json"
+def test_a_short_round_reports_all_and_leaves_no_recording(tmp_path: Path) -> None:
+    out, recordings = tmp_path / "monitor.json", tmp_path / "recordings"
+    recordings.mkdir()
     size = ["--fps", "50", "--width", "160", "--height", "120", "--slots", "64"]
-    code = cli.run(["monitor", *size, "--seconds", "2", "--warm-up", "0.5", "--repeat", "1", "--out", str(out)])
+    rounds = ["--seconds", "2", "--warm-up", "0.5", "--repeat", "1"]
+    code = cli.run(["monitor", *size, *rounds, "--record", str(recordings), "--out", str(out)])
     report = json.loads(out.read_text())
     assert code == (0 if report["ok"] else 1)
     (alone,), (watched,) = report["runs"][ALONE], report["runs"][WATCHED]
@@ -57,8 +59,10 @@ def test_a_short_round_reports_both(tmp_path: Path) -> None:
     assert len(watched["clients"]) == 5
     assert all(client["pictures"] > 0 for client in watched["clients"])
     assert {"monitor", "clients"} <= watched["processes"].keys()
-    assert alone["ledger"]["balanced"]
-    assert watched["ledger"]["balanced"]
+    (recorded,) = report["runs"][RECORDED]
+    assert "record" in recorded["processes"]
+    assert all(run["ledger"]["balanced"] for run in (alone, watched, recorded))
+    assert list(recordings.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,7 @@ def test_json_values_are_the_same_mesh() -> None:
     ("changes", "parts"),
     [
         ({"Gb": None}, ["no mesh for Gb"]),
+        ({"Gr": None, "Gb": None, "B": None}, ["no mesh for Gr, Gb, B"]),
         ({"G": [[1, 1], [1, 1]]}, ["'G'", "no colour site"]),
         ({"B": [[1, 1], [1, 1]]}, ["not of one size", "R has 4x5", "B 2x2"]),
         ({"R": [[1, 1], [1]]}, ["mesh R", "as many numbers each"]),

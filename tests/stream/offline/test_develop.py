@@ -165,6 +165,9 @@ def test_white_balance_matrix_defects_and_flat_field(tmp_path: Path, moving: Cal
     other = {name: [[1.0, 1.0], [1.0, 3.0]] for name in flat_field}
     config.write_text(f"flat_field: {other}\n")
     assert _settled(told, "-o", tmp_path, "--config", config).flat_field == other
+    config.write_text("flat_field: {}\n")
+    assert _settled(told, "-o", tmp_path, "--config", config).flat_field is None
+    config.write_text(f"flat_field: {other}\n")
     # without gains in the file, they are found behind it
     gains = _settled(plain, "-o", tmp_path, "--config", config).white_balance or []
     assert gains != [red, green, blue]
