@@ -1,5 +1,6 @@
 # make stream   the main job on the default camera, for SECONDS seconds
-# make test     everything that must hold: lint, format, types, tests with coverage (TESTS= for some of them, JOBS= at once)
+# make test     everything that must hold: lint, format, types, tests (TESTS= for some of them, JOBS= at once)
+# make coverage the same tests, and which lines they reach, in every process: it slows each of them
 # make zoo      the models that ship, from their recipes and the photographs in data/: hours; goes on where it stopped
 # Each works alone in a fresh clone and makes its own virtual environment. PYTHON chooses the interpreter.
 
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 # What goes into an installation beside Python code, which an editable one reads from here.
 SOURCES := pyproject.toml $(wildcard setup.py stream/camera/simcam/*.c stream/camera/simcam/*.h stream/camera/simcam/*.xml)
 
-.PHONY: stream test zoo clean
+.PHONY: stream test coverage zoo clean
 
 stream: $(VENV)/.installed
 	$(BIN)/isp-stream --camera 0 --seconds $(SECONDS)
@@ -26,11 +27,13 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	.ci/run-tests $(JOBS) $(BIN)/python -m pytest $(TESTS)
+
+coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	.ci/run-tests $(JOBS) $(BIN)/coverage run -m pytest $(TESTS) | tee $(VENV)/pytest.log
+	.ci/run-tests $(JOBS) $(BIN)/coverage run -m pytest $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	@grep -E '^=+ .* in [0-9.]+s' $(VENV)/pytest.log
 
 # In this order, because each teaches the next.
 zoo: $(VENV)/.installed-dev

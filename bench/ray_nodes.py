@@ -29,6 +29,9 @@ def main() -> None:
         _say(out, why="Ray is not installed; run: pip install 'ispeed[ray]'")
         return
     folder = tempfile.mkdtemp(prefix="isp-ray-", dir="/tmp")  # short: a socket's path has 107 bytes
+    # The cluster's address is written there, into a folder that Ray expects to be there from runs before.
+    os.environ["RAY_TMPDIR"] = folder
+    os.mkdir(os.path.join(folder, "ray"))
     head = {"num_cpus": 1, "object_store_memory": _MEMORY, "include_dashboard": False, "temp_dir": folder}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
