@@ -33,8 +33,9 @@ def main() -> None:
     os.environ["RAY_TMPDIR"] = folder
     os.mkdir(os.path.join(folder, "ray"))
     head = {"num_cpus": 1, "object_store_memory": _MEMORY, "include_dashboard": False, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = None
     try:
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         others = [cluster.add_node(num_cpus=1, object_store_memory=_MEMORY) for _ in range(int(sys.argv[1]) - 1)]
         cluster.wait_for_nodes()
         _say(out, address=cluster.address)
@@ -43,7 +44,8 @@ def main() -> None:
                 cluster.remove_node(others.pop(), allow_graceful=False)
                 _say(out, left=1 + len(others))
     finally:
-        cluster.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 
