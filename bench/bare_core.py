@@ -54,7 +54,7 @@ class BareCore:
         runtime = openvino_core()
         model = runtime.read_model(self._core.model.SerializeToString())
         model.reshape({"raw": shape, **({"params": [1, len(info.inputs)]} if info.inputs else {})})
-        settings: dict[str, object] = {"PERFORMANCE_HINT": self._mode.upper()}
+        settings: dict[str, object] = {"PERFORMANCE_HINT": self._mode.upper(), "ENABLE_CPU_PINNING": "NO"}
         if self._threads:
             settings["INFERENCE_NUM_THREADS"] = self._threads
         compiled = runtime.compile_model(model, "CPU", settings)

@@ -55,7 +55,8 @@ def measure(settings: Settings, triggers: int, pre_s: float, post_s: float, fold
     fps = settings.fps or 1000.0
     _require_room(folder, int(triggers * (pre_s + post_s) * fps * fmt.payload_size * 1.1))
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-pretrigger-", dir=folder)))
+        # Absolute: endpoints are made of it.
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-pretrigger-", dir=folder.resolve())))
         played = _write_scene(place / "noise.npy", fmt)
         options = ("--scene", f"{place / 'noise.npy'}?format={fmt.pixel_format.rstrip('p')}&black=0")
         options += ("--record", str(place), "--pre-trigger-s", f"{pre_s:g}", "--post-trigger-s", f"{post_s:g}")

@@ -133,6 +133,8 @@ class CpuEngine(ProcessorEngine):
 
     def _compile(self, graph: bytes, *, integers: bool = True) -> Any:
         settings = {"PERFORMANCE_HINT": self._mode.upper(), "INFERENCE_PRECISION_HINT": _HINTS[self._precision]}
+        # Otherwise every process binds its threads to the same first cores, whatever else is at work there.
+        settings["ENABLE_CPU_PINNING"] = "NO"
         if self._threads is not None:
             settings["INFERENCE_NUM_THREADS"] = str(self._threads)
         if not integers:

@@ -38,9 +38,10 @@ def test_a_wrong_byte_in_a_recording_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("runtime_dir")
-def test_every_frame_around_each_of_some_triggers(tmp_path: Path) -> None:
+def test_every_frame_around_each_of_some_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     settings = Settings(fps=200, width=160, height=120, pixel_format="BayerRG12p")
-    result = measure(settings, 3, 0.5, 0.1, tmp_path)
+    result = measure(settings, 3, 0.5, 0.1, Path())
     assert len(result["recordings"]) == 3
     for one in result["recordings"]:
         assert one["frames"] > 100

@@ -7,6 +7,8 @@ import os
 import select
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -363,3 +365,31 @@ signal.raise_signal(signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@BOTH
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is all that there is")
+def test_threads_may_run_on_every_core(kind, core_file, closing, rings, small: SimpleNamespace):
+    """Two processes that bind theirs to the same cores are as slow as one. OpenVINO binds only while it computes."""
+    fmt = RawFormat(512, 384, "BayerRG8")
+    raw, srgb = rings(fmt, small.frames(fmt, 1))
+    engine = closing(kind(core_file(), threads=1))
+    engine.prepare(fmt, 1, raw, srgb)
+    done = threading.Event()
+
+    def develop() -> None:
+        for _ in range(50):
+            engine.develop([0], [0], NOTHING_GIVEN).wait()
+        done.set()
+
+    everywhere, seen, looked = os.sched_getaffinity(0), set(), 0
+    developing = threading.Thread(target=develop)
+    developing.start()
+    while not done.is_set():
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):
+                seen.add(frozenset(os.sched_getaffinity(int(thread))))
+        looked += 1
+    developing.join()
+    assert looked > 50
+    assert seen == {frozenset(everywhere)}
