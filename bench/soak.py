@@ -45,6 +45,7 @@ EVERY = 2000  # frames from one fault to the next
 _LIFETIME_S = 6 * 3600.0
 _SAMPLE_S = 10.0
 _LOOK_S = 0.05
+_TRAIL = 40
 _ON = 20  # frames by which a camera is known to go on, and not only to have been late
 #: What may be answered in the middle of faults; all else that is refused is a problem.
 _EXPECTED = (
@@ -305,10 +306,12 @@ def soak(
         run = Soak(pipeline, endpoint, fps, cameras, seed)
         stack.callback(run.close)
         ledgers: dict[int, dict[str, Any]] = {}
+        trail: list[dict[str, Any]] = []
         try:
             run.play(steps, frames)
         except PipelineError as error:
             run.problems.append(str(error))
+            trail = _trail(pipeline.events)
         try:
             ledgers = run.end()
         except PipelineError as error:
@@ -331,7 +334,14 @@ def soak(
         "cameras": {camera: _in_short(ledger) for camera, ledger in ledgers.items()},
         "subscribers": {name: _sums(accounts) for name, accounts in sorted(run.accounts.items())},
         "memory": memory,
+        **({"trail": trail} if trail else {}),
     }
+
+
+def _trail(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a run told at last, for whoever looks for the cause of a problem: all but the status, and the last of it."""
+    told = [event for event in events if event["event"] != "status"]
+    return told[-_TRAIL:] + [event for event in events if event["event"] == "status"][-2:]
 
 
 def _check_accounts(run: Soak, ledgers: dict[int, dict[str, Any]]) -> list[str]:

@@ -1,7 +1,7 @@
 """The develop stage: takes granted raw frames, runs the engine, writes sRGB and headers, gives the raw slots back.
 
 Started as `python -m ispeed.stream.develop CHANNEL_FD`. Commands: `open` (find the engine), `prepare` (map the rings,
-compile), `stop`. Several batches may be in flight in the engine, but frames are finished strictly in the order they
+compile), `run`, `stop`. Several batches may be in flight in the engine, but frames are finished strictly in the order they
 were granted, so the counts of granted, developed and failed frames are all that is needed to know which a dead develop
 process still held.
 """
@@ -349,7 +349,11 @@ def _set_up(channel: Channel) -> Developer:
                     depth=developer.batch * developer.lanes + 1,
                     lanes=developer.lanes,
                 )
-                _await_turn(channel, request)
+                try:
+                    _await_turn(channel)
+                except ChannelClosed:
+                    developer.close()  # the process may go on, with the stages of other cameras
+                    raise
                 return developer
             else:
                 raise ChannelClosed
@@ -357,10 +361,8 @@ def _set_up(channel: Channel) -> Developer:
             answer_user_error(channel, request, error)
 
 
-def _await_turn(channel: Channel, request: dict[str, Any]) -> None:
-    """Waits, where another process still develops, until that one is done. Raises ChannelClosed."""
-    if not request.get("wait"):
-        return
+def _await_turn(channel: Channel) -> None:
+    """Waits until it is told to run: another process may still develop, or take its place. Raises ChannelClosed."""
     while (got := channel.receive()) is None or got[0]["cmd"] not in ("run", "stop"):
         pass
     if got[0]["cmd"] == "stop":

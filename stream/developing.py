@@ -26,16 +26,13 @@ class DevelopProcess:
         stage: The process, just started.
         settings: Of StreamConfig, as JSON.
         epoch: Its number.
-        waits: Whether it shall wait, once it is ready, until it is told to run, because another one still develops.
 
     Attributes:
         ready: What it says of itself once it is ready: engine, depth, lanes; before that None.
     """
 
-    def __init__(
-        self, hub: Hub, stage: StageProcess, settings: dict[str, Any], epoch: int, *, waits: bool = False
-    ) -> None:
-        self._hub, self.stage, self.settings, self.epoch, self._waits = hub, stage, settings, epoch, waits
+    def __init__(self, hub: Hub, stage: StageProcess, settings: dict[str, Any], epoch: int) -> None:
+        self._hub, self.stage, self.settings, self.epoch = hub, stage, settings, epoch
         self.ready: dict[str, Any] | None = None
         self._opened = False
         self._call = self.stage.post("open", config=settings)
@@ -60,15 +57,21 @@ class DevelopProcess:
                     raise TimeoutError(f"the develop process did not become ready within {OPEN_TIMEOUT_S:g} s")
                 return False
             if self._opened:
+                if self.stage.dead:  # it became ready, and died
+                    raise StageDied(f"the {self.stage.name} process ended")
                 self.ready = answer
             else:
                 self._opened = True
                 self._prepare(shared)
         return True
 
+    def run(self) -> None:
+        """It takes frames from now on. No two of one camera may: the queues between processes have one reader."""
+        self.stage.post("run")
+
     def leave(self) -> None:
         """Sees it stop to take frames; one that does not is killed. What it held is finished, or is to be counted."""
-        if self.ready is None:  # it holds nothing yet
+        if self.ready is None:  # it was not told to run
             return
         try:
             self._hub.answer(self.stage, self.stage.post("stop"), _LEAVE_TIMEOUT_S, stoppable=False)
@@ -85,7 +88,6 @@ class DevelopProcess:
             format=shared.raw_format.to_json(),
             stream_id=shared.stream_id,
             epoch=self.epoch,
-            wait=self._waits,
         )
         self._deadline = time.monotonic() + OPEN_TIMEOUT_S
 
@@ -161,7 +163,7 @@ class DevelopSide:
 
     def begin_another(self, changes: dict[str, Any]) -> None:
         """A second process, with other settings, begins to make itself ready. The first goes on meanwhile."""
-        self.another = self._start({**self._settings, **changes}, waits=True)
+        self.another = self._start({**self._settings, **changes})
 
     def take_over(self, shared: Shared) -> StageProcess:
         """The second process, which is ready, becomes the one that develops. Returns the first, which has left."""
@@ -171,7 +173,6 @@ class DevelopSide:
         self._before, self._failures, self._first = self._settings, 0, shared.words[Word.DEVELOPED]
         self.current, self.another, self._settings = new, None, new.settings
         self._adopt(shared)
-        new.stage.post("run")
         return old.stage
 
     def go_back(self, developed: int) -> bool:
@@ -201,12 +202,13 @@ class DevelopSide:
                 self.stage.post("stop")
             self._hub.retire(self.stage, grace_s)
 
-    def _start(self, settings: dict[str, Any], *, waits: bool = False) -> DevelopProcess:
+    def _start(self, settings: dict[str, Any]) -> DevelopProcess:
         self._epochs += 1
         stage = self._hub.adopt(self._host.spawn()) if self._host else self._hub.spawn("develop")
-        return DevelopProcess(self._hub, stage, settings, self._epochs, waits=waits)
+        return DevelopProcess(self._hub, stage, settings, self._epochs)
 
     def _adopt(self, shared: Shared) -> None:
+        self.require().run()
         answer = self.require().ready or {}
         self.engine = answer["engine"]
         # What the engine could take in a ring with few slots must leave the camera its own.

@@ -34,7 +34,7 @@ class Bench:
         self.process = None
         self.epoch = 0
 
-    def start(self, engine="classic"):
+    def start(self, engine="classic", run=True):
         self.channel, theirs = Channel.pair()
         command = [sys.executable, "-m", "ispeed.stream.develop", str(theirs.fileno())]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
@@ -51,7 +51,7 @@ class Bench:
             "flat_field": None,
         }
         self.channel.call("open", 60, config=config)
-        return self.channel.call(
+        answer = self.channel.call(
             "prepare",
             60,
             fds=(self.raw.fd, self.srgb.fd, *self.events),
@@ -60,6 +60,12 @@ class Bench:
             stream_id=STREAM_ID,
             epoch=self.epoch,
         )
+        if run:
+            self.run()
+        return answer
+
+    def run(self):
+        self.channel.send({"cmd": "run", "call": 0})
 
     def grant(self, samples, slot, frame_id, **fields):
         self.raw.slot(slot)[:] = pack(samples, FORMAT)
@@ -112,6 +118,24 @@ def frame(seed):
     rows, columns = np.mgrid[0 : FORMAT.height, 0 : FORMAT.width]
     smooth = 800 + 600 * np.sin(columns / 9 + seed) + 500 * np.cos(rows / 7 - seed)
     return np.clip(smooth, 64, 4095).astype(np.uint16)
+
+
+def test_it_takes_nothing_before_it_is_told_to_run(bench):
+    """Another process of the same camera may still read the queue, which has one reader."""
+    bench.start(run=False)
+    bench.grant(frame(0), 0, 0)
+    time.sleep(0.5)
+    assert (len(bench.grants), bench.raw.words[Word.DEVELOPED]) == (1, 0)
+    bench.run()
+    bench.wait_developed(1)
+    bench.wait_returned()
+
+
+def test_one_that_is_never_told_to_run_ends_with_its_channel(bench):
+    bench.start(run=False)
+    bench.channel.close()
+    assert bench.process.wait(20) == 0
+    assert bench.process.stderr.read() == ""
 
 
 def test_frames_are_developed_in_order_with_their_own_headers(bench):

@@ -119,6 +119,32 @@ def test_two_changes_in_a_row_and_new_gains_without_a_gap(isp_stream, watch, cor
     assert len(set(engines_of(headers))) == 2
 
 
+def test_one_that_comes_back_and_one_that_takes_over_do_not_both_develop(isp_stream, watch):
+    """The first process dies while the second is made ready: what is started in its place is ready too late."""
+    run = isp_stream("--slots", "400")
+    run.published(20)
+    watcher = watch()
+    for gain in (1.5, 1.75, 2.0):
+        (first,) = develop_pids(run.process.pid)
+        with ThreadPoolExecutor(1) as pool, Control(timeout_ms=100_000) as control:
+            change = pool.submit(control.call, "engine", engine="classic", white_balance=[gain, 1, 1])
+            second_develop(run.process.pid, first)
+            os.kill(first, signal.SIGKILL)
+            change.result()
+        watcher.until(lambda header, gain=gain: header.wb_r == gain)
+        at = watcher.headers[-1].sequence
+        watcher.until(lambda header, at=at: header.sequence > at + 200)  # longer than the one too many has to leave
+    with Control() as control:
+        control.call("stop")
+    ledger = run.finish()
+    headers = watcher.finish()
+    assert ledger["balanced"]
+    assert ledger["lost"]["stage_died"] == sum(ledger["lost"].values())
+    assert all(after.sequence == before.sequence + 1 for before, after in pairwise(headers))
+    assert all(after.frame_id > before.frame_id for before, after in pairwise(headers))
+    assert [gain for gain, _ in groupby(header.wb_r for header in headers)][-3:] == [1.5, 1.75, 2.0]
+
+
 def test_an_engine_that_cannot_be_leaves_the_old_one(isp_stream, watch, tmp_path):
     run = isp_stream("--slots", "400")
     run.published(20)
