@@ -56,7 +56,9 @@ def measure(settings: Settings, triggers: int, pre_s: float, post_s: float, fold
     _require_room(folder, int(triggers * (pre_s + post_s) * fps * fmt.payload_size * 1.1))
     with ExitStack() as stack:
         # Absolute: endpoints are made of it.
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-pretrigger-", dir=folder.resolve())))
+        place = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="ispeed-pretrigger-", dir=folder.resolve()))
+        )
         played = _write_scene(place / "noise.npy", fmt)
         options = ("--scene", f"{place / 'noise.npy'}?format={fmt.pixel_format.rstrip('p')}&black=0")
         options += ("--record", str(place), "--pre-trigger-s", f"{pre_s:g}", "--post-trigger-s", f"{post_s:g}")

@@ -177,7 +177,7 @@ def _check(path: Path, model: onnx.ModelProto, info: CoreInfo) -> None:
     try:
         whole = found == wanted and weights_sha256(model) == info.sha256
         onnx.checker.check_model(model)
-    except (ValueError, TypeError, cast(Any, onnx.checker).ValidationError):
+    except (ValueError, TypeError, KeyError, cast(Any, onnx.checker).ValidationError):  # KeyError: of an unknown type
         whole = False
     if not whole:
         raise UserError(f"{path} is damaged: its network does not match its metadata; export it again with isp-export")

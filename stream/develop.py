@@ -1,9 +1,9 @@
 """The develop stage: takes granted raw frames, runs the engine, writes sRGB and headers, gives the raw slots back.
 
 Started as `python -m ispeed.stream.develop CHANNEL_FD`. Commands: `open` (find the engine), `prepare` (map the rings,
-compile), `run`, `stop`. Several batches may be in flight in the engine, but frames are finished strictly in the order they
-were granted, so the counts of granted, developed and failed frames are all that is needed to know which a dead develop
-process still held.
+compile), `run`, `stop`. Several batches may be in flight in the engine, but frames are finished strictly in the order
+they were granted, so the counts of granted, developed and failed frames are all that is needed to know which a dead
+develop process still held.
 """
 
 from __future__ import annotations

@@ -92,6 +92,11 @@ def outside(core: Any) -> bytes:
     return core.model.SerializeToString()
 
 
+def of_no_type(core: Any) -> bytes:
+    core.model.graph.initializer[0].data_type = 65
+    return core.model.SerializeToString()
+
+
 def without_a_node(core: Any) -> bytes:
     del core.model.graph.node[0]
     return core.model.SerializeToString()
@@ -117,6 +122,7 @@ def without_a_node(core: Any) -> bytes:
         (lambda core: other_info(core, inputs=[]), "its network does not match its metadata"),
         (lambda core: other_info(core, sha256="0" * 64), "its network does not match its metadata"),
         (heavier, "its network does not match its metadata"),
+        (of_no_type, "its network does not match its metadata"),
         (without_a_node, "its network does not match its metadata"),
     ],
 )
