@@ -96,11 +96,12 @@ class Handover:
         self.open = False
         self._grab.tell("pause")
         self.wait_drained()
+        grace_s = 2.0 if self._develop.ready else 0.0  # an engine may take a while to let go
         self._develop.require().leave()
         self._take_back()
         old = self._develop.take_over(shared)
         self.go_on()
-        self._hub.retire(old, grace_s=2.0)  # its engine may take a while to let go
+        self._hub.retire(old, grace_s)
 
     def _take_back(self) -> None:
         self._grab.tell("consumer_lost")
