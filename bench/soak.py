@@ -55,6 +55,7 @@ _EXPECTED = (
     "there is no engine 'no-such-engine",
     "nothing can be recorded any more",
     "its disk may be stuck",
+    "the record process is being started again",
     "this camera does not",
 )
 

@@ -29,6 +29,7 @@ from .hold import Hold, HoldOptions
 from .ring import Ring, Word
 
 WAIT_MS = 50  # the acquire thread looks this often whether it shall end
+_AWAY_S = 1.0  # of the acquisition's own silence, after which the camera's counts from then on
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
 SILENT_PROBE_S = 0.25  # without, this often once it is silent
 _SEEN = int(Word.SEEN)  # a plain int: an IntEnum member costs a call each time it indexes
@@ -68,7 +69,7 @@ class Acquisition:
         self._end_returns = os.eventfd(0, os.EFD_CLOEXEC)
         self._ending = False
         self._timeout_s = config.timeout_ms / 1000
-        self._heard = self._probed = time.monotonic()
+        self._heard = self._probed = self._looked = time.monotonic()
         self._look_at_nodes()
 
     @property
@@ -207,9 +208,12 @@ class Acquisition:
         if self._acquire_thread is None or self.lost or self._hold is None:
             return
         self._hold.ring.words[Word.GRAB_ALIVE_NS] = time.monotonic_ns()  # the probes below may hang
+        now = time.monotonic()
+        away_s, self._looked = now - self._looked, now
         if self.ended:
             return
-        now = time.monotonic()
+        if away_s > _AWAY_S:  # this process stood still: who knows whether the camera was silent
+            self._heard = now
         if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
             self._heard = now
         silent_s = now - self._heard

@@ -45,7 +45,10 @@ class EngineChanger:
         """Begins a change to other settings (fields of StreamConfig, as JSON). Raises UserError."""
         if self._change:
             raise UserError("the engine is being changed already: ask again when that is done")
-        self._develop.begin_another(changes)
+        try:
+            self._develop.begin_another(changes)
+        except OSError as error:
+            raise UserError(f"the engine stays as it is: no process can be started: {error.strerror}") from error
         self._change = EngineChange()
         return self._change
 

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+from array import array
 from typing import Any
 
 from ..engines.errors import UserError
@@ -46,10 +47,11 @@ class Channel:
         """The descriptor, for poll."""
         return self._socket.fileno()
 
-    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = (), *, wait: bool = True) -> None:
         """Sends one message, with copies of the descriptors `fds`. Raises ChannelClosed.
 
-        A message that is too long for a packet travels in a memfd.
+        A message that is too long for a packet travels in a memfd. Without `wait`, raises BlockingIOError where the
+        other end has read so little that there is no room.
         """
         data = json.dumps(message).encode()
         carrier = None
@@ -58,7 +60,10 @@ class Channel:
             os.write(carrier, data)
             data, fds = _IN_MEMFD, (*fds, carrier)
         try:
-            socket.send_fds(self._socket, [data], list(fds))
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))]
+            self._socket.sendmsg([data], rights, 0 if wait else socket.MSG_DONTWAIT)  # send_fds() ignores its flags
+        except BlockingIOError:
+            raise
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosed from error
         except OSError as error:
@@ -71,8 +76,11 @@ class Channel:
 
     def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], list[int]] | None:
         """The next message and its descriptors; None after `timeout_s` seconds without one. Raises ChannelClosed."""
-        if timeout_s is not None and not select.select([self._socket], [], [], timeout_s)[0]:
-            return None
+        if timeout_s is not None:
+            poll = select.poll()  # select() knows no descriptor above 1023
+            poll.register(self._socket, select.POLLIN)
+            if not poll.poll(timeout_s * 1e3):
+                return None
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, _MAX_PACKET, MAX_FDS)
         except ConnectionResetError as error:

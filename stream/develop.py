@@ -23,7 +23,7 @@ from ..engines import RawFormat, open_engine
 from ..engines.engine import Engine, Ticket
 from ..engines.errors import UserError
 from ..engines.inputs import iso_of
-from .channel import Channel, ChannelClosed
+from .channel import Channel, ChannelClosed, close_fds
 from .frame import FLAG_WHITE_BALANCE_GIVEN, FrameHeader, FrameRecord
 from .ledger import read_losses
 from .queues import GrantQueue, ReturnQueue
@@ -322,7 +322,12 @@ def _set_up(channel: Channel) -> Developer:
     engine: Engine | None = None
     config: dict[str, Any] = {}
     while True:
-        got = channel.receive()
+        try:
+            got = channel.receive()
+        except ChannelClosed:
+            if engine is not None:
+                engine.close()
+            raise
         if got is None:
             continue
         request, fds = got
@@ -334,31 +339,31 @@ def _set_up(channel: Channel) -> Developer:
             elif request["cmd"] == "prepare" and engine is not None:
                 if config["engine"] == "auto":  # the format, which a plan must fit, is known only now
                     engine.close()
-                    engine = _open(config, RawFormat.from_json(request["format"]))
+                    try:
+                        engine = _open(config, RawFormat.from_json(request["format"]))
+                    except UserError:
+                        close_fds(fds)
+                        raise
                 developer = Developer(engine, {**config, **request}, fds)
-                info = developer.info
-                channel.answer(
-                    request,
-                    engine={
-                        "name": info.name,
-                        "backend": info.backend,
-                        "precision": info.precision,
-                        "engine_id": info.engine_id,
-                        "weights_sha256": info.weights_sha256,
-                    },
-                    depth=developer.batch * developer.lanes + 1,
-                    lanes=developer.lanes,
-                )
                 try:
+                    channel.answer(request, **_about(developer))
                     _await_turn(channel)
                 except ChannelClosed:
                     developer.close()  # the process may go on, with the stages of other cameras
                     raise
                 return developer
             else:
+                close_fds(fds)
                 raise ChannelClosed
         except UserError as error:
             answer_user_error(channel, request, error)
+
+
+def _about(developer: Developer) -> dict[str, Any]:
+    """What the main process is told of an engine that is ready."""
+    info = developer.info
+    engine = {name: getattr(info, name) for name in ("name", "backend", "precision", "engine_id", "weights_sha256")}
+    return {"engine": engine, "depth": developer.batch * developer.lanes + 1, "lanes": developer.lanes}
 
 
 def _await_turn(channel: Channel) -> None:

@@ -16,6 +16,7 @@ from .stage import StageProcess
 
 OPEN_TIMEOUT_S = 180.0  # a cold compile of an engine for a GPU is the slowest answer there is
 _LEAVE_TIMEOUT_S = 2.0
+_LAST_BREATH_S = 1.0  # from the end of its channel to that of its process
 _FAILURES = 2  # of a new engine before its first frame, after which the one before is tried again
 
 
@@ -76,7 +77,7 @@ class DevelopProcess:
         try:
             self._hub.answer(self.stage, self.stage.post("stop"), _LEAVE_TIMEOUT_S, stoppable=False)
         except StageDied:
-            pass
+            self._hub.await_end(self.stage, _LAST_BREATH_S)  # until then it may still write
         except TimeoutError:
             self.stage.kill_and_wait()
 
@@ -170,7 +171,10 @@ class DevelopSide:
         old, new = self.require(), self.another
         if new is None:
             raise RuntimeError("there is no second develop process")
-        self._before, self._failures, self._first = self._settings, 0, shared.words[Word.DEVELOPED]
+        developed = shared.words[Word.DEVELOPED]
+        if self._before is None or developed > self._first:  # else the first has shown nothing itself yet
+            self._before = self._settings
+        self._failures, self._first = 0, developed
         self.current, self.another, self._settings = new, None, new.settings
         self._adopt(shared)
         return old.stage
@@ -185,6 +189,12 @@ class DevelopSide:
             return False
         self._failures += 1
         if self._failures < _FAILURES:
+            return False
+        return self.fall_back()
+
+    def fall_back(self) -> bool:
+        """`begin` shall go back to the engine before, because a new one cannot be; whether there is one before."""
+        if self._before is None:
             return False
         self._settings, self._before = self._before, None
         return True

@@ -62,9 +62,11 @@ class Handover:
         """Publishes until develop holds nothing more; one that hangs or died loses what it held. Nothing is granted."""
         os.eventfd_write(self._granted_fd, 1)  # a grab that died between a hand-over and its wake-up
         custody, develop = self.require_shared().custody, self._develop
-        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        deadline, done = time.monotonic() + DRAIN_TIMEOUT_S, custody.progress
         while develop.alive and custody.busy and time.monotonic() < deadline:
             self._hub.pump(0.02, stoppable=False)
+            if custody.progress != done:  # a slow engine is none that hangs
+                deadline, done = time.monotonic() + DRAIN_TIMEOUT_S, custody.progress
         if custody.busy:
             if develop.alive:
                 develop.require().stage.kill_and_wait()  # the poll will notice, and have it started again

@@ -165,11 +165,11 @@ class Hold:
 
     def take_returns(self) -> None:
         """Takes back what develop has returned, and grants what waits."""
-        returned = self._returns.peek_all()
-        for slot, epoch in returned:
+        for slot, epoch in self._returns.peek_all():
+            # First: an entry that stayed, where the producer fails, would be taken for a later return of that slot.
+            self._returns.drop(1)
             if self._table[slot] == epoch << 8 | _IS_GRANTED:  # else it was taken back before
                 self._release(slot)
-        self._returns.drop(len(returned))
         self._grant()
         words = self._words
         words[_WAITING], words[_QUEUED] = len(self._waiting), self.queued
@@ -273,6 +273,8 @@ class Hold:
         if policy == "every":
             while self.queued < reserve and waiting:
                 self._drop_oldest()
+                if self._history and not self.options.keep_history:  # or what was dropped would only fill that
+                    self._give_back(self._history.popleft())
         elif policy == "latest":
             while len(waiting) > 1:
                 self._drop_oldest()

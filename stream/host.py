@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .channel import Channel, ChannelClosed
 from .stage import StageProcess
 
@@ -11,14 +13,13 @@ class DevelopHost:
 
     def __init__(self) -> None:
         self._process: StageProcess | None = None
-        self._stages: list[HostedStage] = []
+        self._stages: list[HostedStage] = []  # of this process and of those before it
 
     def spawn(self) -> StageProcess:
         """A new stage in the process. It does not wait for that to answer."""
         process = self._process
         if process is None or _gone(process):
             process = self._process = StageProcess("develop_host")
-            self._stages = []
         ours, theirs = Channel.pair()
         process.post("host", (theirs.fileno(),))  # of one that has died meanwhile, the new channel reads as ended
         theirs.close()
@@ -26,12 +27,19 @@ class DevelopHost:
         self._stages.append(stage)
         return stage
 
-    def leave(self, stage: HostedStage) -> None:
-        """A stage has ended; with the last one the process does."""
-        if stage in self._stages:
-            self._stages.remove(stage)
-            if not self._stages and self._process is not None:
-                self._process.end()
+    def leave(self, stage: HostedStage, process: StageProcess, *, failed: bool) -> None:
+        """A stage has ended; with its last one the process does.
+
+        Where it has `failed`, the process may be what is broken (a GPU's context is): it gets no new stage.
+        """
+        if stage not in self._stages:
+            return
+        self._stages.remove(stage)
+        if failed and process is self._process:
+            self._process = None
+        if not any(other.is_in(process) for other in self._stages):
+            process.end()
+            if process is self._process:
                 self._process = None
 
 
@@ -42,7 +50,16 @@ class HostedStage(StageProcess):
         self.name, self.channel = "develop", channel
         self.pid, self.dead, self._calls = process.pid, False, 0
         self._host, self._whole, self._process = host, process, process._process
-        self._over = False
+        self._over = self._asked = False
+
+    def is_in(self, process: StageProcess) -> bool:
+        """Whether it is a thread of this process."""
+        return process is self._whole
+
+    def post(self, command: str, fds: tuple[int, ...] = (), **arguments: Any) -> int:
+        """See StageProcess."""
+        self._asked |= command == "stop"
+        return super().post(command, fds, **arguments)
 
     @property
     def ended(self) -> bool:
@@ -50,7 +67,7 @@ class HostedStage(StageProcess):
         try:
             while not self._over and self.channel.receive(0) is not None:
                 pass
-        except (ChannelClosed, OSError):
+        except (ChannelClosed, OSError, ValueError):  # ValueError: we have closed our end
             self._over = True
         return self._over or super().ended
 
@@ -64,8 +81,9 @@ class HostedStage(StageProcess):
 
     def end(self) -> None:
         """Ends it, and with the last one the process. Harmless when repeated."""
+        failed = self.ended and not self._asked
         self.channel.close()
-        self._host.leave(self)
+        self._host.leave(self, self._whole, failed=failed)
 
 
 def _gone(process: StageProcess) -> bool:

@@ -227,6 +227,7 @@ class Pipeline:
             return
         self._recovery.step(shared)
         self._changer.step(shared)
+        self.record.step(shared, self.develop.engine)
         self._watch(shared)
 
     def _watch(self, shared: Shared) -> None:
@@ -284,7 +285,7 @@ class Pipeline:
         event = message["event"]
         with suppress(StageDied):  # the stage that died meanwhile has its own event in the inbox
             if stage is self.record.stage:
-                self.record.handle(message, self._handover.require_shared(), self.develop.engine)
+                self.record.handle(message)
             elif event == "warning":
                 self.meter.warning(message["text"])
             elif event == "changed":
@@ -353,6 +354,7 @@ class Pipeline:
                 shared.ledger.end_outage(time.monotonic_ns(), self.geometry["fps"] or 0)
         self.record.end()
         self._ended = True
+        self._hub.unwatch(self._events[2])  # which nobody reads any more, but a thread may yet write
 
     def _stop_acquisition(self, shared: Shared, *, drain: bool) -> None:
         self.grab.stop(drain=drain, stoppable=False)

@@ -5,6 +5,7 @@ The stream never waits for it: a record process that dies, hangs or has a full d
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ..engines.errors import UserError
@@ -40,7 +41,10 @@ class RecordSide:
         self.plan: Plan | None = make_plan(config)
         self.stage: StageProcess | None = None
         self.failed = False
-        self._opened = self._deaths = 0
+        self._deaths = 0
+        self._call = 0  # that opens it or gives it the rings, while it makes itself ready
+        self._attaching = False  # whether it is given the rings
+        self._deadline = 0.0
         self._status: dict[str, Any] = {}
         self._activity, self._reports = Activity(_PATIENCE_NS), 0
 
@@ -48,26 +52,38 @@ class RecordSide:
         """Starts the process, without waiting."""
         if self.plan:
             self.stage = self._hub.spawn("record")
-            self._opened = self.stage.post("open", config=self._settings)
+            self._call, self._attaching = self.stage.post("open", config=self._settings), False
+            self._deadline = time.monotonic() + _OPEN_S
 
-    def attach(self, shared: Shared, engine: dict[str, Any], *, resumed: bool = False) -> None:
-        """Gives it the rings; with `resumed`, in the middle of the run. Raises UserError, StageDied, TimeoutError."""
+    def attach(self, shared: Shared, engine: dict[str, Any]) -> None:
+        """Gives it the rings and waits. Raises UserError, StageDied, TimeoutError."""
         if self.stage is None:
             return
-        self._hub.answer(self.stage, self._opened, _OPEN_S)
-        answer = self._hub.call(
-            self.stage,
-            "attach",
-            _OPEN_S,
-            fds=(shared.raw.fd, shared.srgb.fd),
-            geometry=shared.geometry,
-            format=shared.raw_format.to_json(),
-            stream_id=shared.stream_id,
-            history=shared.sure_history,
-            engine=engine,
-            resumed=resumed,
-        )
-        self._note_state(answer)
+        self._hub.answer(self.stage, self._call, _OPEN_S)
+        self._post_attach(self.stage, shared, engine, resumed=False)
+        self._note_state(self._hub.answer(self.stage, self._call, _OPEN_S))
+        self._call = 0
+
+    def step(self, shared: Shared, engine: dict[str, Any]) -> None:
+        """Goes on with a process that was started again, as far as its answers have come."""
+        stage = self.stage
+        if stage is None or not self._call:
+            return
+        try:
+            answer = self._hub.answer_now(stage, self._call)
+            if answer is None:
+                if time.monotonic() > self._deadline:
+                    raise TimeoutError(f"the record process did not become ready within {_OPEN_S:g} s")
+            elif not self._attaching:
+                self._post_attach(stage, shared, engine, resumed=True)
+            else:
+                self._note_state(answer)
+                self._call = 0
+                self.tell_engine(engine, self._settings)  # which may have changed meanwhile
+        except StageDied:  # it has its own event in the inbox
+            pass
+        except (UserError, TimeoutError) as error:
+            self._lose(str(error))
 
     @property
     def status(self) -> dict[str, Any]:
@@ -88,6 +104,8 @@ class RecordSide:
             raise UserError("nothing is recorded in this run: start isp-stream with --record FOLDER")
         if self.stage is None or self.stage.dead:
             raise UserError("nothing can be recorded any more in this run: its record process has ended")
+        if self._call:
+            raise UserError("the record process is being started again: ask once more in a moment")
         try:
             answer = self._hub.call(self.stage, action, _ASK_S, reason=reason, time_ns=time_ns)
         except (TimeoutError, StageDied) as error:
@@ -111,13 +129,13 @@ class RecordSide:
     def tell_engine(self, engine: dict[str, Any], settings: dict[str, Any]) -> None:
         """The engine of later recordings, and the settings that it was made with (of StreamConfig, as JSON)."""
         self._settings |= {name: settings[name] for name in _CHANGING}
-        if self.stage and not self.stage.dead:
+        if self.stage and not self.stage.dead and not self._call:
             self.stage.post("tell", engine=engine, settings=self._settings)
 
-    def handle(self, message: dict[str, Any], shared: Shared, engine: dict[str, Any]) -> None:
+    def handle(self, message: dict[str, Any]) -> None:
         """Deals with what the process reports, or with its end."""
         if message["event"] == "died":
-            self._restart(shared, engine)
+            self._restart()
         elif message["event"] == "recording":
             self._report(message)
 
@@ -126,7 +144,7 @@ class RecordSide:
         stage, self.stage = self.stage, None
         if stage is None:
             return
-        if not stage.dead:
+        if not stage.dead and not self._call:
             try:
                 self._hub.call(stage, "close", _CLOSE_S, stoppable=False)
             except (StageDied, TimeoutError, UserError) as error:
@@ -139,7 +157,7 @@ class RecordSide:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _restart(self, shared: Shared, engine: dict[str, Any]) -> None:
+    def _restart(self) -> None:
         stage = self.stage
         if stage is None:
             return
@@ -154,10 +172,30 @@ class RecordSide:
             return
         try:
             self.begin()
-            self.attach(shared, engine, resumed=True)
-        except (UserError, TimeoutError, StageDied) as error:
-            self._meter.fault(f"nothing is recorded any more: {error}", event="recording", change="lost", state="over")
-            self._note_state({"state": "over"})
+        except OSError as error:
+            self._lose(f"its process cannot be started: {error.strerror}")
+
+    def _post_attach(self, stage: StageProcess, shared: Shared, engine: dict[str, Any], *, resumed: bool) -> None:
+        """`resumed`: in the middle of the run."""
+        self._call = stage.post(
+            "attach",
+            (shared.raw.fd, shared.srgb.fd),
+            geometry=shared.geometry,
+            format=shared.raw_format.to_json(),
+            stream_id=shared.stream_id,
+            history=shared.sure_history,
+            engine=engine,
+            resumed=resumed,
+        )
+        self._attaching = True
+        self._deadline = time.monotonic() + _OPEN_S
+
+    def _lose(self, why: str) -> None:
+        stage, self.stage, self._call = self.stage, None, 0
+        if stage is not None:
+            self._hub.retire(stage)  # or it might record after all, when its disk wakes up
+        self._meter.fault(f"nothing is recorded any more: {why}", event="recording", change="lost", state="over")
+        self._note_state({"state": "over"})
 
     def _report(self, message: dict[str, Any]) -> None:
         change = message["change"]

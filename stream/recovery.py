@@ -70,12 +70,15 @@ class Recovery:
         if self._develop.go_back(self._handover.require_shared().words[Word.DEVELOPED]):
             self._meter.fault("the new engine ends before its first frame: back to the one before", event="engine_back")
         self._count_death("develop")
-        self._develop.begin()
+        self._begin_develop()
 
     def step(self, shared: Shared) -> None:
         """Goes on with whatever is on its way back. Raises StageFault where it cannot come back."""
         if time.monotonic() >= self._grab.due_at:
-            self._grab.begin_again()
+            try:
+                self._grab.begin_again()
+            except OSError as error:  # no descriptor, process or memory left: there may be later
+                self._wait_for_camera(f"its process cannot be started: {error.strerror}")
         if self._grab.opening:
             self._go_on_opening()
         if self._develop.alive and not self._develop.ready:
@@ -117,7 +120,14 @@ class Recovery:
             if not self._develop.step(shared):
                 return
         except UserError as error:  # it could before: no bad input, but a GPU or a file that is gone
-            raise StageFault(f"the develop process cannot start again: {error}") from error
+            if not self._develop.fall_back():
+                raise StageFault(f"the develop process cannot start again: {error}") from error
+            self._handover.end_develop()
+            self._meter.fault(
+                f"the new engine cannot start again: {error}; back to the one before", event="engine_back"
+            )
+            self._begin_develop()
+            return
         except TimeoutError as error:
             self._meter.fault(f"{error}: killed", event="stage_hung", stage="develop")
             self._develop.require().stage.kill()
@@ -127,6 +137,12 @@ class Recovery:
         self._handover.go_on()
         if self._meter.engine != self._develop.engine["name"]:  # it went back to the one before
             self._engine_changed()
+
+    def _begin_develop(self) -> None:
+        try:
+            self._develop.begin()
+        except OSError as error:
+            raise StageFault(f"the develop process cannot be started again: {error.strerror}") from error
 
     def _report(self, stage: StageProcess) -> None:
         text = f"the {stage.name} process ended {stage.how_it_ended()}; starting it again"

@@ -60,14 +60,19 @@ class StageProcess:
         self._calls = 0
 
     def post(self, command: str, fds: tuple[int, ...] = (), **arguments: Any) -> int:
-        """Sends a command and returns the number that its answer will carry. A dead stage is noticed elsewhere."""
+        """Sends a command and returns the number that its answer will carry. A dead stage is noticed elsewhere.
+
+        What a stage has no room for, because it reads nothing, is never answered.
+        """
         self._calls += 1
         if self.dead:
             return self._calls
         try:
-            self.channel.send({"cmd": command, "call": self._calls, **arguments}, fds)
+            self.channel.send({"cmd": command, "call": self._calls, **arguments}, fds, wait=False)
         except ChannelClosed:
             self.dead = True
+        except BlockingIOError:
+            pass
         return self._calls
 
     def kill(self) -> None:

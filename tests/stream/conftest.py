@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ispeed.stream.hub import Signals
+
 ISP_STREAM = [sys.executable, "-m", "ispeed.stream"]
 
 
@@ -69,6 +71,16 @@ class Run:
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
                 pipe.close()
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    made = Signals()
+    yield made
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    os.close(made.wake)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from ispeed.engines.errors import UserError
 from ispeed.stream.channel import Channel, ChannelClosed, check, close_fds
+from ispeed.stream.stage import StageProcess
 
 
 @pytest.fixture
@@ -38,6 +41,35 @@ def test_messages_keep_their_bounds_and_bring_descriptors(pair: tuple[Channel, C
     assert os.read(reading, 20) == b"same pipe"
     close_fds(fds)
     close_fds([reading, writing])
+
+
+def test_descriptors_above_1023_can_be_waited_for() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip("this machine allows no descriptor above 1023")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    held = [os.eventfd(0) for _ in range(1100)]
+    try:
+        ours, theirs = Channel.pair()
+        assert ours.fileno() > 1023
+        assert ours.receive(0) is None
+        ours.close()
+        theirs.close()
+    finally:
+        close_fds(held)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_stage_that_reads_nothing_holds_nobody_up() -> None:
+    stage = StageProcess("record")
+    try:
+        os.kill(stage.pid, signal.SIGSTOP)
+        calls = [stage.post("trigger", reason="key") for _ in range(2000)]
+        assert calls == list(range(1, 2001))
+        assert not stage.dead
+    finally:
+        stage.kill_and_wait()
+        stage.end()
 
 
 def test_nothing_comes_in_time(pair: tuple[Channel, Channel]) -> None:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ispeed.engines.errors import UserError
-from ispeed.stream.camera.sources import Arrival
+from ispeed.stream.camera.sources import Arrival, SourceFailed
 from ispeed.stream.hold import Hold, HoldOptions
 from ispeed.stream.ledger import read_account
 from ispeed.stream.log import ArrivalLog
@@ -387,6 +387,42 @@ def test_unknown_policy_is_a_user_error(bad):
 def test_options_that_cannot_be_are_refused():
     with pytest.raises(ValueError):
         HoldOptions("every", depth=0)
+
+
+def test_a_return_that_the_producer_refuses_is_not_taken_twice(bench):
+    """What stayed in the queue would be taken for the return of a later grant of that slot."""
+    made = running(bench, depth=4, reserve=0, policy="block")
+    for _ in range(2):
+        made.frame()
+    kept, refused = made.take()
+
+    def queue(slot: int) -> None:
+        if slot == refused.slot:
+            raise SourceFailed("the producer refuses it")
+        made.offered.append(slot)
+
+    made.hold._queue = queue
+    with pytest.raises(SourceFailed):
+        made.give([kept, refused])
+    while made.frame() != kept.slot:  # until that slot is filled again
+        pass
+    made.hold._queue = made.offered.append
+    owner = made.ring.table[kept.slot]
+    assert owner & 0xFF != Owner.QUEUED
+    made.hold.take_returns()
+    assert made.ring.table[kept.slot] == owner
+
+
+@pytest.mark.parametrize("history", [0, 4])
+def test_a_stalled_develop_costs_a_frame_for_each_that_comes(bench, history: int):
+    made = running(bench, depth=2, reserve=4, history=history)
+    lost = []
+    for _ in range(30):
+        before = made.words[Word.SUPERSEDED]
+        made.frame()
+        lost.append(made.words[Word.SUPERSEDED] - before)
+    assert max(lost) == 1
+    assert made.unaccounted() == 0
 
 
 @pytest.mark.parametrize("policy", ["every", "latest"])

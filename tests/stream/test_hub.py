@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-
-import pytest
-
 from ispeed.stream.hub import Hub, Signals
 from ispeed.stream.stage import StageProcess
-
-
-@pytest.fixture
-def signals() -> Iterator[Signals]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    made = Signals()
-    yield made
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    os.close(made.wake)
 
 
 class Lingering(StageProcess):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,19 @@ def test_a_camera_that_falls_silent_is_taken_up_again(isp_stream):
         run.published(run.until("status")["account"]["published"] + 20)
         control.call("stop")
     assert [s["ended_by"].split(":")[0] for s in run.finish()["segments"]] == ["camera lost", "stopped"]
+
+
+def test_a_grab_process_that_stood_still_does_not_take_the_camera_for_silent(isp_stream):
+    run = isp_stream("--timeout-ms", "500", "--stage-timeout-ms", "30000", "--history", "0", fps=20)
+    pid = run.until("started")["pids"]["grab"]
+    run.published(20)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(pid, signal.SIGCONT)
+    run.published(run.until("status")["account"]["published"] + 20)
+    with Control() as control:
+        control.call("stop")
+    assert [s["ended_by"] for s in run.finish()["segments"]] == ["stopped"]
 
 
 def picture(height: int, width: int) -> np.ndarray:
