@@ -79,7 +79,7 @@ class DevelopProcess:
         except StageDied:
             self._hub.await_end(self.stage, _LAST_BREATH_S)  # until then it may still write
         except TimeoutError:
-            self.stage.kill_and_wait()
+            self._hub.kill_and_wait(self.stage)
 
     def _prepare(self, shared: Shared) -> None:
         self._call = self.stage.post(

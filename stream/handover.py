@@ -69,7 +69,7 @@ class Handover:
                 deadline, done = time.monotonic() + DRAIN_TIMEOUT_S, custody.progress
         if custody.busy:
             if develop.alive:
-                develop.require().stage.kill_and_wait()  # the poll will notice, and have it started again
+                self._hub.kill_and_wait(develop.require().stage)  # its end is in the inbox then: it is started again
             self._publish()
             custody.develop_died()
         self._publish()

@@ -79,11 +79,12 @@ class HostedStage(StageProcess):
         """As of a process, or "by its own fault" where the process goes on."""
         return super().how_it_ended() if _gone(self._whole) else "by its own fault"
 
-    def end(self) -> None:
-        """Ends it, and with the last one the process. Harmless when repeated."""
+    def end(self) -> bool:
+        """Ends it, and with the last one the process; whether it has ended. Harmless when repeated."""
         failed = self.ended and not self._asked
         self.channel.close()
         self._host.leave(self, self._whole, failed=failed)
+        return True  # as far as we are concerned: a thread has nothing that could be waited for
 
 
 def _gone(process: StageProcess) -> bool:

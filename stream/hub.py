@@ -6,6 +6,7 @@ meanwhile lies in `inbox` for the outer loop.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -18,7 +19,9 @@ from typing import Any
 from .channel import ChannelClosed, check
 from .stage import StageProcess
 
+_log = logging.getLogger(__name__)
 _LOOK_S = 0.01  # how often to look whether a process has ended
+_END_S = 30.0  # for a killed process to end, which takes its time with much memory or a GPU to give back
 
 
 class Stopping(Exception):
@@ -148,12 +151,17 @@ class Hub:
         self._ignore(stage)
         self.await_end(stage, grace_s)
         if not stage.ended and stage.dismiss():
-            while not stage.ended:  # which may take its time, with much memory or a GPU to give back
-                self.pump(_LOOK_S, stoppable=False)
-        stage.end()
+            self.await_end(stage, _END_S)
+        if not stage.end():
+            _log.warning("the %s process %d cannot be ended: the kernel holds it", stage.name, stage.pid)
         self._stages = {fd: other for fd, other in self._stages.items() if other is not stage}
         for unasked in [key for key in self._answers if key[0] == id(stage)]:
             del self._answers[unasked]
+
+    def kill_and_wait(self, stage: StageProcess) -> None:
+        """Kills a stage's process and sees it end, as far as the kernel lets it. The poll goes on."""
+        stage.kill()
+        self.await_end(stage, _END_S)
 
     def await_end(self, stage: StageProcess, grace_s: float) -> None:
         """Waits up to `grace_s` seconds for a process to end by itself, less when the user forces it. The poll goes on.

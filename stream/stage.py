@@ -93,22 +93,22 @@ class StageProcess:
             return "without leaving"
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
-    def kill_and_wait(self) -> None:
-        """Kills the process and returns when it is no more; its channel then reads as ended."""
-        self._process.kill()
-        self._process.wait()
-
     @property
     def ended(self) -> bool:
         """Whether the process is no more."""
         return self._process.poll() is not None
 
-    def end(self) -> None:
-        """Kills the process, if it has not ended, and closes its channel. Harmless when repeated."""
+    def end(self) -> bool:
+        """Kills the process, if it has not ended, and closes its channel; whether it has ended. Harmless when repeated.
+
+        One that the kernel holds, such as at a disk that does not answer, is waited for no longer than a second.
+        """
         if not self.ended:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
         self.channel.close()
+        return self.ended
 
 
 def answer_user_error(channel: Channel, request: dict[str, Any], error: UserError) -> None:

@@ -68,8 +68,7 @@ def test_a_stage_that_reads_nothing_holds_nobody_up() -> None:
         assert calls == list(range(1, 2001))
         assert not stage.dead
     finally:
-        stage.kill_and_wait()
-        stage.end()
+        assert stage.end()
 
 
 def test_nothing_comes_in_time(pair: tuple[Channel, Channel]) -> None:

@@ -128,7 +128,7 @@ def test_defects_and_flat_field_of_a_calibration_are_built_in(run: Run, rtx: lis
     [
         ("black_level: 1", "camera.yaml has neither defects nor a flat_field"),
         ("defects: [3, 4]", "defects in camera.yaml are no list of [x, y]"),
-        ("flat_field: {R: [[1, 1], [1, 1]]}", "no mesh for Gr and Gb and B"),
+        ("flat_field: {R: [[1, 1], [1, 1]]}", "no mesh for Gr, Gb, B"),
         ("[1, 2]", "the config camera.yaml must hold"),
     ],
 )

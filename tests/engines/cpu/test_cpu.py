@@ -367,6 +367,16 @@ signal.raise_signal(signal.SIGTERM)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
+def bound_threads() -> set[int]:
+    """Threads of this process that may not run on all of its cores."""
+    bound = set()
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(ProcessLookupError):  # it has ended
+            if os.sched_getaffinity(thread) != os.sched_getaffinity(0):
+                bound.add(thread)
+    return bound
+
+
 @BOTH
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is all that there is")
 def test_threads_may_run_on_every_core(kind, core_file, closing, rings, small: SimpleNamespace):
@@ -382,14 +392,12 @@ def test_threads_may_run_on_every_core(kind, core_file, closing, rings, small: S
             engine.develop([0], [0], NOTHING_GIVEN).wait()
         done.set()
 
-    everywhere, seen, looked = os.sched_getaffinity(0), set(), 0
+    bound, looked, others = set(), 0, bound_threads()  # others are those that other tests' models have bound
     developing = threading.Thread(target=develop)
     developing.start()
     while not done.is_set():
-        for thread in os.listdir("/proc/self/task"):
-            with suppress(ProcessLookupError):
-                seen.add(frozenset(os.sched_getaffinity(int(thread))))
+        bound |= bound_threads() - others
         looked += 1
     developing.join()
     assert looked > 50
-    assert seen == {frozenset(everywhere)}
+    assert not bound

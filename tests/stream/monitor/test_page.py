@@ -197,7 +197,7 @@ def test_settings_reach_the_camera_and_refusals_are_its_own_words(
 ) -> None:
     run, url = live
     page = open_page(url)
-    until(page, "document.getElementById('set-ExposureTime').value === '400'")
+    until(page, "document.getElementById('set-ExposureTime')?.value === '400'")
     page.fill("#set-ExposureTime", "300")
     page.press("#set-ExposureTime", "Enter")
     await_text(page, "[data-setting=ExposureTime] .hint", "done")

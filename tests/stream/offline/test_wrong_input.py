@@ -76,7 +76,7 @@ def test_one_sentence(recording: Path, sentence: Callable[..., str], arguments: 
         ("footage: a.h5", ["footage"]),
         ("colour_matrix: [[1, 0], [0, 1]]", ["colour matrix"]),
         ("defects: [[900, 1]]", ["900"]),
-        ("flat_field: {R: [[1, 1], [1, 1]]}", ["flat_field", "no mesh for Gr and Gb and B"]),
+        ("flat_field: {R: [[1, 1], [1, 1]]}", ["flat_field", "no mesh for Gr, Gb, B"]),
         ("measured: {serial: S2, pixel_format: BayerRG8}", ["BayerRG8", "BayerRG12p"]),
         ("white_balance: 5", ["white_balance"]),
     ],
