@@ -86,6 +86,7 @@ class Soak:
         self._read = 0  # events looked at
         self._statuses: dict[int, dict[str, Any]] = {}
         self._now = "the start"
+        self._connected: set[str] = set()  # subscribers whose connections count among the descriptors
 
     # -- what faults use --------------------------------------------------------------------------------------------
 
@@ -159,6 +160,9 @@ class Soak:
         """Does what the schedule says, looking around meanwhile, until so many frames were seen."""
         for camera in range(self.cameras):
             self.subscribe(f"steady {camera}", camera)
+        self._connected = {
+            name for name in ("slow", "stopped") if any(step.fault == f"{name}_subscriber" for step in steps)
+        }
         for step in steps:
             self._until(step.at_frame)
             self._now = f"frame {step.at_frame}, {step.fault} of camera {step.camera}"
@@ -256,7 +260,9 @@ class Soak:
             file.unlink()
 
     def _quiet(self) -> bool:
-        """Whether everything is there, at work, and as it was in the beginning."""
+        """Whether everything is there, at work, and with the subscribers that will be there to the end."""
+        if not self._connected <= self._subscribers.keys():
+            return False
         if len(self._statuses) < self.cameras or any(not change.done() for change in self._changes):
             return False
         states = [told["state"] for status in self._statuses.values() for told in status["stages"].values()]
