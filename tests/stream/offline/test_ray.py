@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no wheel for this Python"),
 ]
 
-FRAMES, SIZE = 60, (320, 240)
+FRAMES, SIZE = 80, (640, 480)  # enough that a node is lost before the other has done them all
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def cluster() -> Iterator[HelperProcess]:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 frames of 320x240 pixels."""
+    """Frames that take their time."""
     fmt = RawFormat(*SIZE, "BayerRG12p")
     samples = np.random.default_rng(3).integers(0, 4096, (FRAMES, SIZE[1], SIZE[0])).astype(np.uint16)
     return write_recording(
@@ -69,7 +69,7 @@ def test_the_same_bytes_on_a_cluster_that_loses_a_node(
     _wait_for(lambda: done() >= 4)
     run.process.send_signal(signal.SIGINT)
     assert re.fullmatch(
-        r"isp-develop: stopped with \d+ of 60 frames done; the same command goes on.*\n", run.finish(130)
+        r"isp-develop: stopped with \d+ of 80 frames done; the same command goes on.*\n", run.finish(130)
     )
     # a node is lost while it goes on
     before = done()
