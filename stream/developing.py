@@ -9,14 +9,13 @@ import time
 from typing import Any
 
 from .host import DevelopHost
-from .hub import Hub, StageDied
+from .hub import LAST_BREATH_S, Hub, StageDied
 from .ring import Word
 from .shared import Shared
 from .stage import StageProcess
 
 OPEN_TIMEOUT_S = 180.0  # a cold compile of an engine for a GPU is the slowest answer there is
 _LEAVE_TIMEOUT_S = 2.0
-_LAST_BREATH_S = 1.0  # from the end of its channel to that of its process
 _FAILURES = 2  # of a new engine before its first frame, after which the one before is tried again
 
 
@@ -77,7 +76,7 @@ class DevelopProcess:
         try:
             self._hub.answer(self.stage, self.stage.post("stop"), _LEAVE_TIMEOUT_S, stoppable=False)
         except StageDied:
-            self._hub.await_end(self.stage, _LAST_BREATH_S)  # until then it may still write
+            self._hub.await_end(self.stage, LAST_BREATH_S)  # until then it may still write
         except TimeoutError:
             self._hub.kill_and_wait(self.stage)
 

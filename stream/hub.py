@@ -20,6 +20,7 @@ from .channel import ChannelClosed, check
 from .stage import StageProcess
 
 _log = logging.getLogger(__name__)
+LAST_BREATH_S = 1.0  # from the end of a stage's channel to that of its process
 _LOOK_S = 0.01  # how often to look whether a process has ended
 _END_S = 30.0  # for a killed process to end, which takes its time with much memory or a GPU to give back
 

@@ -18,7 +18,7 @@ from .developing import DevelopSide
 from .grabbing import GrabSide
 from .handover import DRAIN_TIMEOUT_S, Handover
 from .host import DevelopHost
-from .hub import Hub, StageDied
+from .hub import LAST_BREATH_S, Hub, StageDied
 from .ledger import FrameLedger, read_account
 from .meter import Meter
 from .publish import Publisher
@@ -29,7 +29,6 @@ from .shared import Shared
 from .stage import StageProcess
 
 _NEVER = float("inf")
-_LAST_BREATH_S = 1.0  # from the end of a stage's channel to that of its process
 
 
 class Pipeline:
@@ -296,7 +295,7 @@ class Pipeline:
             elif event == "camera_lost":
                 self._recovery.camera_lost(message["why"])
             elif event == "died":
-                self._hub.await_end(stage, _LAST_BREATH_S)
+                self._hub.await_end(stage, LAST_BREATH_S)
                 if stage is self.grab.stage:
                     self._recovery.grab_died(stage)
                 else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engines.errors import UserError
 from .config import StreamConfig
-from .hub import Hub, StageDied
+from .hub import LAST_BREATH_S, Hub, StageDied
 from .liveness import Activity
 from .meter import Meter
 from .record.plan import Plan, make_plan
@@ -21,7 +21,6 @@ _OPEN_S = 60.0
 _ASK_S = 10.0
 _CLOSE_S = 90.0  # for writing what the ring still holds
 _MOST_DEATHS = 5
-_LAST_BREATH_S = 1.0  # from the end of its channel to that of its process
 _PATIENCE_NS = 5_000_000_000
 _CHANGING = ("engine", "engine_mode", "white_balance")  # settings that a run may change
 
@@ -161,7 +160,7 @@ class RecordSide:
         stage = self.stage
         if stage is None:
             return
-        self._hub.retire(stage, _LAST_BREATH_S)
+        self._hub.retire(stage, LAST_BREATH_S)
         self.stage, self._deaths, self.failed = None, self._deaths + 1, True
         again = self._deaths <= _MOST_DEATHS
         text = f"the record process ended {stage.how_it_ended()}; what it had written is kept"
