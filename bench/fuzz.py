@@ -68,14 +68,16 @@ def plan(chosen: Sequence[Target], engines: Sequence[str], inputs: int, seed: in
 
 def replay(file: Path, only: Sequence[str]) -> int:
     """Feeds one kept input to its target, and prints what comes of it. Returns 0 for a value or a documented error."""
-    name = only[0] if len(only) == 1 else file.name.rpartition("-")[0]
-    if not (chosen := _choose([name])):
-        raise UserError(f"{file} cannot be fed to {name}: install what it needs first")
-    target = chosen[0]
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
+    name = only[0] if len(only) == 1 else file.name.rpartition("-")[0]
+    if not name:
+        raise UserError(f"the name of {file} does not tell what it was fed to: add --target")
+    if not (chosen := _choose([name])):
+        raise UserError(f"{file} cannot be fed to {name}: install what it needs first")
+    target = chosen[0]
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isp-fuzz-")))
         read, _ = target.prepare(scratch, stack)

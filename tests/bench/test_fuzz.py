@@ -126,6 +126,8 @@ def test_a_kept_input_is_fed_again(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (["fuzz", "--target", "moon"], "there is no target 'moon'"),
         (["fuzz", "--replay", "/nowhere/header-1"], "cannot read /nowhere/header-1"),
+        (["fuzz", "--replay", "/nowhere"], "cannot read /nowhere"),
+        (["fuzz", "--replay", __file__], "does not tell what it was fed to: add --target"),
     ],
 )
 def test_wrong_options_are_one_sentence(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
