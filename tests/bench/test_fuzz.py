@@ -81,13 +81,19 @@ def test_an_input_that_takes_too_long_is_a_finding(tmp_path: Path, monkeypatch: 
     assert next(iter(fed.findings.values()))["what"].startswith("took more than")
 
 
-def test_what_stays_is_seen():
+def test_what_stays_is_seen_beside_much_that_was_freed():
+    ceiling = bytearray(31 << 20)  # freed, it makes glibc serve what is smaller from its heap, which keeps it
+    del ceiling
+    freed = [bytearray(1 << 20) for _ in range(64)]
+    pin = bytearray(1 << 20)  # at the heap's end, so that nothing below is given back by itself
+    del freed
     kept: list[Any] = []
     grown = leaks(lambda data: kept.append((bytearray(1 << 20), os.open(os.devnull, os.O_RDONLY))), [b""] * 2)
     for _, fd in kept:
         os.close(fd)
     assert grown["descriptors"] == 8
     assert grown["memory_bytes"] > fuzz.LEAK_BYTES
+    assert len(pin) == 1 << 20
 
 
 def test_a_process_that_dies_or_hangs_leaves_the_input_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
