@@ -22,12 +22,14 @@ import numpy.typing as npt
 from ...engines.bayer import RawFormat, unpack
 from ...engines.colour import is_invertible
 from ...engines.errors import UserError
+from ...engines.flat_field import checked_mesh
 from .hdf import Contents
+from .opcodes import bad_pixels, gain_maps
 from .table import CsvTable
 
 _AT_ONCE = 8  # frames that are copied out of the ring before they are written
-_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _SRATIONAL = 1, 2, 3, 4, 5, 10
-_SIZES = {_BYTE: 1, _ASCII: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _SRATIONAL: 8}
+_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _SRATIONAL = 1, 2, 3, 4, 5, 7, 10
+_SIZES = {_BYTE: 1, _ASCII: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1, _SRATIONAL: 8}
 _D65 = 21  # CalibrationIlluminant
 _XYZ_TO_SRGB = np.array(
     [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]
@@ -120,8 +122,8 @@ class DngHeader:
 
     Args:
         fmt: Of the raw frames.
-        calibration: white_balance or estimated_white_balance (gains of red, green and blue) and colour_matrix (camera
-            RGB, balanced, to linear sRGB), each as far as it is known.
+        calibration: white_balance or estimated_white_balance (gains of red, green and blue), colour_matrix (camera
+            RGB, balanced, to linear sRGB), defects and flat_field, each as far as it is known.
         texts: serial, model and vendor of the camera.
     """
 
@@ -197,7 +199,17 @@ def _entries(fmt: RawFormat, calibration: dict[str, Any], texts: dict[str, str])
         (50721, _SRATIONAL, _rationals(matrix.ravel().tolist(), _SRATIONAL)),  # ColorMatrix1
         (50728, _RATIONAL, _rationals(neutral.tolist(), _RATIONAL)),  # AsShotNeutral
         (50778, _SHORT, struct.pack("<H", _D65)),  # CalibrationIlluminant1
+        *_opcodes(fmt, calibration),
     ]
+
+
+def _opcodes(fmt: RawFormat, calibration: dict[str, Any]) -> list[tuple[int, int, bytes]]:
+    entries = []
+    if defects := calibration.get("defects"):
+        entries.append((51008, _UNDEFINED, bad_pixels(defects, fmt)))  # OpcodeList1: of the samples as they are
+    if flat_field := calibration.get("flat_field"):
+        entries.append((51009, _UNDEFINED, gain_maps(checked_mesh(flat_field), fmt)))  # OpcodeList2: of the light
+    return entries
 
 
 def colours(calibration: dict[str, Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

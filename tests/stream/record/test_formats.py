@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import tifffile
 from recorded_rings import FORMAT, PERIOD_NS, srgb_frame
 
 from ispeed.engines import RawFormat, UserError, pack
+from ispeed.engines.flat_field import gain_map, to_json
 from ispeed.stream.record import mp4
 from ispeed.stream.record.dng import DngWriter, colours
 from ispeed.stream.record.hdf import Contents
@@ -102,6 +104,62 @@ def test_dng_of_a_grey_camera(tmp_path: Path) -> None:
     writer.finish()
     with tifffile.TiffFile(tmp_path / "run" / "00000007.dng") as file:
         assert np.array_equal(file.pages[0].asarray(), frame)
+
+
+def opcodes_of(value: bytes) -> list[tuple[int, bytes]]:
+    """(code, parameters) of each opcode of a list, all of them optional and of DNG 1.3."""
+    (count,), at = struct.unpack_from(">I", value), 4
+    found = []
+    for _ in range(count):
+        code, version, flags, size = struct.unpack_from(">I4sII", value, at)
+        assert (version, flags) == (b"\1\3\0\0", 1)
+        found.append((code, value[at + 16 : at + 16 + size]))
+        at += 16 + size
+    assert at == len(value)
+    return found
+
+
+def apply_gain_map(gains: np.ndarray, parameters: bytes) -> None:
+    """Multiplies the pixels of a gain map's area by its gains, as DNG's specification has a reader do it."""
+    top, left, bottom, right, plane, planes, row_pitch, column_pitch = struct.unpack_from(">8I", parameters)
+    assert (plane, planes) == (0, 1)
+    rows, columns = struct.unpack_from(">2I", parameters, 32)
+    spacing_v, spacing_h, origin_v, origin_h, map_planes = struct.unpack_from(">4dI", parameters, 40)
+    nodes = np.frombuffer(parameters, ">f4", offset=76).reshape(rows, columns)
+    assert map_planes == 1
+    for y in range(top, bottom, row_pitch):
+        for x in range(left, right, column_pitch):
+            v = ((y + 0.5) / gains.shape[0] - origin_v) / spacing_v
+            h = ((x + 0.5) / gains.shape[1] - origin_h) / spacing_h
+            beside = [np.interp(h, np.arange(columns), nodes[row]) for row in range(rows)]
+            gains[y, x] *= np.interp(v, np.arange(rows), beside)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "phase"), [("BayerRG8", 0), ("BayerGR12", 1), ("BayerGB8", 2), ("BayerBG8", 3)]
+)
+@pytest.mark.parametrize("size", [(64, 48), (65, 49)])
+def test_a_dng_tells_developers_of_defects_and_flat_field(
+    tmp_path: Path, pixel_format: str, phase: int, size: tuple[int, int]
+) -> None:
+    fmt = RawFormat(*size, pixel_format)
+    mesh = np.random.default_rng(5).uniform(0.5, 3, (4, 4, 5))
+    calibration = {"defects": [(3, 2), (10, 7)], "flat_field": to_json(mesh)}
+    writer = DngWriter(tmp_path / "run", Contents(fmt, parts={"calibration": calibration}))
+    frame = np.full((size[1], size[0]), 100, np.uint16)
+    write_all(writer, "raw", [pack(frame, fmt)], rows_of(RAW_FRAME, 1))
+    writer.finish()
+    with rawpy.imread(str(tmp_path / "run" / "00000007.dng")) as raw:
+        assert np.array_equal(raw.raw_image, frame)  # told, not done: the samples are the camera's
+    with tifffile.TiffFile(tmp_path / "run" / "00000007.dng") as file:
+        tags = {tag.code: tag.value for tag in file.pages[0].tags}
+    assert opcodes_of(tags[51008]) == [(5, struct.pack(">7I", phase, 2, 0, 2, 3, 7, 10))]
+    maps = opcodes_of(tags[51009])
+    assert [code for code, _ in maps] == [9] * 4
+    gains = np.ones(frame.shape)
+    for _, parameters in maps:
+        apply_gain_map(gains, parameters)
+    assert np.allclose(gains, gain_map(mesh, fmt), rtol=1e-6)
 
 
 def test_the_colours_of_a_dng_are_those_of_the_calibration() -> None:
