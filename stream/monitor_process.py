@@ -62,6 +62,7 @@ class MonitorProcess:
             "silent_s": 4.0,
             "keys": str(config.keys) if config.keys else None,
         }
+        self._engine = config.engine
         self._tries, self._started_s = 0, 0.0
         self._state = Activity(0)
 
@@ -77,7 +78,8 @@ class MonitorProcess:
         self._settings |= {
             "cameras": [{"camera": camera, "endpoint": _nearest(endpoints)} for camera in cameras],
             "control": _nearest(control),
-            "engines": ["classic", *names()],
+            # What the run began with was named by its user, and may be gone back to.
+            "engines": list(dict.fromkeys(["classic", *names(), self._engine])),
         }
         self._tell()
 

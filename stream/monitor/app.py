@@ -39,9 +39,9 @@ class Monitor:
         self.cameras = {c["camera"]: Camera(c["camera"], settings["silent_s"]) for c in settings["cameras"]}
         self.pictures = pictures
         self.clients = Clients(settings["clients"])
-        self.commands = Commands(settings.get("control"), settings.get("keys"))
-        self.fps, self.patience_s = settings["fps"], settings["patience_s"]
         self._engines = settings.get("engines", [])
+        self.commands = Commands(settings.get("control"), settings.get("keys"), self._engines)
+        self.fps, self.patience_s = settings["fps"], settings["patience_s"]
         self._stills = asyncio.Semaphore(_STILLS_AT_ONCE)
         self._files = _read_files()
         self.version = _version()

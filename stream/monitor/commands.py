@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from .messages import Engine
@@ -12,6 +12,10 @@ _AT_ONCE = 4
 _CHANGES_AT_ONCE = 2  # of engines, which take long and must not hold up the others
 _TIMEOUT_MS = 5_000
 _SWAP_TIMEOUT_MS = 180_000  # an engine that is compiled for a GPU first
+_NOT_OFFERED = (
+    "the page changes to an engine that it offers, and to no other: "
+    "for a file of your own use isp-stream control engine engine=FILE"
+)
 
 Call = Callable[..., dict[str, Any]]
 
@@ -20,15 +24,20 @@ class Commands:
     """Asks the main process, a few commands at a time, each in a thread because the answer may take seconds.
 
     Others wait for their turn: when a camera is back, every page asks for its settings at once.
+
+    Of engines only `engines` may be asked for: whoever sees the page is no user who may run code, and a file of an
+    engine may be code.
     """
 
-    def __init__(self, endpoint: str | None, keys: str | None = None) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str | None, keys: str | None = None, engines: Collection[str] = ()) -> None:
+        self._endpoint, self._engines = endpoint, frozenset(engines)
         self._keys: dict[str, Any] = {"keys": keys} if keys and endpoint and endpoint.startswith("tcp:") else {}
         self._room, self._changes = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_CHANGES_AT_ONCE)
 
     async def run(self, command: Any) -> dict[str, Any]:
         """{"ok": true, ...} or {"ok": false, "error": one sentence}."""
+        if isinstance(command, Engine) and command.engine is not None and command.engine not in self._engines:
+            return {"ok": False, "error": _NOT_OFFERED}
         room = self._changes if isinstance(command, Engine) else self._room
         try:
             await asyncio.wait_for(room.acquire(), _TIMEOUT_MS / 1e3)

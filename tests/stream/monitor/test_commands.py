@@ -33,7 +33,7 @@ class Answering(threading.Thread):
 
 def test_every_page_may_ask_at_once_also_while_engines_are_changed(runtime_dir: Path) -> None:
     async def ask(endpoint: str) -> None:
-        commands = Commands(endpoint)
+        commands = Commands(endpoint, engines=("e0", "e1"))
         changes = [asyncio.ensure_future(commands.run(Engine(cmd="engine", engine=f"e{n}"))) for n in range(2)]
         while len(answering.changes) < 2:
             await asyncio.sleep(0.01)

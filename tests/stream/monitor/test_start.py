@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import zmq
 
+from ispeed.engines.zoo.catalogue import zoo_path
 from ispeed.stream.frame import topic
 
 from ..conftest import ISP_STREAM
@@ -85,5 +87,29 @@ def test_a_token_of_ones_own_is_asked_for_and_not_printed(isp_stream: Callable[.
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
         eventually(lambda: client.get("/still").status_code == 200)
         assert client.post("/control", content='{"cmd": "features"}').json()["features"][0]["name"] == "ExposureTime"
+    run.signal()
+    run.finish()
+
+
+def test_an_engine_of_the_run_can_be_gone_back_to_and_no_other_file_be_opened(
+    isp_stream: Callable[..., Any], tmp_path: Path
+) -> None:
+    own, other = tmp_path / "own.onnx", tmp_path / "other.onnx"
+    for file in (own, other):
+        shutil.copy(zoo_path("light-paired"), file)
+    run = isp_stream("--monitor", ":0", "--engine", str(own), fps=20)
+    with httpx.Client(base_url=run.until("monitor")["url"], timeout=200) as client:
+
+        def change(engine: str) -> tuple[int, dict[str, Any]]:
+            answer = client.post("/control", content=json.dumps({"cmd": "engine", "engine": engine}))
+            return answer.status_code, answer.json()
+
+        assert change("classic")[0] == 200
+        for file in (str(other), str(tmp_path / "own.plan"), f"{tmp_path}/./own.onnx", "auto"):
+            status, answer = change(file)
+            assert status == 409
+            assert "isp-stream control" in answer["error"]
+        status, answer = change(str(own))
+        assert (status, answer["ok"]) == (200, True)
     run.signal()
     run.finish()
