@@ -98,20 +98,26 @@ class MonitorProcess:
         now = time.monotonic()
         if now - self._started_s > _WELL_S:
             self._tries = 0
-        self.due_at = now + _BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)]
-        self._tries += 1
+        self.due_at = now + self._back_off()
         return sentence
 
     def state(self) -> dict[str, Any]:
         """How it gets on: `idle` while it is there, for what it serves is no work of the stream's, or `gone`."""
         return self._state.state("idle" if self._stage else "gone")
 
-    def turn(self) -> None:
-        """Starts it again when that is due."""
-        if time.monotonic() >= self.due_at:
-            self.due_at = _NEVER
+    def turn(self) -> str:
+        """Starts it again when that is due. Returns a sentence where that is not possible now, else nothing."""
+        now = time.monotonic()
+        if now < self.due_at:
+            return ""
+        self.due_at = _NEVER
+        try:
             self._spawn()
-            self._tell()
+        except OSError as error:  # too little memory, too many processes or files: the stream goes on without a page
+            self.due_at = now + self._back_off()
+            return f"the monitor cannot be started: {(error.strerror or str(error)).lower()}; trying again"
+        self._tell()
+        return ""
 
     def end(self) -> None:
         """Ends it and gives the address back. Harmless when repeated."""
@@ -123,6 +129,11 @@ class MonitorProcess:
         if self._socket:
             self._socket.close()
             self._socket = None
+
+    def _back_off(self) -> float:
+        """Seconds until the next try, more with each."""
+        self._tries += 1
+        return _BACK_OFF_S[min(self._tries, len(_BACK_OFF_S)) - 1]
 
     def _spawn(self) -> None:
         if self._hub:

@@ -161,8 +161,8 @@ class Supervisor:
                 pipeline.record.on_key(pressed_ns)
         for pipeline in self.pipelines:
             self._guarded(pipeline, pipeline.turn)
-        if self._monitor:
-            self._monitor.turn()
+        if self._monitor and (sentence := self._monitor.turn()):
+            self._telemetry.warning(sentence)
         for pipeline in self.pipelines:
             if saver := self._savers.get(pipeline.camera):
                 saver.look(pipeline.words[Word.PUBLISHED])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -113,3 +116,37 @@ def test_an_engine_of_the_run_can_be_gone_back_to_and_no_other_file_be_opened(
         assert (status, answer["ok"]) == (200, True)
     run.signal()
     run.finish()
+
+
+def test_a_monitor_that_cannot_be_started_again_is_told_and_the_stream_goes_on(isp_stream: Callable[..., Any]) -> None:
+    run = isp_stream("--monitor", ":0")
+    url, main = run.until("monitor")["url"], run.process.pid
+    eventually(lambda: answers(url))
+    before = resource.prlimit(main, resource.RLIMIT_NOFILE)
+    resource.prlimit(main, resource.RLIMIT_NOFILE, (16, before[1]))  # it has more open, and gets none of them back
+    os.kill(child_of(main, "monitor"), signal.SIGKILL)
+    run.until("monitor_died")
+    warned = run.until("warning")["text"]
+    assert warned.startswith("the monitor cannot be started: too many open files")
+    run.until("warning", text=warned)
+    assert run.published(run.published()["account"]["published"] + 1)
+    resource.prlimit(main, resource.RLIMIT_NOFILE, before)
+    eventually(lambda: answers(url), timeout_s=90)
+    run.signal()
+    run.finish()
+
+
+def answers(url: str) -> bool:
+    """Whether the page is served."""
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def child_of(main: int, name: str) -> int:
+    """Process id of a stage."""
+    for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
+        if f"ispeed.stream.{name}".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError(f"there is no {name} process")
