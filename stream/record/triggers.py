@@ -11,7 +11,8 @@ from ...engines.bayer import RawFormat
 from ..frame import FLAG_LINE_STATUS, LINE_STATUS_SHIFT
 from ..ring import Ring
 
-_SAMPLES = 1024  # pixels of a frame whose mean is looked at
+_CELLS = 256  # 2x2 pixels each, of a frame, whose mean is looked at
+_A_SIDE = 16  # of these, where the frame is large enough
 _MEAN_NS = 1_000_000_000  # the running mean forgets in this time
 _FLOOR = 0.01  # of the range from black to white: jumps are fractions of at least so much
 
@@ -58,7 +59,8 @@ class BrightnessJump:
     def __init__(self, ring: Ring, fmt: RawFormat, jump: float) -> None:
         self._array, self._generations = ring.array, np.frombuffer(ring.generations, np.uint64)
         self._bases = np.array([ring.slot_offset(slot) for slot in range(ring.slots)], np.int64)
-        self._places, self._scale, self._high_byte = _sample_places(fmt)
+        self._places, self._shifts = _sample_places(fmt)
+        self._bits = fmt.bits_per_pixel
         self._black, self._range = fmt.black_level, fmt.white_level - fmt.black_level
         self._jump = jump
         self._mean: float | None = None
@@ -73,11 +75,13 @@ class BrightnessJump:
         return records[np.array(found, bool)]
 
     def _means(self, records: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        places = self._bases[records["slot"]][:, None] + self._places[None, :]
-        values = self._array[places].astype(np.float32)
-        if self._high_byte:
-            values += self._array[places + 1].astype(np.float32) * 256
-        return values.mean(axis=1) * self._scale - self._black
+        read = self._array[self._bases[records["slot"]][:, None] + self._places[None, :]]
+        if self._bits == 8:
+            return read.mean(axis=1) - self._black
+        samples = read.view("<u2")
+        if self._bits < 16:
+            samples = samples >> self._shifts & np.uint16((1 << self._bits) - 1)
+        return samples.mean(axis=1) - self._black
 
     def _is_jump(self, mean: float, ns: int) -> bool:
         if self._mean is None:
@@ -91,16 +95,25 @@ class BrightnessJump:
         return is_off and not was
 
 
-def _sample_places(fmt: RawFormat) -> tuple[npt.NDArray[np.int64], float, bool]:
-    """Byte offsets of evenly spread samples, what a DN is of their values, and whether a second byte follows.
+def _sample_places(fmt: RawFormat) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
+    """Offsets of the bytes that samples lie in, two for each where it has more than 8 bits, and by how many bits each
+    sample is then to be shifted down."""
+    y, x = _spread_cells(fmt.height // 2, fmt.width // 2)
+    pixels = ((2 * y + [[0], [0], [1], [1]]) * fmt.width + 2 * x + [[0], [1], [0], [1]]).reshape(-1)
+    first, shifts = np.divmod(np.sort(pixels) * fmt.bits_per_pixel, 8)  # in the order of memory
+    if fmt.bits_per_pixel > 8:
+        first = (first[:, None] + [0, 1]).reshape(-1)
+    return first.astype(np.int64), shifts.astype(np.uint16)
 
-    Of packed samples the byte with the highest bits of one is looked at: it is a sample, but for its lowest bits.
-    """
-    pixels = fmt.width * fmt.height
-    if fmt.packed:
-        group, per_group = (3, 2) if fmt.depth == 12 else (5, 4)  # bytes and samples; the last byte has high bits alone
-        groups = pixels // per_group
-        picked = np.unique(np.linspace(0, groups - 1, min(_SAMPLES, groups)).astype(np.int64))
-        return picked * group + group - 1, float(1 << (fmt.depth - 8)), False
-    picked = np.unique(np.linspace(0, pixels - 1, min(_SAMPLES, pixels)).astype(np.int64))
-    return picked * (fmt.bits_per_pixel // 8), 1.0, fmt.bits_per_pixel == 16
+
+def _spread_cells(height: int, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(y, x) of cells all over a frame of so many: of each field of a grid one, anywhere in it. On the grid itself they
+    would miss whatever repeats as it does, and what lies between its lines."""
+    rows = min(height, _A_SIDE)
+    columns = min(width, _CELLS // rows)
+    rows = min(height, _CELLS // columns)
+    chance = np.random.default_rng(0).random((2, rows, columns))  # the same in every run
+    top, left = np.arange(rows + 1) * height // rows, np.arange(columns + 1) * width // columns
+    y = top[:-1, None] + (chance[0] * np.diff(top)[:, None]).astype(np.int64)
+    x = left[:-1] + (chance[1] * np.diff(left)).astype(np.int64)
+    return y.reshape(-1), x.reshape(-1)
