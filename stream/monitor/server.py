@@ -19,9 +19,10 @@ from .messages import MESSAGE_MAX
 from .pictures import Pictures
 from .security import Access, Guard, tell_fault
 
-_CONNECTIONS_MAX = 64
+_CONNECTIONS_MORE = 48  # than pages may be connected, for all that is asked beside
 _HEAD_MAX = 16 << 10  # bytes of a request's head
-_FIRST_S = 10.0  # seconds in which a connection must have asked for something
+_ASKED_S = 10.0  # seconds in which a connection must have asked for something, at first and after each answer
+_PINGS_MAX = 16  # of a client that takes nothing
 _PING_S = 10.0
 _LOOK_S = 1.0
 
@@ -44,6 +45,7 @@ async def _serve(channel: Channel, request: dict[str, Any], listener: socket.soc
     pictures = Pictures(lambda error: tell_fault("at a picture", error))
     monitor = Monitor(settings, pictures)
     access = Access(settings["host"], settings["port"], settings["token"])
+    _Http.most = settings["clients"] + _CONNECTIONS_MORE
     server = _Server(_config(Guard(make_app(monitor), access)))
     pictures.start()
     feed = Feed(settings["cameras"], settings.get("keys"), pictures.map, monitor.take)
@@ -113,23 +115,63 @@ class _Server(uvicorn.Server):
 
 
 class _Http(H11Protocol):
-    """HTTP from a bounded number of connections, each of which must ask for something in time."""
+    """HTTP from at most `most` connections, WebSockets among them, each of which must ask for something in time.
+
+    uvicorn's own timeout ends with the first byte of a request, which then may take as long as it likes.
+    """
+
+    most = _CONNECTIONS_MORE
 
     def connection_made(self, transport: Any) -> None:
         """Counts it in, or sends it away."""
         super().connection_made(transport)
-        if len(self.connections) > _CONNECTIONS_MAX:
+        self._due: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.most:
             transport.abort()
             return
-        self.loop.call_later(_FIRST_S, self._end_if_mute)
+        self._await_request()
 
-    def _end_if_mute(self) -> None:
-        if self.cycle is None and self in self.connections:
+    def handle_events(self) -> None:
+        """Takes in what has come: nothing is due while a request is being answered."""
+        super().handle_events()
+        if self._due and self.cycle and not self.cycle.response_complete:
+            self._due.cancel()
+
+    def on_response_complete(self) -> None:
+        """The next request is due, which may have come already."""
+        self._await_request()
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        if self._due:
+            self._due.cancel()
+        self._due = self.loop.call_later(_ASKED_S, self._end)
+
+    def _end(self) -> None:
+        if self in self.connections:  # else it is a WebSocket by now, or gone
             self.transport.abort()
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that the application can drop at once."""
+    """A WebSocket that the application can drop at once, and whose answers to pings do not pile up."""
+
+    _pings = 0  # since something was last taken
+
+    def resume_writing(self) -> None:
+        """The other end takes something."""
+        self._pings = 0
+        super().resume_writing()
+
+    def handle_ping(self) -> None:
+        """Answers a ping, a few of them also where nothing is taken: a picture may be on its way."""
+        if self.transport.is_closing():
+            self.conn.data_to_send()  # nobody gets it
+            return
+        self._pings += not self.writable.is_set()
+        if self._pings > _PINGS_MAX:
+            self.transport.abort()
+            return
+        super().handle_ping()
 
     async def run_asgi(self) -> None:
         """Gives the application the means."""

@@ -29,6 +29,11 @@ STARTED = {
     "engine": {"name": "none"},
 }
 
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
 
 def status(rate: float = 100.0, **values: Any) -> dict[str, Any]:
     """A status message as the main process sends it."""

@@ -13,14 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import STARTED, Stage, closed, eventually, picture, receive, send, status
+from .conftest import STARTED, UPGRADE, Stage, closed, eventually, picture, receive, send, status
 
 Make = Callable[..., Stage]
-
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 
 
 def look(client: object, **values: object) -> None:

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection
 
 from ispeed.stream.monitor.security import Access, Refusal
 
-from .conftest import Stage, closed, eventually, receive, send
+from .conftest import UPGRADE, Stage, closed, eventually, receive, send
 
 TOKEN = "a-token-that-nobody-guesses"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -183,6 +183,49 @@ def test_a_hundred_connections_leave_room_for_nobody_and_then_for_all(make_stage
             stage.get("/health")
     assert eventually(lambda: _answers(stage))
     assert not refused(stage)
+
+
+def test_more_pages_than_a_few_may_be_connected(make_stage: Make) -> None:
+    stage = make_stage(clients=70)
+    with ExitStack() as stack:
+        for _ in range(70):
+            stack.enter_context(stage.socket())
+        assert stage.get("/health").status_code in (200, 503), "there is room beside them"
+        assert refused(stage), "the seventy-first page"
+
+
+def test_a_request_that_is_begun_and_not_ended_keeps_no_place(make_stage: Make) -> None:
+    stage = make_stage(token=TOKEN)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    with ExitStack() as stack:
+        begun = [stack.enter_context(socket.create_connection(("127.0.0.1", stage.port))) for _ in range(4)]
+        for connection in begun:
+            connection.settimeout(60)
+        begun[0].sendall(request)
+        for connection, rest in zip(begun[1:], (b"G", request, request + b"Content-Length: 9\r\n\r\n"), strict=True):
+            connection.sendall(request + b"\r\n")
+            assert b" 401 " in connection.recv(4096)
+            connection.sendall(rest)
+        for connection in begun:
+            with suppress(ConnectionResetError):
+                while connection.recv(4096):
+                    pass
+
+
+def test_pings_of_a_client_that_reads_nothing_do_not_pile_up(stage: Stage) -> None:
+    pings = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
+    with socket.create_connection(("127.0.0.1", stage.port)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.settimeout(60)
+        deaf.sendall(UPGRADE)
+        assert b"101" in deaf.recv(20)
+        with pytest.raises(ConnectionError):
+            for _ in range(500):  # 65 MB, of which the kernel holds a few
+                deaf.sendall(pings)
+    with stage.socket(ping_interval=None) as client:
+        receive(client, "hello")
+        for _ in range(100):
+            assert client.ping().wait(30), "who reads is answered"
 
 
 def _answers(stage: Stage) -> bool:
