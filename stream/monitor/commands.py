@@ -43,10 +43,16 @@ class Commands:
             await asyncio.wait_for(room.acquire(), _TIMEOUT_MS / 1e3)
         except asyncio.TimeoutError:
             return {"ok": False, "error": "too many commands are under way: ask again later"}
-        try:
-            return await asyncio.to_thread(self._call, command)
-        finally:
+        call = asyncio.ensure_future(asyncio.to_thread(self._call, command))
+
+        def end(call: asyncio.Future[dict[str, Any]]) -> None:
             room.release()
+            if not call.cancelled():
+                call.exception()  # nobody may be left who takes it
+
+        # Whoever asked may leave: the thread waits on, and keeps its place until it has its answer.
+        call.add_done_callback(end)
+        return await asyncio.shield(call)
 
     def _call(self, command: Any) -> dict[str, Any]:
         from ..control import Control, ControlError
