@@ -218,8 +218,8 @@ class RecordSide:
 
 
 def _text(message: dict[str, Any]) -> str:
+    short = f" without its first {message['short_s']:g} s, which are gone" if "short_s" in message else ""
     if message["change"] == "recording":
-        short = f" without its first {message['short_s']:g} s, which are gone" if "short_s" in message else ""
         return f"recording {message['file']}{short} ({message['reason']})"
     if message["change"] == "trigger":
         return f"recording goes on ({message['reason']})"
@@ -229,4 +229,4 @@ def _text(message: dict[str, Any]) -> str:
     thinned = f", {message['thinned']} left out" if message["thinned"] else ""
     size = f"{message['bytes'] / 1e6:.1f} MB"
     to = f", {size}, to {message['file']}" if message.get("file") else ""
-    return f"recorded {counts} frames{to}{lost}{thinned}: {message['reason']}"
+    return f"recorded {counts} frames{to}{lost}{thinned}{short}: {message['reason']}"

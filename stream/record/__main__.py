@@ -51,8 +51,9 @@ class RecordStage:
         while not self._closed:
             patience_s = self._recorder.turn() if self._recorder else None
             got = self._channel.receive(patience_s)
-            if got is not None:
+            while got is not None:  # all that wait, before frames are looked at that came after them
                 self._serve(*got)
+                got = None if self._closed else self._channel.receive(0)
 
     def _serve(self, request: dict[str, Any], fds: list[int]) -> None:
         command = self._commands.get(request.get("cmd", ""))

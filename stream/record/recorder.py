@@ -70,6 +70,8 @@ class Recorder:
         self._in_flight, self._gains, self._tell = in_flight, gains, tell
         self._take: Take | None = None
         self._why = ""  # the recording will have ended
+        self._pending: list[tuple[str, int, float]] = []  # triggers that are for the next one: why, when, until
+        self._short_s = 0.0  # that the recording says it is short of
         self._looked = self._raw.count  # frames that the conditions have seen
         self._report_at = 0.0
         self.recorded = 0  # recordings so far
@@ -92,33 +94,18 @@ class Recorder:
         Raises UserError where none can begin.
         """
         at_ns = time_ns or time.monotonic_ns()
-        end_ns = at_ns + self._plan.post_s * 1e9
-        if self._take is None:
-            self._open(at_ns - self._plan.pre_s * 1e9, end_ns, why, at_ns)
-        else:
-            self._why = ""
-            self._take.prolong(end_ns)
-            self._tell_state("trigger", reason=why, file=str(self._take.sink.path))
-            self._note("trigger", why, at_ns)
-        return self.describe()
+        return self._trigger(why, at_ns, at_ns + self._plan.post_s * 1e9)
 
     def start(self, why: str) -> dict[str, Any]:
         """Begins a recording, with what is before it, that goes on until `stop`. Raises UserError."""
-        if self._take is None:
-            now_ns = time.monotonic_ns()
-            self._open(now_ns - self._plan.pre_s * 1e9, math.inf, why, now_ns)
-        else:
-            self._why = ""
-            self._take.prolong(math.inf)
-            self._note("trigger", why, 0)
-        return self.describe()
+        return self._trigger(why, time.monotonic_ns(), math.inf)
 
     def stop(self, why: str) -> dict[str, Any]:
         """Ends the recording with the frames that have come. What it became is told when they are written."""
         if self._take is None:
             raise UserError("nothing is being recorded")
         self._why = why
-        self._take.end_ns = min(self._take.end_ns, time.monotonic_ns())
+        self._end_now()
         return self.describe()
 
     def turn(self) -> float:
@@ -127,11 +114,14 @@ class Recorder:
         return self._write()
 
     def _write(self) -> float:
+        if self._pending and self._take is None:
+            self._open_pending()
         take = self._take
         if take is None:
             return BUSY_S if self._conditions else IDLE_S
         try:
             more = take.pump()
+            self._note_short(take)
             if take.done:
                 self._close(self._why or ("record_seconds are over" if take.limited else "its end has come"))
         except Lapped as lapped:
@@ -144,16 +134,16 @@ class Recorder:
                 self._tell_state("progress", **self.describe())
             if more:
                 return 0.0
+        if self._pending and self._take is None:
+            return 0.0
         return BUSY_S  # what comes meanwhile is written in one call
 
     def close(self) -> None:
         """The stream has ended: writes what belongs to the recording and has come."""
-        if self._take is None:
-            return
         deadline = time.monotonic() + _CLOSE_S
         self._why = "the stream ended"
-        self._take.end_ns = min(self._take.end_ns, time.monotonic_ns())
-        while self._take and time.monotonic() < deadline:
+        self._end_now()
+        while (self._take or self._pending) and time.monotonic() < deadline:
             time.sleep(self._write())  # what would trigger now has no time after it
         if self._take:
             self._close(f"what was left could not be written within {_CLOSE_S:g} s", failed=True)
@@ -182,16 +172,45 @@ class Recorder:
                 except UserError as error:
                     self._tell_state("refused", text=str(error), reason=condition.reason)
 
+    def _trigger(self, why: str, at_ns: int, end_ns: float) -> dict[str, Any]:
+        take, start_ns = self._take, at_ns - self._plan.pre_s * 1e9
+        if take is None:
+            self._open(start_ns, end_ns, why, at_ns)
+        elif at_ns > take.limit_ns:  # which is still open only because not all of it is written
+            self._pending.append((why, at_ns, end_ns))
+        else:
+            self._why = ""
+            take.begin_by(start_ns)  # of two triggers the later one may be told first
+            take.prolong(end_ns)
+            self._tell_state("trigger", reason=why, file=str(take.sink.path))
+            self._note("trigger", why, at_ns)
+        return self.describe()
+
+    def _open_pending(self) -> None:
+        """Begins the recording of the triggers that were too late for the one before."""
+        pending, self._pending = self._pending, []
+        for why, at_ns, end_ns in pending:
+            try:
+                self._trigger(why, at_ns, end_ns)
+            except UserError as error:
+                self._tell_state("refused", text=str(error), reason=why)
+
+    def _end_now(self) -> None:
+        """What comes from now on is not recorded any more."""
+        now_ns = time.monotonic_ns()
+        if self._take:
+            self._take.end_ns = min(self._take.end_ns, now_ns)
+        self._pending = [(why, at_ns, min(end_ns, now_ns)) for why, at_ns, end_ns in self._pending]
+
     def _open(self, start_ns: float, end_ns: float, why: str, at_ns: int = 0) -> None:
         longest_ns = self._plan.limit_s * 1e9
         sink = self._make_sink(min(end_ns - start_ns, longest_ns), why)
         self._take = Take(sink, self._feeds, start_ns, end_ns, longest_ns, self._in_flight)
         self._why, self._report_at = "", time.monotonic() + _REPORT_S
+        self._short_s = 0.0
         short_s = round(self._take.short_s, 3)
         self._tell_state("recording", reason=why, file=str(sink.path), **({"short_s": short_s} if short_s else {}))
         self._note("trigger" if at_ns else "start", why, at_ns)
-        if short_s:
-            self._note("lapped", f"its first {short_s:g} s are not in the ring any more: it begins later", 0)
 
     def _make_sink(self, duration_ns: float, why: str) -> Sink:
         plan = self._plan
@@ -217,6 +236,13 @@ class Recorder:
             number += 1
             path = path.with_name(f"{name}-{number}")
         return path
+
+    def _note_short(self, take: Take) -> None:
+        """Notes by how much it began later than it should have, once that is known."""
+        short_s = round(take.short_s, 3)
+        if take.begun and short_s > self._short_s:
+            self._short_s = short_s
+            self._note("lapped", f"its first {short_s:g} s were not in the ring any more: it begins later", 0)
 
     def _note(self, kind: str, text: str, at_ns: int) -> None:
         take = self._take

@@ -29,12 +29,14 @@ class Take:
 
     Attributes:
         end_ns: CLOCK_MONOTONIC after which no frame belongs to it; infinite where that is not known yet.
-        short_s: Seconds at its beginning whose frames nobody can count any more, because too many came since.
+        limit_ns: CLOCK_MONOTONIC at which it is as long as it may be; infinite before its first frame.
+        short_s: Seconds at its beginning whose frames were gone from the ring before one was written. They count
+            nowhere.
 
     Args:
         sink: Where the frames go.
         feeds: Where they come from.
-        start_ns: CLOCK_MONOTONIC of the first frame that belongs to it.
+        start_ns: CLOCK_MONOTONIC of the first frame that belongs to it; 0 is the first of the run, whose loss counts.
         end_ns: See above.
         longest_ns: At most so long after its first frame.
         in_flight: Tells whether frames are still being developed.
@@ -51,16 +53,17 @@ class Take:
     ) -> None:
         self.sink, self.end_ns = sink, end_ns
         self._feeds, self._in_flight = feeds, in_flight
-        self._longest_ns, self._limit_ns = longest_ns, math.inf
+        self._longest_ns, self.limit_ns = longest_ns, math.inf
         self._offset_ns = time.time_ns() - time.monotonic_ns()
-        self.short_s = 0.0
+        self._start_ns, self.short_s = start_ns, 0.0
         self._first: dict[str, int] = {}
         self._next: dict[str, int] = {}
         self._passed = {feed.kind: False for feed in feeds}  # whether a frame behind the end has come
         self._missing = {feed.kind: 0 for feed in feeds}
         self._ids: dict[str, tuple[int, int, int]] = {}  # segment and id of the last frame, and id of the first
+        self._late: set[str] = set()  # kinds whose first frames were gone when they were to be written
         for feed in feeds:
-            self._find_first(feed, start_ns)
+            self._find_first(feed)
 
     def pump(self) -> bool:
         """Writes what has come, at most a batch of each kind. Whether more may wait.
@@ -73,13 +76,26 @@ class Take:
     def prolong(self, end_ns: float) -> None:
         """Moves the end to a later time, as far as it may be."""
         if end_ns > self.end_ns:
-            self.end_ns = min(end_ns, self._limit_ns)
+            self.end_ns = min(end_ns, self.limit_ns)
             self._passed = dict.fromkeys(self._passed, False)
+
+    def begin_by(self, start_ns: float) -> None:
+        """Moves the beginning to an earlier time, as long as nothing is written."""
+        if start_ns < self._start_ns and not self.begun:
+            self._start_ns, self.short_s, self.limit_ns = start_ns, 0.0, math.inf
+            self._late.clear()
+            for feed in self._feeds:
+                self._find_first(feed)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame is written."""
+        return bool(self._ids)
 
     @property
     def limited(self) -> bool:
         """Whether it ends because it is as long as it may be."""
-        return self.end_ns >= self._limit_ns
+        return self.end_ns >= self.limit_ns
 
     @property
     def done(self) -> bool:
@@ -97,7 +113,7 @@ class Take:
 
     def account(self) -> dict[str, Any]:
         """The frames of it so far, by kind: wanted = frames + lapped (+ thinned, which the format leaves out)."""
-        counts, thinned = self.sink.counts, getattr(self.sink, "thinned", 0)
+        counts, thinned = self.sink.counts, self._thinned
         wanted = {feed.kind: self._wanted(feed) for feed in self._feeds}
         return {
             "frames": counts,
@@ -107,12 +123,17 @@ class Take:
             "missing": self._missing,
             "ids": {kind: [first, last] for kind, (_, last, first) in self._ids.items()},
             "bytes": self.sink.nbytes,
+            **({"short_s": round(self.short_s, 3)} if self.short_s else {}),
         }
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _find_first(self, feed: Feed, start_ns: float) -> None:
-        first, records = feed.since(0, _ALL)
+    @property
+    def _thinned(self) -> int:
+        return getattr(self.sink, "thinned", 0)
+
+    def _find_first(self, feed: Feed) -> None:
+        start_ns, (first, records) = self._start_ns, feed.since(0, _ALL)
         number = first + int(np.searchsorted(records["grabbed_ns"], start_ns))
         if 0 < first == number and len(records):  # there were others, perhaps of its time
             oldest_ns = int(records["grabbed_ns"][0]) or start_ns
@@ -129,9 +150,9 @@ class Take:
         if first > number:
             return self._skip(feed, first - number)
         began_ns = int(records["grabbed_ns"][0])  # 0 of an sRGB frame that is gone
-        if self._limit_ns == math.inf and began_ns:
-            self._limit_ns = began_ns + self._longest_ns
-            self.end_ns = min(self.end_ns, self._limit_ns)
+        if self.limit_ns == math.inf and began_ns:
+            self.limit_ns = began_ns + self._longest_ns
+            self.end_ns = min(self.end_ns, self.limit_ns)
         inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
         whole = feed.intact(records[:inside])
         if inside and not whole[0]:
@@ -148,9 +169,12 @@ class Take:
         self.sink.write(kind, [feed.pieces[slot] for slot in records["slot"].tolist()], rows)
         written = _leading(feed.intact(records))
         if written:
-            self.sink.commit(kind, rows[:written])
-            self._next[kind] += written
-            self._count_ids(kind, records[:written])
+            before = self.sink.counts[kind] + self._thinned
+            try:
+                self.sink.commit(kind, rows[:written])
+            finally:  # where the disk failed, some may be in it nevertheless
+                done = self.sink.counts[kind] + self._thinned - before
+                self._count(kind, records[:done])
         return written
 
     def _skip(self, feed: Feed, count: int) -> bool:
@@ -160,10 +184,24 @@ class Take:
         """
         kind = feed.kind
         behind = feed.count - self._next[kind]
-        if self.sink.counts[kind] and behind >= feed.depth:
-            raise Lapped(f"{behind} {kind} frames came faster than they could be written")
+        if behind >= feed.depth:
+            if kind in self._ids:
+                raise Lapped(f"{behind} {kind} frames came faster than they could be written")
+            if self._start_ns:
+                self._first[kind] += count
+                self._late.add(kind)
         self._next[kind] += count
         return True
+
+    def _count(self, kind: str, records: npt.NDArray[Any]) -> None:
+        """These frames are written."""
+        if not len(records):
+            return
+        self._next[kind] += len(records)
+        if kind in self._late:
+            self._late.discard(kind)
+            self.short_s = max(self.short_s, (int(records["grabbed_ns"][0]) - self._start_ns) * 1e-9)
+        self._count_ids(kind, records)
 
     def _count_ids(self, kind: str, records: npt.NDArray[Any]) -> None:
         segments, ids = records["segment"].astype(np.int64), records["frame_id"].astype(np.int64)

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for recorded_rings.py
+sys.path.insert(0, str(Path(__file__).parent))  # for recorded_rings.py and recorder_rig.py
+
+from recorded_rings import Clock
+from recorder_rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rig]]:
+    """Makes a recorder. The clock is played: the test turns it."""
+    clock = Clock()
+    for module in ("recorder", "take"):
+        monkeypatch.setattr(f"ispeed.stream.record.{module}.time", clock)
+    rigs: list[Rig] = []
+
+    def make(slots: int = 40, **settings: Any) -> Rig:
+        rigs.append(Rig(clock, tmp_path / "recordings", slots, **settings))
+        return rigs[-1]
+
+    yield make
+    for made in rigs:
+        made.close()
 
 
 @pytest.fixture

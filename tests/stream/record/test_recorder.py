@@ -1,117 +1,22 @@
-"""The recorder: what is recorded around a trigger, how it ends, and that every frame is accounted for."""
+"""The recorder: what is recorded, how it ends, and that every frame is accounted for. See also `test_triggered.py`."""
 
 from __future__ import annotations
 
 import errno
-import gc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from recorded_rings import FORMAT, GEOMETRY, PERIOD_NS, Clock, Rings, raw_frame, srgb_frame
+from recorded_rings import PERIOD_NS, srgb_frame
+from recorder_rig import Rig, recordings, require_raw
 
 from ispeed.engines.errors import UserError
-from ispeed.stream.config import make_config
 from ispeed.stream.frame import line_flags
-from ispeed.stream.record import Recording, open_recording
-from ispeed.stream.record.feed import RawFeed, SrgbFeed
-from ispeed.stream.record.hdf import Contents, HdfWriter
-from ispeed.stream.record.plan import make_plan
-from ispeed.stream.record.recorder import Recorder
-from ispeed.stream.record.triggers import BrightnessJump, LineEdge
-
-RATE = 1e9 / PERIOD_NS
-
-
-class Rig:
-    """A recorder on rings that the test fills."""
-
-    def __init__(self, clock: Clock, folder: Path, slots: int, **settings: Any) -> None:
-        self.clock, self.folder = clock, folder
-        self.rings = Rings(clock, slots)
-        config = make_config({"record": folder, **settings})
-        plan = make_plan(config)
-        assert plan is not None
-        self.told: list[dict[str, Any]] = []
-        srgb = SrgbFeed(self.rings.srgb, self.rings.raw.words, FORMAT.width * FORMAT.height * 3)
-        conditions: list[Any] = [LineEdge(config.record_line)] if "line" in plan.on else []
-        if "brightness" in plan.on:
-            conditions.append(BrightnessJump(self.rings.raw, FORMAT, config.brightness_jump))
-        self.recorder = Recorder(
-            plan,
-            [RawFeed(self.rings.raw, FORMAT.payload_size, slots - 4), srgb],
-            FORMAT,
-            Contents(
-                FORMAT if "raw" in plan.kinds else None,
-                (FORMAT.width, FORMAT.height) if "srgb" in plan.kinds else None,
-                {"serial": "TEST1"},
-                {"geometry": GEOMETRY, "calibration": {"white_balance": None}},
-            ),
-            conditions,
-            fps=RATE,
-            record_fps=config.record_fps,
-            in_flight=lambda: self.rings.in_flight,
-            gains=srgb.gains,
-            tell=self.told.append,
-        )
-        self.recorder.begin()
-
-    def come(self, count: int, **how: Any) -> None:
-        """Frames come one by one, and the recorder keeps up."""
-        for _ in range(count):
-            self.rings.come(**how)
-            self.rings.develop()
-            self.turn()
-
-    def turn(self) -> None:
-        """The recorder does what is to be done."""
-        while self.recorder.turn() == 0.0:
-            pass
-
-    def wait(self, seconds: float = 0.2) -> None:
-        """No frame comes for a while."""
-        self.clock.sleep(seconds)
-        self.turn()
-
-    def ended(self) -> dict[str, Any]:
-        """What was told of the recording that has ended last."""
-        return [message for message in self.told if message["change"] == "ended"][-1]
-
-    def close(self) -> None:
-        del self.recorder
-        gc.collect()
-        self.rings.close()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rig]]:
-    """Makes a recorder. The clock is played: the test turns it."""
-    clock = Clock()
-    for module in ("recorder", "take"):
-        monkeypatch.setattr(f"ispeed.stream.record.{module}.time", clock)
-    rigs: list[Rig] = []
-
-    def make(slots: int = 40, **settings: Any) -> Rig:
-        rigs.append(Rig(clock, tmp_path / "recordings", slots, **settings))
-        return rigs[-1]
-
-    yield make
-    for made in rigs:
-        made.close()
-
-
-def require_raw(recording: Recording, first: int, count: int, levels: Callable[[int], float] = lambda n: 0.3) -> None:
-    """The recording has raw frames [first, first + count), and every byte of them is right."""
-    assert recording.raw_frames["device_timestamp"].tolist() == [5 * (n + 1) for n in range(first, first + count)]
-    for i in range(count):
-        assert np.array_equal(recording.read_raw(i), raw_frame(first + i, levels(first + i)))
-
-
-def recordings(rig: Rig) -> list[Path]:
-    """The files, oldest first."""
-    return sorted(rig.folder.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns)
+from ispeed.stream.record import open_recording
+from ispeed.stream.record.dng import DngWriter
+from ispeed.stream.record.hdf import HdfWriter
+from ispeed.stream.record.mp4 import Mp4Writer
 
 
 def test_seconds_before_and_after_a_trigger(rig: Callable[..., Rig]) -> None:
@@ -148,49 +53,6 @@ def test_the_first_trigger_comes_before_there_is_so_much(rig: Callable[..., Rig]
     run.come(20)
     with open_recording(run.ended()["file"]) as recording:
         require_raw(recording, 0, 14)
-
-
-def test_a_trigger_meanwhile_prolongs_and_is_noted(rig: Callable[..., Rig]) -> None:
-    run = rig(pre_trigger_s=0.1, post_trigger_s=0.1)
-    run.come(50)
-    run.recorder.trigger("key")
-    run.come(6)
-    run.recorder.trigger("control")
-    run.come(20)
-    assert len(recordings(run)) == 1
-    assert run.ended()["frames"] == {"raw": 27}
-    assert [message["change"] for message in run.told if message["change"] != "progress"] == [
-        "recording",
-        "trigger",
-        "ended",
-    ]
-    with open_recording(run.ended()["file"]) as recording:
-        require_raw(recording, 40, 27)
-        assert recording.events["text"].tolist() == [b"key", b"control", b"its end has come"]
-
-
-def test_triggers_in_a_row_each_have_their_own_past(rig: Callable[..., Rig]) -> None:
-    run = rig(pre_trigger_s=0.2, post_trigger_s=0.05)
-    run.come(100)
-    for number in range(5):
-        run.recorder.trigger(f"trigger {number}")
-        run.come(10)
-    files = recordings(run)
-    assert len(files) == 5
-    for number, file in enumerate(files):
-        with open_recording(file) as recording:
-            require_raw(recording, 80 + 10 * number, 26)
-
-
-def test_a_trigger_that_is_told_late_counts_from_when_it_was(rig: Callable[..., Rig]) -> None:
-    run = rig(pre_trigger_s=0.1, post_trigger_s=0.1)
-    run.come(50)
-    at_ns = run.clock.now_ns
-    run.come(5)
-    run.recorder.trigger("key", at_ns)
-    run.come(20)
-    with open_recording(run.ended()["file"]) as recording:
-        require_raw(recording, 40, 21)
 
 
 def test_ids_that_never_came_are_counted_as_missing(rig: Callable[..., Rig]) -> None:
@@ -236,12 +98,20 @@ def test_a_pre_trigger_that_the_ring_no_longer_has_begins_later(rig: Callable[..
     run.recorder.trigger("key")
     run.come(20)
     ended = run.ended()
-    assert ended["wanted"]["raw"] == ended["frames"]["raw"] + ended["lapped"]["raw"]
-    assert ended["lapped"]["raw"] > 0
-    assert not ended["failed"]
+    assert ended["wanted"] == ended["frames"]
+    assert ended["lapped"] == {"raw": 0}
+    assert (ended["failed"], ended["reason"]) == (False, "its end has come")
+    first = ended["ids"]["raw"][0] - 1
+    assert first > 70
+    assert ended["short_s"] == round((first - 70) * PERIOD_NS * 1e-9, 3)
     with open_recording(ended["file"]) as recording:
-        require_raw(recording, ended["ids"]["raw"][0] - 1, ended["frames"]["raw"])
+        require_raw(recording, first, ended["frames"]["raw"])
         assert recording.raw_frames["frame_id"][-1] == 111
+        assert recording.events["text"].tolist() == [
+            b"key",
+            f"its first {ended['short_s']:g} s were not in the ring any more: it begins later".encode(),
+            b"its end has come",
+        ]
 
 
 def test_a_pre_trigger_that_nobody_can_count_any_more_is_told(rig: Callable[..., Rig]) -> None:
@@ -255,9 +125,9 @@ def test_a_pre_trigger_that_nobody_can_count_any_more_is_told(rig: Callable[...,
         require_raw(recording, 86, 25)  # one more had to make room meanwhile
         assert recording.events["text"].tolist()[:2] == [
             b"key",
-            b"its first 0.15 s are not in the ring any more: it begins later",
+            b"its first 0.16 s were not in the ring any more: it begins later",
         ]
-    assert run.ended()["lapped"] == {"raw": 1}
+    assert (run.ended()["lapped"], run.ended()["short_s"]) == ({"raw": 0}, 0.16)
 
 
 def test_frames_that_went_with_a_grab_process_leave_a_hole_and_no_end(rig: Callable[..., Rig]) -> None:
@@ -291,17 +161,6 @@ def test_start_records_until_the_stream_ends(rig: Callable[..., Rig]) -> None:
     assert run.ended()["reason"] == "the stream ended"
     with open_recording(run.ended()["file"]) as recording:
         require_raw(recording, 0, 33)
-
-
-def test_a_trigger_in_the_last_frames_keeps_nobody_waiting(rig: Callable[..., Rig]) -> None:
-    run = rig(record_on=["line"], pre_trigger_s=0.1, post_trigger_s=100)
-    run.come(50, flags=line_flags(0))
-    run.come(1, flags=line_flags(1))
-    run.come(1, flags=line_flags(0))
-    run.rings.come(1, flags=line_flags(1))  # not yet looked at
-    run.recorder.close()
-    assert (run.ended()["reason"], run.ended()["failed"]) == ("the stream ended", False)
-    assert run.ended()["frames"] == {"raw": 13}
 
 
 def test_started_and_stopped_by_hand(rig: Callable[..., Rig]) -> None:
@@ -375,7 +234,20 @@ def test_a_first_srgb_frame_that_is_gone_does_not_shorten_it(rig: Callable[..., 
     run.rings.srgb.generations[40 % run.rings.srgb.slots] += 1
     run.come(30)
     ended = run.ended()
-    assert (ended["reason"], ended["frames"], ended["lapped"]) == ("its end has come", {"srgb": 30}, {"srgb": 1})
+    assert (ended["reason"], ended["frames"], ended["lapped"]) == ("its end has come", {"srgb": 30}, {"srgb": 0})
+    assert ended["short_s"] == 0.01
+
+
+def test_first_frames_of_the_run_that_are_gone_count_as_lapped(rig: Callable[..., Rig]) -> None:
+    """A recording from the first frame on has no time that it could be short of."""
+    run = rig()
+    run.rings.come(60)
+    run.turn()
+    run.recorder.close()
+    ended = run.ended()
+    assert (ended["wanted"], ended["lapped"]["raw"]) == ({"raw": 60}, 60 - ended["frames"]["raw"])
+    assert ended["lapped"]["raw"] >= 20
+    assert "short_s" not in ended
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(
@@ -405,6 +277,32 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(
         assert recording.complete
 
 
+@pytest.mark.parametrize(
+    ("writer", "method", "settings"),
+    [(DngWriter, "_write_file", {"record_format": "dng"}), (Mp4Writer, "_encode", {"record_format": "mp4"})],
+)
+def test_a_disk_that_fails_in_the_middle_of_a_batch(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch, writer: Any, method: str, settings: dict[str, Any]
+) -> None:
+    """What was written of the batch counts, and has its ids. That the disk fails is played."""
+    run = rig(pre_trigger_s=0.1, post_trigger_s=1, record_fps=0, **settings)
+    kind, really, calls = ("srgb" if writer is Mp4Writer else "raw"), getattr(writer, method), []
+
+    def fail(self: Any, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise OSError(errno.EIO, "Input/output error")
+        really(self, *arguments)
+
+    monkeypatch.setattr(writer, method, fail)
+    run.come(50)
+    run.recorder.trigger("key")
+    run.come(1)
+    ended = run.ended()
+    assert (ended["failed"], ended["frames"], ended["ids"]) == (True, {kind: 4}, {kind: [41, 44]})
+    assert ended["wanted"] == {kind: 4 + ended["lapped"][kind]} == {kind: 11}
+
+
 def test_what_the_disk_cannot_hold_is_refused(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     run = rig(record_on=["line"], pre_trigger_s=0.1, post_trigger_s=80_000)
     run.come(50, flags=line_flags(0))
@@ -428,50 +326,6 @@ def test_a_folder_that_is_gone_refuses_a_recording(rig: Callable[..., Rig]) -> N
     run.recorder.trigger("control")
     run.come(30)
     assert run.ended()["frames"] == {"raw": 31}
-
-
-def test_a_rising_edge_on_a_line_triggers(rig: Callable[..., Rig]) -> None:
-    run = rig(record_on=["line"], record_line=2, pre_trigger_s=0.05, post_trigger_s=0.05)
-    high, low, other = line_flags(0b100), line_flags(0), line_flags(0b11)
-    run.come(10, flags=high)  # from the beginning
-    run.come(10, flags=low)
-    run.come(10, flags=other)
-    run.come(10)  # frames that do not tell
-    assert run.recorder.state == "armed"
-    run.come(20, flags=high)
-    run.come(10, flags=low)
-    assert len(recordings(run)) == 1
-    with open_recording(run.ended()["file"]) as recording:
-        require_raw(recording, 35, 11)
-        assert recording.texts["reason"] == "line"
-        assert recording.events["time_ns"][0] == recording.raw_frames["grabbed_ns"][5]
-
-
-def test_a_jump_of_brightness_triggers_once(rig: Callable[..., Rig]) -> None:
-    run = rig(record_on=["brightness"], brightness_jump=0.5, pre_trigger_s=0.05, post_trigger_s=0.05)
-    run.come(50)
-    run.come(20, level=0.35)  # not enough
-    assert not recordings(run)
-    run.come(1, level=0.9)  # a flash of one frame
-    run.come(30)
-    assert len(recordings(run)) == 1
-    with open_recording(run.ended()["file"]) as recording:
-        require_raw(recording, 65, 11, lambda n: 0.9 if n == 70 else 0.35 if n < 70 else 0.3)
-    run.come(100, level=0.05)  # and dark
-    assert len(recordings(run)) == 2
-    assert run.ended()["ids"]["raw"][0] == 101 - 5 + 1
-
-
-def test_a_frame_that_is_overwritten_before_it_was_looked_at_is_not_looked_at(rig: Callable[..., Rig]) -> None:
-    run = rig(record_on=["brightness"], brightness_jump=0.5, pre_trigger_s=0.05, post_trigger_s=0.05)
-    run.come(50)
-    run.rings.come(37)  # while the disk stands still
-    run.rings.come(8, level=0.9)  # the last of these lie where frames 50 to 54 were
-    run.turn()
-    run.come(30, level=0.9)
-    with open_recording(run.ended()["file"]) as recording:
-        assert recording.events["time_ns"][0] == recording.raw_frames["grabbed_ns"][5]
-        require_raw(recording, 82, 11, lambda n: 0.9 if n >= 87 else 0.3)
 
 
 def test_a_recording_without_a_frame_leaves_no_file(rig: Callable[..., Rig]) -> None:

@@ -70,3 +70,17 @@ def test_later_recordings_tell_the_settings_of_then(served: Served, tmp_path: Pa
         with open_recording(file) as recording:
             assert recording.calibration["white_balance"] == recording.settings["white_balance"] == gains
             assert recording.engine["name"] == ("lwisp" if gains else "classic")
+
+
+def test_all_that_was_asked_is_done_before_frames_are_looked_at(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger that waits behind another message is the older one."""
+    recorder = served._stage._need_recorder()
+    turns: list[int] = []
+    monkeypatch.setattr(recorder, "turn", lambda: turns.append(recorder.recorded) or 0.0)
+    settings = {"engine": {"name": "classic"}, "settings": served.settings}
+    for command, arguments in (("tell", settings), ("start", {"reason": "key"}), ("close", {})):
+        served._ours.send({"cmd": command, **arguments})
+    served._stage.run()
+    assert turns == [0]
