@@ -178,11 +178,12 @@ def encode(frame: Frame, width: int, overlay: bool) -> bytes:
     counts = shown.histogram()
     if step > 1 and h.width * h.height <= _BOX_BELOW:
         shown = Image.fromarray(full).reduce(step)
-    frame.check()
+    marks = _clipped(sample) if overlay else None
+    frame.check()  # from here on nothing is read from the frame
     jpeg, mask = io.BytesIO(), b""
     shown.save(jpeg, "JPEG", quality=QUALITY)
-    if overlay:
-        mask = _clipped(sample)
+    if marks is not None:
+        mask = _paint(marks)
     total = sample.shape[0] * sample.shape[1]
     histogram = np.array(counts, "<u4")
     header = {
@@ -232,14 +233,19 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _clipped(sample: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG over the picture: blue where a channel is 0, red where one is 255, magenta where both are."""
-    from PIL import Image
-
+def _clipped(sample: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """1 where a channel is 0, 2 where one is 255, 3 where both are, else 0."""
     red, green, blue = sample[..., 0], sample[..., 1], sample[..., 2]
     low = ((red == 0) | (green == 0) | (blue == 0)).view(np.uint8)
     high = ((red == 255) | (green == 255) | (blue == 255)).view(np.uint8)
-    image = Image.frombuffer("P", (sample.shape[1], sample.shape[0]), low | high << 1, "raw", "P", 0, 1)
+    return low | high << 1
+
+
+def _paint(marks: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG over the picture: blue where a channel is 0, red where one is 255, magenta where both are."""
+    from PIL import Image
+
+    image = Image.frombuffer("P", (marks.shape[1], marks.shape[0]), marks, "raw", "P", 0, 1)
     image.putpalette([0, 0, 0, 40, 120, 255, 255, 40, 40, 255, 60, 255])
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1, bits=2, transparency=b"\0\xff\xff\xff")

@@ -73,6 +73,27 @@ def test_what_is_not_known_is_null_and_what_is_gone_is_no_picture() -> None:
         encode(gone, 960, False)
 
 
+class Lapped(Frame):
+    """A frame that is overwritten as soon as it was found to be whole."""
+
+    __slots__ = ()
+
+    def check(self) -> None:
+        super().check()
+        self.array[:] = 255
+
+
+def test_nothing_is_read_from_the_frame_after_it_was_found_whole() -> None:
+    pixels = np.full((48, 64, 3), 100, np.uint8)
+    h = FrameHeader(width=64, height=48, stride=192)
+    header, rest = unpack(encode(Lapped(h, pixels), 64, True))
+    assert (header["step"], header["clipped_high"]) == (1, [0, 0, 0])
+    with Image.open(BytesIO(rest[3072 : 3072 + header["jpeg"]])) as jpeg:
+        assert np.abs(np.asarray(jpeg).astype(int) - 100).max() <= 2
+    with Image.open(BytesIO(rest[3072 + header["jpeg"] :])) as png:
+        assert not np.asarray(png.convert("RGBA"))[..., 3].any()
+
+
 def test_turns_of_one_rate_fall_together() -> None:
     views = [View(lambda picture: None, fps=5.0) for _ in range(3)]
     for view, now in zip(views, (10.01, 10.05, 10.19), strict=True):
