@@ -10,6 +10,8 @@ _HISTORY = 120  # status messages, one a second
 _MESSAGES = 100  # faults, warnings and changes that are kept to show
 _GONE_AFTER = 3  # status messages in a row without a frame of a camera that should send some
 
+_STREAM = ("grab", "develop", "publish")  # the stages that every frame goes through
+
 _ERRORS = ("fault", "stage_died", "stage_hung", "camera_lost", "saver_failed", "recording_failed")
 _WARNINGS = ("warning", "waiting", "engine_behind")
 _SHOWN = ("started", "final")  # elsewhere than in the list of messages
@@ -108,11 +110,19 @@ class Camera:
 
     @property
     def stuck(self) -> str:
-        """The stage that has work and does not get on with it, "main" where no status comes; "" where all is well."""
+        """The stage that has frames and does not get on with them, "main" where no status comes; "" for none."""
         if self.status_age_s > self._silent_s and not self.ended:
             return "main"
+        return next((name for name in self._stuck_stages() if name in _STREAM), "")
+
+    @property
+    def stuck_beside(self) -> list[str]:
+        """Stages that are stuck and hold up no frame, such as the recorder at a slow disk."""
+        return [name for name in self._stuck_stages() if name not in _STREAM]
+
+    def _stuck_stages(self) -> list[str]:
         stages = (self.status or {}).get("stages", {})
-        return next((name for name, told in stages.items() if told.get("state") == "stuck"), "")
+        return [name for name, told in stages.items() if told.get("state") == "stuck"]
 
     @property
     def status_age_s(self) -> float:
@@ -126,10 +136,12 @@ class Camera:
             return "ended"
         if self.stuck == "main":
             return "stuck" if self.status else "starting"
-        if self.gone_since_ms or self._silent >= max(1.0, 1 / self.fps if self.fps else 1.0) * _GONE_AFTER:
+        if self.gone_since_ms:
             return "gone"
-        if self.stuck:
+        if self.stuck:  # no frame comes from a camera that nobody asks
             return "stuck"
+        if self._silent >= max(1.0, 1 / self.fps if self.fps else 1.0) * _GONE_AFTER:
+            return "gone"
         if self.status is None:
             return "starting"
         moving = bool(self.status) and (self.status or {}).get("rates", {}).get("camera", 0) > 0
@@ -144,6 +156,7 @@ class Camera:
             "since_ms": self.gone_since_ms,
             "text": self.gone_text,
             "stuck": self.stuck,
+            "stuck_beside": self.stuck_beside,
             "triggered": self.triggered,
             "status": self.status,
             "recording": self.recording,
@@ -156,6 +169,7 @@ class Camera:
             "ok": self.state in ("live", "idle"),
             "state": self.state,
             "stuck": self.stuck or None,
+            "stuck_beside": self.stuck_beside,
             "last_status_age_s": round(self.status_age_s, 3),
             "gone_since_ms": self.gone_since_ms or None,
         }

@@ -44,6 +44,12 @@ def _families(cameras: list[Camera]) -> Iterator[Metric]:
     yield gauge("ispeed_recording", "1 while frames are being recorded.", each(_is_recording))
     yield from _account(cameras)
     yield gauge("ispeed_stage_rate_hertz", "Frames a second through a stage.", _labelled(cameras, "rates", "stage"))
+    stuck = [
+        ({"camera": str(c.index), "stage": name}, float(told.get("state") == "stuck"))
+        for c in cameras
+        for name, told in _of(c, "stages").items()
+    ]
+    yield gauge("ispeed_stage_stuck", "1 while a stage has something to do and does not get on with it.", stuck)
     yield gauge(
         "ispeed_latency_seconds",
         "Time from the camera's stamp to publishing, over the last second; quantile 1 is the longest.",

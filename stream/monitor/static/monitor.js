@@ -138,6 +138,9 @@ function showCamera(camera) {
   settings.showEngine(camera.status?.engine || camera.started?.engine?.name);
   showState();
   showRecording(camera.recording);
+  const beside = camera.stuck_beside ?? [];
+  $("beside").hidden = !beside.length;
+  setText($("beside"), beside.length ? `${beside.join(" and ")} stuck` : "");
   if (camera.status) {
     showStages(camera);
     showAccount(camera.status.account);

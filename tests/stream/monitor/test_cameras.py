@@ -15,6 +15,8 @@ from .conftest import STARTED, status
 TRIGGERED = {**STARTED, "geometry": {**STARTED["geometry"], "fps": 0.0}}
 SLOW = {"event": "changed", "feature": "AcquisitionFrameRate", "value": 0.5, "text": "x"}
 STUCK = status(stages={"grab": {"state": "working", "for_s": 9.0}, "develop": {"state": "stuck", "for_s": 6.0}})
+HUNG = status(0, stages={"grab": {"state": "stuck", "for_s": 6.0}})
+SLOW_DISK = status(stages={"grab": {"state": "working"}, "record": {"state": "stuck"}, "saver": {"state": "stuck"}})
 _SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+|NaN|[+-]Inf)')
 
 
@@ -47,6 +49,9 @@ def camera(*messages: dict[str, Any], silent_s: float = 60.0) -> Camera:
         ([STARTED, status(), {"event": "camera_lost", "text": "x"}, {"event": "outage", "text": "z"}], "live"),
         ([STARTED, STUCK], "stuck"),
         ([STARTED, STUCK, status()], "live"),
+        ([STARTED, *[status(0)] * 5, HUNG], "stuck"),
+        ([STARTED, {"event": "camera_lost", "text": "x"}, HUNG], "gone"),
+        ([STARTED, SLOW_DISK], "live"),
         ([STARTED, status(0, state="waiting")], "gone"),
         ([STARTED, status(), {"event": "final"}], "ended"),
         ([STARTED, status(), status(0, state="over")], "ended"),
@@ -63,6 +68,17 @@ def test_the_stage_that_is_stuck_is_named() -> None:
     made = camera(STARTED, STUCK, silent_s=-1.0)
     assert made.health()["stuck"] == "main"
     assert made.state == "stuck"
+
+
+def test_a_stage_beside_the_stream_that_is_stuck_is_told_and_nothing_is_down() -> None:
+    made = camera(STARTED, SLOW_DISK)
+    assert made.to_json()["stuck_beside"] == ["record", "saver"]
+    health = made.health()
+    assert (health["ok"], health["stuck"], health["stuck_beside"]) == (True, None, ["record", "saver"])
+    samples = read_metrics(write_metrics([made], 0, 0, "1"))
+    assert samples['ispeed_up{camera="3"}'] == 1
+    assert samples['ispeed_stage_stuck{camera="3",stage="record"}'] == 1
+    assert samples['ispeed_stage_stuck{camera="3",stage="grab"}'] == 0
 
 
 def test_what_is_kept_is_bounded() -> None:

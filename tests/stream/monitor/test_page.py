@@ -304,6 +304,23 @@ def test_a_camera_that_goes_is_shown_gone_until_it_is_back(start: Start, open_pa
     run.close()
 
 
+def test_a_saver_that_is_stuck_is_told_and_the_stream_is_live(
+    start: Start, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    run, url = start("--save", str(tmp_path))
+    page = open_page(url)
+    await_picture(page)
+    saver = _stage_pid(run.process.pid, "save")
+    os.kill(saver, signal.SIGSTOP)
+    await_text(page, "#beside", "saver stuck")
+    assert page.text_content("#state") == "live"
+    assert page.is_hidden("#banner")
+    assert page.request.get(url + "health").status == 200
+    os.kill(saver, signal.SIGCONT)
+    until(page, "document.getElementById('beside').hidden")
+    run.close()
+
+
 def test_a_triggered_camera_waits_and_is_triggered_from_the_page(start: Start, open_page: Callable[..., Any]) -> None:
     run, url = start("--trigger", "--set", "TriggerSource=Software")
     page = open_page(url)
