@@ -58,14 +58,19 @@ class Saver:
         return self.failure
 
     def look(self, published: int) -> None:
-        """Takes down how far it is; `published` is how many frames there were for it."""
+        """Takes down how far it is; `published` is how many frames there were for it.
+
+        Of frames that were dropped before they reached it, it learns with the next one that does. One that goes on
+        telling has taken all that came.
+        """
+        lines: list[bytes] = []
         if not self.failure and self._process.stdout:
             with suppress(BlockingIOError):
                 *lines, self._told = (self._told + os.read(self._process.stdout.fileno(), 1 << 16)).split(b"\n")
                 if lines:
                     self._progress = json.loads(lines[-1])
         done = sum(self._progress.values())
-        self._activity.look(done, more=done < published)
+        self._activity.look(done, more=done < published and not lines)
 
     def state(self) -> dict[str, Any]:
         """How it gets on, see Activity.state; `gone` once it has ended."""
