@@ -6,14 +6,21 @@ knows of sockets. Every frame that is put in comes out in a set, or is counted.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from .frame import FrameHeader
 from .reader import Frame
 
-_VOTES = 9  # frames of a camera that is back, by which is found which ids of the others they belong to
-_HISTORY = 64  # frames of the others that are remembered for that
+VOTES = 9
+"""Frames of a camera that is back, by which is found which ids of the others they belong to."""
+
+Keyed = tuple[int, int | None, Frame]
+"""Camera, key, and frame; without a key it will never have one."""
+
+_HISTORY = 64  # frames of the others that are remembered for that, at least
 _APART_NS = 1_000_000_000  # frames that arrived so far apart say nothing of each other
 
 
@@ -43,9 +50,15 @@ class Pairing:
         """By camera, frames that wait."""
         return [len(queue) for queue in self._queues]
 
-    def add(self, camera: int, key: int, frame: Frame) -> None:
-        """Takes in the next frame of a camera. Keys rise; where one does not, its clock has begun anew."""
+    def add(self, camera: int, key: int | None, frame: Frame) -> None:
+        """Takes in the next frame of a camera. Keys rise; where one does not, its clock has begun anew.
+
+        A frame without a key is given up.
+        """
         queue = self._queues[camera]
+        if key is None:
+            self.unpaired[camera] += 1
+            return
         if queue and key <= queue[-1][0]:
             self.unpaired[camera] += len(queue)
             queue.clear()
@@ -84,8 +97,8 @@ class Keys(Protocol):
         """By camera, frames that have no key yet."""
         ...
 
-    def feed(self, camera: int, frame: Frame) -> Sequence[tuple[int, Frame]]:
-        """Takes in the next frame of a camera; those that have a key now, oldest first."""
+    def feed(self, camera: int, frame: Frame) -> Sequence[Keyed]:
+        """Takes in the next frame of a camera. Frames of any camera that have a key now, oldest first."""
         ...
 
 
@@ -95,64 +108,108 @@ class StampKeys:
     def __init__(self, cameras: int) -> None:
         self.waiting = [0] * cameras
 
-    def feed(self, camera: int, frame: Frame) -> Sequence[tuple[int, Frame]]:
-        return ((frame.header.device_timestamp, frame),)
+    def feed(self, camera: int, frame: Frame) -> Sequence[Keyed]:
+        return ((camera, frame.header.device_timestamp, frame),)
 
 
 class IdKeys:
     """The frame id, as the camera counted at first.
 
     The ids of a camera that was lost begin anew when it is back, while the others count on. Which of theirs its first
-    ones belong to is told by when they arrived: most of nine frames say it. Where no other camera delivered meanwhile,
-    all have begun anew, and ids are equal again.
+    ones belong to is told by when they arrived: most of nine frames say it. In which order the cameras are read says
+    nothing, so they wait until another camera's frames reach past them. Where all cameras have begun anew, the ids of
+    the first are the keys.
+
+    Args:
+        cameras: How many.
+        depth: Frames of each that may wait for a key; no fewer than are needed to find it.
+        one_host: Tells whether one host captures all cameras. Arrivals are of its monotonic clock then, else of the
+            hosts' real time, which they must have in common to less than half a frame period.
     """
 
-    def __init__(self, cameras: int) -> None:
+    def __init__(self, cameras: int, depth: int, one_host: Callable[[], bool]) -> None:
+        self._depth = max(depth, 2 * VOTES)
+        self._one_host = one_host
         self._offsets = [0] * cameras
         self._acquisitions: list[tuple[int, int] | None] = [None] * cameras  # stream id and segment
-        self._fresh: list[list[Frame] | None] = [None] * cameras  # of a camera that is back, until its offset is known
-        self._came: list[deque[tuple[int, int]]] = [deque(maxlen=_HISTORY) for _ in range(cameras)]  # arrival, key
+        self._fresh: list[deque[Frame] | None] = [None] * cameras  # of a camera that is back, until its offset is known
+        # Frames that have a key, with it; none of a camera that is back.
+        self._came: list[deque[tuple[FrameHeader, int]]] = [deque(maxlen=max(depth, _HISTORY)) for _ in range(cameras)]
 
     @property
     def waiting(self) -> list[int]:
         """See Keys."""
         return [len(fresh or ()) for fresh in self._fresh]
 
-    def feed(self, camera: int, frame: Frame) -> Sequence[tuple[int, Frame]]:
+    def feed(self, camera: int, frame: Frame) -> Sequence[Keyed]:
         """See Keys."""
         acquisition = frame.header.stream_id, frame.header.segment
         before, self._acquisitions[camera] = self._acquisitions[camera], acquisition
-        ready: list[tuple[int, Frame]] = []
+        ready: list[Keyed] = []
         if before != acquisition and (before or frame.header.segment > 1):
-            ready = self._settle(camera)  # of an acquisition that was short
-            self._fresh[camera] = []
+            ready += self._give_up(camera)
+            self._fresh[camera] = deque()
+            self._came[camera].clear()
         fresh = self._fresh[camera]
         if fresh is None:
-            return [*ready, self._keyed(camera, frame)]
-        fresh.append(frame)
-        return ready if len(fresh) < _VOTES else [*ready, *self._settle(camera)]
+            ready.append(self._keyed(camera, frame))
+        else:
+            fresh.append(frame)
+            if len(fresh) > self._depth:
+                ready.append((camera, None, fresh.popleft()))
+        return [*ready, *self._settle()]
 
-    def _settle(self, camera: int) -> list[tuple[int, Frame]]:
-        """Finds the offset of a camera that is back. Its frames with their keys."""
-        fresh, self._fresh[camera] = self._fresh[camera], None
-        if not fresh:
-            return []
-        self._came[camera].clear()
-        votes = Counter(vote for frame in fresh if (vote := self._vote(frame)) is not None)
-        offset, count = votes.most_common(1)[0] if votes else (0, 0)
-        self._offsets[camera] = offset if count > 1 else 0  # all different: of frames that came one after the other
+    def _settle(self) -> list[Keyed]:
+        """Frames of cameras that are back and whose offset can be found now, with their keys."""
+        ready: list[Keyed] = []
+        if all(fresh is not None for fresh in self._fresh):  # nobody counts on, so one's ids are as good as another's
+            ready += self._begin(0, 0)
+        for camera, fresh in enumerate(self._fresh):
+            if fresh is not None and (offset := self._find(fresh, VOTES)) is not None:
+                ready += self._begin(camera, offset)
+        return ready
+
+    def _give_up(self, camera: int) -> list[Keyed]:
+        """Frames of an acquisition that was short: with their keys, where the few of them tell."""
+        fresh = self._fresh[camera] or ()
+        offset = self._find(fresh, 1)
+        return [(camera, None, frame) for frame in fresh] if offset is None else self._begin(camera, offset)
+
+    def _begin(self, camera: int, offset: int) -> list[Keyed]:
+        """Sets the offset of a camera that is back. Its frames with their keys."""
+        fresh, self._fresh[camera] = self._fresh[camera] or (), None
+        self._offsets[camera] = offset
         return [self._keyed(camera, frame) for frame in fresh]
 
-    def _vote(self, frame: Frame) -> int | None:
-        """What to add to the id of a frame for the key of the one that arrived next to it; None where none did."""
-        arrivals = [entry for came in self._came for entry in came]
-        if not arrivals:
+    def _find(self, fresh: Sequence[Frame], least: int) -> int | None:
+        """What to add to the ids of these frames; None while fewer than `least` of them tell, or none two the same."""
+        votes = [vote for frame in fresh if (vote := self._votes(frame.header))]
+        if len(votes) < least:
             return None
-        arrived = frame.header.grabbed_ns
-        nearest = min(arrivals, key=lambda entry: abs(entry[0] - arrived))
-        return nearest[1] - frame.header.frame_id if abs(nearest[0] - arrived) < _APART_NS else None
+        offset, count = Counter(one for vote in votes for one in vote).most_common(1)[0]
+        return offset if count > 1 else None  # all different: of frames that came one after the other
 
-    def _keyed(self, camera: int, frame: Frame) -> tuple[int, Frame]:
+    def _votes(self, header: FrameHeader) -> list[int]:
+        """What to add to the id of a frame for the key of the one that arrived next to it, by each camera that tells.
+
+        One tells whose frames were read up to that time: before, the one next to it may still be to come.
+        """
+        arrived, votes = self._arrived(header), []
+        for came in self._came:
+            place = bisect_left(came, arrived, key=lambda entry: self._arrived(entry[0]))
+            if place == len(came) or (place == 0 and self._arrived(came[0][0]) > arrived):
+                continue
+            apart, key = min(
+                (abs(self._arrived(at) - arrived), key) for at, key in (came[max(0, place - 1)], came[place])
+            )
+            if apart < _APART_NS:
+                votes.append(key - header.frame_id)
+        return votes
+
+    def _arrived(self, header: FrameHeader) -> int:
+        return header.grabbed_ns + (0 if self._one_host() else header.realtime_offset_ns)
+
+    def _keyed(self, camera: int, frame: Frame) -> Keyed:
         key = frame.header.frame_id + self._offsets[camera]
-        self._came[camera].append((frame.header.grabbed_ns, key))
-        return key, frame
+        self._came[camera].append((frame.header, key))
+        return camera, key, frame

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import zmq
 
 from ..engines.errors import UserError
-from .pairing import IdKeys, Keys, Pairing, StampKeys
+from .pairing import VOTES, IdKeys, Keys, Pairing, StampKeys
 from .reader import Frame, StreamInfo, StreamTimeout
 from .sockets import Receiver, make_poller, readable
 from .subscribe import Mode, Pixels, Subscriber
@@ -37,7 +37,8 @@ class FrameSet(tuple[Frame, ...]):
 
     Attributes:
         skew_us: Time from the first to the last of them, in microseconds: by their device time stamps where the
-            cameras have a clock in common, else by their arrival at the capturing host.
+            cameras have a clock in common, else by their arrival at the capturing host. Between two hosts that is by
+            their real time, and as good as their clocks agree.
     """
 
     skew_us: float
@@ -118,6 +119,7 @@ class Synchronised(Receiver[FrameSet]):
         self.mode, self.timeout_ms = mode, timeout_ms
         self.skipped = 0
         self._given_us = tolerance_us
+        self._depth = depth
         self._pairing = Pairing(len(endpoints), depth)
         self._keys: Keys | None = None  # until it is known what frames are paired by
         self._subscribers: list[Subscriber] = []
@@ -212,23 +214,33 @@ class Synchronised(Receiver[FrameSet]):
             if len(infos) < len(self._subscribers):
                 return False
             self.by = "timestamp" if _common_clock(infos) else "frame_id"
-        self._keys = (StampKeys if self.by == "timestamp" else IdKeys)(len(self._subscribers))
+        cameras = len(self._subscribers)
+        self._keys = StampKeys(cameras) if self.by == "timestamp" else IdKeys(cameras, self._depth, self._one_host)
         return True
+
+    def _one_host(self) -> bool:
+        """Whether one host captures all cameras, since its last start: what their monotonic times are of."""
+        boots = {info.boot_id if (info := subscriber.info) else "" for subscriber in self._subscribers}
+        return len(boots) == 1 and "" not in boots
 
     def _take_one(self) -> bool:
         """Takes in a frame, if one has come of a camera that others wait for, of that one; whether there was any."""
-        waiting = self.waiting
-        for camera in sorted(range(len(waiting)), key=waiting.__getitem__):
+        waiting, without_key = self.waiting, self._keys.waiting if self._keys else ()
+        # Of one that is back, and of which enough has come to find its ids, what comes of the others is waited for.
+        order = sorted((waits >= VOTES, waiting[camera], camera) for camera, waits in enumerate(without_key))
+        for _, _, camera in order:
             frame = self._subscribers[camera].poll()
             if frame is not None:
-                for key, ready in self._keys.feed(camera, frame) if self._keys else ():
-                    self._pairing.add(camera, key, ready)
+                for owner, key, ready in self._keys.feed(camera, frame) if self._keys else ():
+                    self._pairing.add(owner, key, ready)
                 return True
         return False
 
     def _skew_us(self, frames: Sequence[Frame]) -> float:
-        by_device = self.by == "timestamp"
-        times = [frame.device_timestamp if by_device else frame.grabbed_ns for frame in frames]
+        if self.by == "timestamp":
+            times = [frame.device_timestamp for frame in frames]
+        else:
+            times = [frame.grabbed_ns if self._one_host() else frame.time_ns for frame in frames]
         return (max(times) - min(times)) / 1e3
 
     def _sockets(self) -> list[zmq.Socket]:

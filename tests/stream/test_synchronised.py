@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -39,11 +40,11 @@ class Cameras:
             one.await_subscribers(**{"pixels" if options.get("pixels") == "message" else "descriptors": 1})
         return made
 
-    def publish(self, camera: int, *times: int, skew_ns: int = 0, **header: Any) -> None:
+    def publish(self, camera: int, *periods: int, skew_ns: int = 0, **header: Any) -> None:
         """A frame at each of these periods."""
-        for time in times:
-            fields = {"flags": FLAG_DEVICE_CLOCK_IS_HOST, "frame_id": time, **header}
-            self.sources[camera].publish(device_timestamp=time * PERIOD_NS + skew_ns, **fields)
+        for period in periods:
+            fields = {"flags": FLAG_DEVICE_CLOCK_IS_HOST, "frame_id": period, **header}
+            self.sources[camera].publish(device_timestamp=period * PERIOD_NS + skew_ns, **fields)
 
     def close(self) -> None:
         for one in self.sources:
@@ -191,10 +192,10 @@ def test_few_frames_wait_for_a_camera_that_is_silent(cameras):
 def test_a_camera_that_was_lost_is_paired_again(cameras):
     pair = cameras()
     with pair.subscribe() as pairs:
-        for time in range(1, 6):
+        for period in range(1, 6):
             for camera in (0, 1):
-                pair.publish(camera, time)
-            assert ids(pairs.receive()) == (time, time)
+                pair.publish(camera, period)
+            assert ids(pairs.receive()) == (period, period)
         pair.publish(0, *range(6, 9))  # the other one is away; then it counts anew
         pair.publish(0, 9)
         pair.publish(1, 9, segment=2, frame_id=1)
@@ -221,6 +222,76 @@ def test_a_stream_that_began_anew_is_paired_again(cameras, source):
         assert ids(pairs.receive()) == (2, 2)
         assert [one.restarts for one in pairs.subscribers] == [0, 1]
         assert balanced(pairs)
+
+
+def back(pair: Cameras, pairs: Synchronised, **of_second: int) -> list[tuple[int, ...]]:
+    """What is paired of 16 frames of a camera that is back, all of which come before the first of the other."""
+
+    def arrived(period: int) -> dict[str, int]:
+        return {"grabbed_ns": period * PERIOD_NS, "realtime_offset_ns": 0}
+
+    def second(period: int) -> dict[str, int]:
+        up_ns = of_second.get("up_ns", 0)
+        return {"grabbed_ns": period * PERIOD_NS + up_ns + 200_000, "realtime_offset_ns": -up_ns}
+
+    for period in range(1, 4):
+        pair.publish(0, period, **arrived(period))
+        pair.publish(1, period, **second(period))
+        assert ids(pairs.receive()) == (period, period)
+    for period in range(4, 24):
+        pair.publish(0, period, **arrived(period))
+        with pytest.raises(StreamTimeout):
+            pairs.receive(5)
+    for period in range(24, 40):
+        pair.publish(1, period, **{**second(period), "segment": 2, "frame_id": period - 23})
+    with pytest.raises(StreamTimeout):
+        pairs.receive(300)
+    for period in range(24, 36):
+        pair.publish(0, period, **arrived(period))
+    return [ids(pairs.receive()) for _ in range(10)]
+
+
+def test_a_camera_that_is_back_is_paired_by_id_whichever_is_read_first(cameras):
+    pair = cameras(clock="", slots=256)
+    with pair.subscribe() as pairs:
+        assert back(pair, pairs) == [(number + 23, number) for number in range(1, 11)]
+        assert pairs.unpaired == (20, 0)
+        assert balanced(pairs)
+
+
+def test_what_comes_of_the_others_is_taken_first_when_enough_is_there_of_one_that_is_back(cameras):
+    pair = cameras(clock="", slots=512)
+    with pair.subscribe(depth=20) as pairs:
+        for camera in (0, 1):
+            pair.publish(camera, 1, grabbed_ns=PERIOD_NS)
+        assert ids(pairs.receive()) == (1, 1)
+        for period in range(2, 101):
+            pair.publish(1, period, grabbed_ns=period * PERIOD_NS)
+        with pytest.raises(StreamTimeout):  # so many wait that the first would be read before them
+            pairs.receive(300)
+        for period in range(101, 201):  # while nobody receives, and more than may wait
+            pair.publish(1, period, grabbed_ns=period * PERIOD_NS)
+        for period in range(101, 201):
+            pair.publish(0, period, segment=2, frame_id=period - 100, grabbed_ns=period * PERIOD_NS)
+        time.sleep(0.5)  # until all of it has come
+        assert [ids(pairs.receive()) for _ in range(100)] == [(number, number + 100) for number in range(1, 101)]
+        assert balanced(pairs)
+
+
+def test_cameras_of_two_hosts_are_paired_by_real_time(cameras, source):
+    pair = cameras(clock="", slots=256)
+    pair.sources[1].close()
+    info = {"clock": "", "fps": 500.0, "boot_id": "of another machine"}
+    pair.sources[1] = source.Source([pair.endpoints[1]], camera=1, slots=256, info=info)
+    with Subscriber(pair.endpoints, synchronised=True, mode="every", timeout_ms=20_000) as pairs:
+        pair.sources[0].await_subscribers(descriptors=1)
+        while pair.sources[1].publisher.subscribers()["pixels"] == 0:
+            with pytest.raises(StreamTimeout):  # it learns while it receives that the memory is elsewhere
+                pairs.receive(20)
+            pair.sources[1].attend()
+        assert back(pair, pairs, up_ns=86_400_000_000_000) == [(number + 23, number) for number in range(1, 11)]
+        pair.publish(0, 36, grabbed_ns=36 * PERIOD_NS, realtime_offset_ns=0)
+        assert pairs.receive().skew_us == 200.0
 
 
 def test_pixels_by_message(cameras):
