@@ -7,6 +7,7 @@ followed, and whatever the HDF5 library makes of a broken file becomes one sente
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -212,15 +213,18 @@ class Recording:
             return np.empty(0, dtype)
         if not isinstance(table, h5py.Dataset) or table.ndim != 1 or table.dtype.names is None:
             raise UserError(f"{self.path} is damaged: /{name} is no table")
-        if table.is_virtual or table.external or not _is_stored(table):
+        if not _is_fixed(table.id.get_type()):
+            raise UserError(f"{self.path} is damaged: /{name} has a column of a variable length, which is not read")
+        if table.is_virtual or table.external or not _is_stored(table, os.fstat(self._fd).st_size):
             raise UserError(f"{self.path} is damaged: the rows of /{name} are not in it")
-        rows = table[:]
         if missing := set(dtype.names or ()) - set(table.dtype.names) - {"offset"}:
             raise UserError(f"{self.path} is damaged: /{name} has no column {min(missing)}")
-        if rows.dtype == dtype:
-            return rows
-        out = np.zeros(len(rows), dtype)  # of a later version, with more columns
-        for column in set(dtype.names or ()) & set(rows.dtype.names or ()):
+        if table.dtype == dtype:
+            return table[:]
+        known = [column for column in dtype.names or () if column in table.dtype.names]
+        rows = table.fields(known)[:]  # of a later version, with more columns
+        out = np.zeros(len(rows), dtype)
+        for column in known:
             out[column] = rows[column]
         return out
 
@@ -245,7 +249,7 @@ class _Attributes:
         if name not in self._attributes:
             return None
         held = self._attributes.get_id(name)
-        if held.dtype.kind == "O":  # of variable length, see `layout.put_text`
+        if not _is_fixed(held.get_type()):  # see `layout.put_text`
             raise UserError(
                 f"{self._path}: its attribute {name!r} has a variable length, which is not read (a damaged one can "
                 "hang the HDF5 library): write text as numpy.bytes_(text)"
@@ -317,11 +321,39 @@ def frame_places(dataset: Any, count: int) -> npt.NDArray[np.int64]:
     return places
 
 
-def _is_stored(table: Any) -> bool:
-    """Whether the rows are in the file: a few bytes may claim any number of rows that are not."""
-    if table.id.get_create_plist().get_nfilters():
+def _is_fixed(kind: Any) -> bool:
+    """Whether values of an HDF5 type lie where the type says, and not in the file's global heap or behind a reference.
+
+    Where the heap is damaged the HDF5 library does not come back, so nothing of the kind is to be read.
+    """
+    types = require_h5py().h5t
+    sort = kind.get_class()
+    if sort == types.COMPOUND:
+        return all(_is_fixed(kind.get_member_type(index)) for index in range(kind.get_nmembers()))
+    if sort in (types.ARRAY, types.ENUM):
+        return _is_fixed(kind.get_super())
+    return sort in (types.INTEGER, types.FLOAT) or (sort == types.STRING and not kind.is_variable_str())
+
+
+def _is_stored(table: Any, size: int) -> bool:
+    """Whether the rows are in the file, of `size` bytes: a few bytes may claim any number of rows that are not.
+
+    So may the index: for a chunk that is large by its word, memory is taken before the file is looked at.
+    """
+    needed = len(table) * table.dtype.itemsize
+    if table.chunks is None:
+        return needed <= min(size, table.id.get_storage_size())
+    if needed > size or table.id.get_create_plist().get_nfilters():
         return False
-    return len(table) * table.dtype.itemsize <= table.id.get_storage_size()
+    chunk_bytes, stored = table.chunks[0] * table.dtype.itemsize, 0
+
+    def note(chunk: Any) -> None:
+        nonlocal stored
+        is_in_it = chunk.size == chunk_bytes and chunk.byte_offset + chunk.size <= size
+        stored = stored + chunk_bytes if is_in_it else -math.inf
+
+    table.id.chunk_iter(note)
+    return needed <= stored
 
 
 def _filled(column: npt.NDArray[Any]) -> int:

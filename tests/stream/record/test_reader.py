@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,119 @@ def test_a_recording_that_is_written_is_not_read(file: Path) -> None:
         fcntl.flock(writer, fcntl.LOCK_EX)  # as the HDF5 library of a writer does
         with pytest.raises(UserError, match="is being written"):
             open_recording(file)
+
+
+_OPEN = """
+import sys
+from pathlib import Path
+from ispeed.engines.errors import UserError
+from ispeed.stream.record import open_recording
+def most_kib():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+before = most_kib()
+try:
+    said = repr(open_recording(sys.argv[1]))
+except UserError as error:
+    said = str(error)
+print(most_kib() - before, said)
+"""
+
+
+def open_elsewhere(file: Path) -> tuple[int, str]:
+    """Opens it in a process of its own, which may hang: the KiB that it took at the most, and what was said."""
+    command = [sys.executable, "-c", _OPEN, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    kib, said = done.stdout.split(" ", 1)
+    return int(kib), said
+
+
+_TEXT = h5py.string_dtype()
+
+
+def _text_in_a_compound(file: h5py.File) -> None:
+    del file.attrs["serial"]
+    file.attrs.create("serial", np.array(("text",), [("a", _TEXT)]), dtype=[("a", _TEXT)])
+
+
+def _texts_in_an_array(file: h5py.File) -> None:
+    del file.attrs["serial"]
+    kind = np.dtype([("a", _TEXT, (2,))])
+    file.attrs.create("serial", np.array((["text", "more"],), kind), dtype=kind)
+
+
+def _numbers_of_any_count(file: h5py.File) -> None:
+    del file.attrs["camera"]
+    numbers = np.empty(1, object)
+    numbers[0] = np.array([1, 2], np.int32)
+    file.attrs.create("camera", numbers, dtype=h5py.vlen_dtype(np.int32))
+
+
+def _a_column_of_texts(name: str, dtype: np.dtype) -> Any:
+    def change(file: h5py.File) -> None:
+        wider = np.zeros(5, [*dtype.descr, ("more", _TEXT)])
+        wider["more"] = "text"
+        del file[name]
+        file[name] = wider
+
+    return change
+
+
+def _spoil_heap(file: Path) -> None:
+    """The first object of the global heap has the size -16: the HDF5 library goes through it for ever."""
+    data = bytearray(file.read_bytes())
+    at = data.index(b"GCOL") + 16
+    struct.pack_into("<q", data, at + 8, -16)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_text_in_a_compound, "its attribute 'serial' has a variable length"),
+        (_texts_in_an_array, "its attribute 'serial' has a variable length"),
+        (_numbers_of_any_count, "its attribute 'camera' has a variable length"),
+        (_a_column_of_texts("raw_frames", RAW_FRAME), "/raw_frames has a column of a variable length"),
+        (_a_column_of_texts("events", EVENT), "/events has a column of a variable length"),
+    ],
+)
+def test_nothing_is_read_from_the_global_heap(file: Path, harm: Any, said: str) -> None:
+    """Where it is damaged, as here, the HDF5 library does not come back from there."""
+    with h5py.File(file, "r+") as opened:
+        harm(opened)
+    _spoil_heap(file)
+    assert said in open_elsewhere(file)[1]
+
+
+def test_columns_of_a_later_version_are_left_out(file: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        rows: Any = opened["raw_frames"]
+        before = rows[:]
+        wider = np.zeros(len(rows), [("temperature", "<f4"), *rows.dtype.descr, ("name", "S8")])
+        for column in before.dtype.names:
+            wider[column] = before[column]
+        del opened["raw_frames"]
+        opened["raw_frames"] = wider
+    with open_recording(file) as recording:
+        assert recording.raw_frames.dtype == RAW_FRAME
+        assert recording.raw_frames.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(("size", "at"), [(256 << 20, None), (None, 1 << 40)])
+def test_a_chunk_that_is_not_in_the_file_takes_no_memory(file: Path, size: int | None, at: int | None) -> None:
+    """The index of a table says how large each chunk is and where it lies."""
+    with h5py.File(file) as opened:
+        rows: Any = opened["raw_frames"]
+        chunk = rows.id.get_chunk_info(0)
+    data = bytearray(file.read_bytes())
+    # An entry of a version 1 B-tree: size, filters, place of the chunk in the table and within a row; address.
+    entry = struct.pack("<IIQQQ", chunk.size, 0, 0, 0, chunk.byte_offset)
+    place = data.index(entry)
+    struct.pack_into("<I", data, place, size or chunk.size)
+    struct.pack_into("<Q", data, place + 24, at or chunk.byte_offset)
+    file.write_bytes(data)
+    kib, sentence = open_elsewhere(file)
+    assert "the rows of /raw_frames are not in it" in sentence
+    assert kib < 128 << 10
 
 
 def test_a_text_of_variable_length_is_refused_before_it_is_read(file: Path):
