@@ -229,15 +229,19 @@ for number in range(int(sys.argv[2])):
                 os.write(write, bytes(f"{{file}} {{writer.counts['raw']}}\\n", "ascii"))
             writer.finish()
     os.close(write)
-    os.read(read, 1)
-    time.sleep(random.uniform(0, 0.06))
+    said = os.read(read, 1)
+    while said.count(b"\\n") < 9 * number:  # files have 50 batches, so the later ones have written some
+        more = os.read(read, 1 << 16)
+        assert more  # else it has ended
+        said += more
+    time.sleep(random.uniform(0, 0.01))  # in the middle of anything
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    said = b""
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL  # it had not ended, nor failed
     while more := os.read(read, 1 << 16):
         said += more
     os.close(read)
-    print(number, said.decode().splitlines()[-1] if said else "0 0", flush=True)
+    lines = said[1:].decode().splitlines()
+    print(number, lines[-1] if lines else "0 0", flush=True)
 """
 
 
@@ -287,13 +291,18 @@ def test_what_a_killed_writer_had_written_is_read(tmp_path: Path) -> None:
         number: (file, count) for number, file, count in (map(int, line.split()) for line in done.stdout.splitlines())
     }
     assert len(last) == 20
+    assert sum(count for _, count in last.values()) > 0
+    complete, read = 0, 0
     slots = Slots(16, FORMAT.payload_size)
     for path in tmp_path.glob("[0-9]*.h5"):
         number, file = map(int, path.stem.split("-"))
         with open_recording(path) as recording:
+            complete, read = complete + recording.complete, read + recording.raw_count
             if file < last[number][0]:
                 assert recording.complete
             if file == last[number][0]:
                 assert recording.raw_count >= last[number][1]
             for i in range(recording.raw_count):
                 assert np.array_equal(recording.read_raw(i), slots.arrays[i % 16][: FORMAT.payload_size])
+    assert complete > 0
+    assert read >= sum(count for _, count in last.values())
