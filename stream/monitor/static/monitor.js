@@ -141,10 +141,8 @@ function showCamera(camera) {
   const beside = camera.stuck_beside ?? [];
   $("beside").hidden = !beside.length;
   setText($("beside"), beside.length ? `${beside.join(" and ")} stuck` : "");
-  if (camera.status) {
-    showStages(camera);
-    showAccount(camera.status.account);
-  }
+  showStages(camera);
+  showAccount(camera.status?.account);
 }
 
 function showState() {
@@ -178,7 +176,12 @@ function setText(element, text) {
 }
 
 function showStages(camera) {
-  const { rates, bottleneck } = camera.status;
+  const { rates, bottleneck } = camera.status ?? {};
+  if (!rates) { // nothing is known yet: what is shown was another camera's
+    $("stages").replaceChildren();
+    $("limit").textContent = "";
+    return;
+  }
   const full = Math.max(...Object.values(rates), 1e-9);
   $("stages").replaceChildren(...Object.entries(STAGES).flatMap(([name, label]) => {
     const share = rates[name] / full;
@@ -200,6 +203,11 @@ function showStages(camera) {
 }
 
 function showAccount(account) {
+  if (!account) {
+    $("account").tBodies[0].replaceChildren();
+    $("balance").textContent = "";
+    return;
+  }
   const lost = Object.values(account.lost).reduce((sum, count) => sum + count, 0);
   const rows = [
     ["seen", account.seen],
@@ -274,10 +282,12 @@ function clock(ms) {
 // -- what is asked ----------------------------------------------------------------------------------------------
 
 async function act(button, cmd, values, done) {
+  const camera = chosen;
   button.disabled = true;
-  const answer = await connection.command(chosen, cmd, values);
+  const answer = await connection.command(camera, cmd, values);
   button.disabled = false;
-  say(answer.ok ? done : answer.error, !answer.ok);
+  const said = answer.ok ? done : answer.error;
+  say(camera === chosen || !said ? said : `camera ${camera}: ${said}`, !answer.ok);
 }
 
 $("trigger").onclick = () => act($("trigger"), "trigger", {}, "the camera was triggered");

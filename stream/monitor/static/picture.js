@@ -14,6 +14,7 @@ export class Picture {
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.clipping = false;
     this.still = null; // {header, pixels, x, y}
+    this.taking = null; // the still that is on its way
     this.camera = null;
     this.width = 960;
     this.fps = 10;
@@ -34,6 +35,10 @@ export class Picture {
       this.leaveStill(false);
       $("empty").hidden = false;
       this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+      drawHistogram($("histogram"), new Uint32Array(768));
+      $("clipped").textContent = "";
+      $("readout").replaceChildren();
+      this.taking = null; // a still that is on its way is not shown
     }
     this.ask();
   }
@@ -107,19 +112,25 @@ export class Picture {
     if (this.camera === null || this.taking) {
       return;
     }
-    this.taking = true;
+    const taking = (this.taking = { camera: this.camera });
     try {
-      const response = await fetch(`/still?camera=${this.camera}&format=raw`);
+      const response = await fetch(`/still?camera=${taking.camera}&format=raw`);
       if (!response.ok) {
         throw new Error((await response.json()).error);
       }
       const buffer = await response.arrayBuffer();
       const [header, start] = unpack(buffer);
-      this.enterStill(header, new Uint8Array(buffer, start), event);
+      if (this.taking === taking) {
+        this.enterStill(header, new Uint8Array(buffer, start), event);
+      }
     } catch (error) {
-      say(error.message, true);
+      if (this.taking === taking) {
+        say(error.message, true);
+      }
     } finally {
-      this.taking = false;
+      if (this.taking === taking) {
+        this.taking = null;
+      }
     }
   }
 

@@ -9,6 +9,7 @@ const UNITS = { us: "µs", "": "" };
 export class Settings {
   constructor(connection, root) {
     Object.assign(this, { connection, root, camera: null, rows: new Map(), engines: [], features: [] });
+    this.turn = 0; // counts choices: an answer to a question from before the last one is not shown
   }
 
   // Builds the form anew: the monitor has said what there is.
@@ -24,18 +25,35 @@ export class Settings {
 
   choose(camera) {
     this.camera = camera;
+    this.turn += 1;
+    this.lastGains = null;
     for (const row of this.rows.values()) {
-      row.dirty = false;
+      row.dirty = row.button.disabled = false;
       hint(row, "");
+      this.clear(row);
     }
     this.refresh();
   }
 
+  // What a row shows was another camera's.
+  clear(row) {
+    if (row.input) {
+      row.input.value = row.input.title = row.range = "";
+    } else if (row.gains) {
+      row.mode.value = "auto";
+      row.triple.hidden = true;
+      row.gains.forEach((input) => (input.value = "1"));
+    } else {
+      row.select.replaceChildren(...this.engines.map((name) => new Option(name)));
+      row.select.selectedIndex = -1;
+    }
+  }
+
   // Asks the camera what it is set to.
   async refresh() {
-    const camera = this.camera;
-    const answer = await this.connection.command(camera, "features");
-    if (camera !== this.camera) {
+    const turn = this.turn;
+    const answer = await this.connection.command(this.camera, "features");
+    if (turn !== this.turn) {
       return;
     }
     document.getElementById("settings-said").textContent = answer.ok ? "" : answer.error;
@@ -110,7 +128,7 @@ export class Settings {
 
   async set(row, value) {
     const answer = await this.ask(row, "set", { feature: row.name, value });
-    if (answer.ok) {
+    if (answer?.ok) {
       row.dirty = false;
       if (answer.value !== undefined) {
         row.input.value = number(answer.value);
@@ -133,7 +151,7 @@ export class Settings {
     const inside = document.createElement("span");
     inside.style.display = "grid";
     inside.style.gap = "4px";
-    const triple = document.createElement("span");
+    const triple = (row.triple = document.createElement("span"));
     triple.className = "triple";
     triple.append(...row.gains);
     triple.hidden = true;
@@ -171,13 +189,12 @@ export class Settings {
     row.select = document.createElement("select");
     row.select.id = "set-engine";
     row.title.htmlFor = row.select.id;
-    row.select.append(...this.engines.map((name) => new Option(name)));
     row.select.onchange = () => (row.dirty = true);
     row.form.append(row.title, row.select, row.button, row.said);
     row.form.onsubmit = async (event) => {
       event.preventDefault();
       const answer = await this.ask(row, "engine", { engine: row.select.value });
-      row.dirty = row.dirty && !answer.ok;
+      row.dirty = row.dirty && !answer?.ok;
     };
     this.root.append(row.form);
   }
@@ -194,10 +211,15 @@ export class Settings {
     row.select.value = name;
   }
 
+  // The answer; null where another camera was chosen meanwhile.
   async ask(row, cmd, values) {
     row.button.disabled = true;
     hint(row, "…");
+    const turn = this.turn;
     const answer = await this.connection.command(this.camera, cmd, values);
+    if (turn !== this.turn) {
+      return null;
+    }
     row.button.disabled = false;
     hint(row, answer.ok ? "done" : answer.error, answer.ok ? "good" : "bad");
     if (answer.ok) {

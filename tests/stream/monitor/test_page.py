@@ -304,6 +304,52 @@ def test_a_camera_that_goes_is_shown_gone_until_it_is_back(start: Start, open_pa
     run.close()
 
 
+CHOOSE_THE_OTHER = """() => {
+    document.querySelectorAll("#cameras button")[1].click();
+    const c = document.getElementById("histogram"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    return [
+        ...["set-ExposureTime", "set-engine"].map((id) => document.getElementById(id).value),
+        ...["clipped", "readout", "settings"].map((id) => document.getElementById(id).textContent),
+        Array.from(d).filter((value, at) => at % 4 < 3 && value > 100).length,
+    ];
+}"""
+
+
+def test_nothing_of_a_camera_is_shown_as_of_another_one(start: Start, open_page: Callable[..., Any]) -> None:
+    run, url = start("--camera", "0", "--camera", "1", "--exposure-us", "400")
+    page = open_page(url)
+    await_picture(page)
+    until(page, "document.getElementById('set-ExposureTime').value === '400'")
+    await_text(page, "#clipped", "at 255")
+    stills: list[Any] = []
+    page.route("**/still?camera=0*", lambda route: stills.append(route))
+    page.click("#still")
+    while not stills:
+        page.wait_for_timeout(20)
+    main = run.process.pid
+    os.kill(main, signal.SIGSTOP)  # what is asked now is answered later
+    try:
+        page.fill("#set-ExposureTime", "300")
+        page.press("#set-ExposureTime", "Enter")
+        exposure, _, clipped, readout, settings, inked = page.evaluate(CHOOSE_THE_OTHER)
+        assert (exposure, clipped, readout, inked) == ("", "", "", 0)
+        assert "now" not in settings
+    finally:
+        os.kill(main, signal.SIGCONT)
+    with page.expect_response("**/still?camera=0*"):
+        stills[0].continue_()
+    run.until("changed", camera=0, feature="ExposureTime")
+    page.wait_for_timeout(300)  # for the answers that must not show
+    assert page.input_value("#set-ExposureTime") in ("", "400")
+    assert page.text_content("[data-setting=ExposureTime] .hint") == ""
+    assert page.get_attribute("body", "data-mode") is None
+    page.click("#cameras button >> nth=1")
+    until(page, "document.getElementById('set-ExposureTime').value === '400'")
+    page.click("#still")
+    await_text(page, "#tag", "still: frame")
+    run.close()
+
+
 def test_a_saver_that_is_stuck_is_told_and_the_stream_is_live(
     start: Start, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:
