@@ -151,8 +151,7 @@ class Guard:
                 seen = sorted(
                     (entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
                     for entry in entries
-                    if entry.name.endswith(PUBLIC)
-                    for status in [entry.stat(follow_symlinks=False)]
+                    if entry.name.endswith(PUBLIC) and (status := _status(entry))
                 )
         except UserError as error:
             seen, problems = [], [str(error)]
@@ -175,6 +174,14 @@ class Guard:
         if not (strict and problems):
             self._allowed = {**allowed, **self._own}
         return problems
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of a file, or of what a link leads to, which is what is read; None where there is nothing."""
+    try:
+        return entry.stat()
+    except OSError:
+        return None
 
 
 class ClientKeys(NamedTuple):

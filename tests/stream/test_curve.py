@@ -256,6 +256,34 @@ def test_the_list_is_read_anew_where_it_has_changed_and_bad_files_are_told_once(
     assert ask(guard, key) == b"400"
 
 
+def link_to_store(own_folder: Path, name: str) -> Path:
+    """Puts a client's key where all keys of a site are, with a link to it in the list. Returns where."""
+    listed, store = own_folder / f"clients/{name}.key", own_folder.parent / "store"
+    store.mkdir(0o700, exist_ok=True)
+    kept = listed.rename(store / listed.name)
+    listed.symlink_to(kept)
+    return kept
+
+
+def test_what_is_taken_away_behind_a_link_is_noticed(guard: Guard, own_folder: Path):
+    ann, ben = (link_to_store(own_folder, name) for name in ("ann", "ben"))
+    keys = [raw(ann), raw(own_folder / "clients/ben.key")]
+    assert ask(guard, keys[1], domain=b"control") == b"200"
+    ben.write_text(ben.read_text().replace("may = control", ""))
+    assert ask(guard, keys[1], domain=b"control") == b"400"
+    assert [ask(guard, key) for key in keys] == [b"200", b"200"]
+    ann.unlink()
+    assert [ask(guard, key) for key in keys] == [b"400", b"200"]
+
+
+def test_a_link_to_nothing_keeps_no_publisher_from_starting(own_folder: Path):
+    kept = link_to_store(own_folder, "ann")
+    kept.unlink()
+    guard = Guard(own_folder)
+    assert guard.clients == ["ben", "server"]
+    guard.close()
+
+
 @pytest.mark.parametrize("spoil", [lambda c: c.chmod(0o777), shutil.rmtree])
 def test_a_list_that_cannot_be_trusted_lets_nobody_in(guard: Guard, own_folder: Path, spoil: Callable[[Path], None]):
     told: list[str] = []
