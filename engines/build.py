@@ -32,6 +32,7 @@ from .gate import Gate, Verdict
 from .graph import graft
 from .half import float_nodes
 from .inputs import CAMERA, takes_matrix
+from .measured import Measured
 from .plan import PlanInfo, cache_key, cached_plan, read_plan_info, sidecar, store_plan, write_plan_info
 from .precision import PRECISIONS, Converted, convert
 from .quality import MAX_DROP_DB, Material, load_material
@@ -64,6 +65,7 @@ class BuildRequest:
             told it.
         defects, flat_field: What the camera was calibrated to: a plan has them built in; ranges and quality of all
             builds are found with them.
+        measured: On which frames the camera was calibrated; those of a plan must be like them.
         batches: Fewest, usual and most frames per run.
         compute_capabilities: GPUs to build for; empty leaves the choice.
         max_drop_db: Of the quality gate; None is `MAX_DROP_DB`.
@@ -92,6 +94,7 @@ class BuildRequest:
     colour_matrix: npt.NDArray[np.float32] | None = None
     defects: tuple[tuple[int, int], ...] = ()
     flat_field: FlatField | None = None
+    measured: Measured | None = None
     batches: tuple[int, int, int] = (1, 1, 1)
     compute_capabilities: tuple[str, ...] = ()
     max_drop_db: float | None = None
@@ -234,7 +237,8 @@ class _Build:
         network = converted.typed if builder.strongly_typed else converted.core.model
         in_float = frozenset() if builder.strongly_typed else frozenset(float_nodes(network))
         spec = PlanSpec(request.precision, request.batches, capabilities, in_float)
-        maker = _PlanMaker(builder, spec, request, self._report)
+        matrix = None if takes_matrix(self._core.info.inputs) else self._matrix  # what is told is not built in
+        maker = _PlanMaker(builder, spec, request, matrix, self._report)
         graph = self._graft(replace(converted.core, model=network), fmt)
         if gate and not (capability in capabilities and gate.fits(fmt)):
             return maker.write(graph, converted, fmt, gate.by_runtime(converted.as_typed, request.precision), None)
@@ -246,6 +250,8 @@ class _Build:
         if request.gate or request.calibrates:
             import_onnxruntime("isp-build")  # before a camera is asked
         material, fmt = self._frames()
+        if request.measured is not None:
+            request.measured.require_like(fmt)
         calibration = None
         if request.calibrates and material is not None:
             calibration, material = material.halves()
@@ -305,8 +311,15 @@ class _Build:
 class _PlanMaker:
     """Builds a plan, or takes it from the cache, and writes it with its sidecar."""
 
-    def __init__(self, builder: Builder, spec: PlanSpec, request: BuildRequest, report: Reporter) -> None:
-        self._builder, self._spec, self._request, self._report = builder, spec, request, report
+    def __init__(
+        self,
+        builder: Builder,
+        spec: PlanSpec,
+        request: BuildRequest,
+        matrix: npt.NDArray[np.float32] | None,
+        report: Reporter,
+    ) -> None:
+        self._builder, self._spec, self._request, self._matrix, self._report = builder, spec, request, matrix, report
 
     def write(self, graph: bytes, converted: Converted, fmt: RawFormat, verdict: Verdict, gate: Gate | None) -> Built:
         """Build from a grafted graph.
@@ -340,6 +353,7 @@ class _PlanMaker:
             command=request.command,
             defects=request.defects,
             flat_field=None if request.flat_field is None else to_json(checked_mesh(request.flat_field)),
+            colour_matrix=None if self._matrix is None else self._matrix.tolist(),
         )
         with _candidate(request.output) as path:
             write_whole(path, plan.content)

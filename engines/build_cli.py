@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .colour import checked_matrix
 from .errors import UserError
-from .flat_field import FlatField, checked_mesh
+from .flat_field import checked_mesh
 from .inputs import CAMERA
-from .settings import read_yaml
+from .measured import Measured
+from .settings import Settings, make_settings, read_yaml
 
 if TYPE_CHECKING:
     from .build import BuildRequest, Built, Reporter
@@ -74,7 +76,7 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="what isp-calibrate wrote: defects and flat_field in it are built into the plan, which then takes those "
-        "and no others; the rest of it is not looked at (default: none)",
+        "and no others; levels and colour matrix in it are as those given by flags, which go before it (default: none)",
     )
     group.add_argument("--camera", default="0", metavar="X", help="index or serial number (default %(default)s)")
 
@@ -231,17 +233,19 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
     from .build import BuildRequest
 
     suffix = "-int8.onnx" if options.backend == "openvino" else ".plan"
-    matrix = None if options.colour_matrix is None else np.array(options.colour_matrix, np.float32).reshape(3, 3)
-    same = ("model", "backend", "precision", "pixel_format", "size", "black_level", "white_level", "camera")
-    defects, flat_field = _corrections(options.calibration)
+    same = ("model", "backend", "precision", "pixel_format", "size", "camera")
+    calibrated = {} if options.calibration is None else _calibration(options.calibration)
+    if options.colour_matrix is not None:
+        calibrated["colour_matrix"] = checked_matrix(np.reshape(options.colour_matrix, (3, 3)))
+    for name in ("black_level", "white_level"):
+        if (level := getattr(options, name)) is not None:
+            calibrated[name] = level
     return BuildRequest(
         **{name: getattr(options, name) for name in (*same, "reference", *CAMERA)},
+        **calibrated,
         output=options.output or Path(Path(options.model).stem + suffix),
         frames=tuple(options.frames),
         white_balance=None if options.white_balance is None else tuple(options.white_balance),
-        colour_matrix=matrix,
-        defects=defects,
-        flat_field=flat_field,
         batches=options.batch,
         compute_capabilities=options.compute_capability,
         max_drop_db=options.max_drop,
@@ -251,21 +255,37 @@ def _request(options: argparse.Namespace, argv: Sequence[str]) -> BuildRequest:
     )
 
 
-def _corrections(path: Path | None) -> tuple[tuple[tuple[int, int], ...], FlatField | None]:
-    """Defects and flat field of a calibration file. Raises UserError."""
-    if path is None:
-        return (), None
-    values = read_yaml(path)
+class _Calibrated(Settings):
+    """What a calibration file says that a build takes."""
+
+    defects: tuple[tuple[int, int], ...] = ()
+    """defect pixels as (x, y)"""
+    flat_field: dict[str, Any] | None = None
+    """gains against shading"""
+    colour_matrix: list[list[float]] | None = None
+    """3x3, camera RGB to linear sRGB"""
+    black_level: float | None = None
+    """black level in DN"""
+    white_level: float | None = None
+    """white level in DN"""
+    measured: Measured | None = None
+    """on which frames it was measured"""
+
+
+def _calibration(path: Path) -> dict[str, Any]:
+    """What a calibration file says, by the fields of `BuildRequest`. Raises UserError."""
+    values = {name: value for name, value in read_yaml(path).items() if name in _Calibrated.model_fields}
     try:
-        defects = tuple((int(x), int(y)) for x, y in values.get("defects") or ())
-    except (TypeError, ValueError):
-        raise UserError(f"defects in {path} are no list of [x, y]; write them with isp-calibrate") from None
-    flat_field = values.get("flat_field")
-    if flat_field is not None:
-        checked_mesh(flat_field)
-    if not defects and flat_field is None:
-        raise UserError(f"{path} has neither defects nor a flat_field to build in; leave out --calibration")
-    return defects, flat_field
+        said = make_settings(_Calibrated, values, "isp-calibrate --help")
+        if said.flat_field is not None:
+            checked_mesh(said.flat_field)
+        matrix = None if said.colour_matrix is None else checked_matrix(said.colour_matrix)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; write it with isp-calibrate") from None
+    found = dict(said) | {"colour_matrix": matrix}
+    if not said.defects and all(found[name] is None for name in found if name not in ("defects", "measured")):
+        raise UserError(f"{path} has nothing that a build takes, such as defects; leave out --calibration")
+    return found
 
 
 @contextmanager

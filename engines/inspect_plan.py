@@ -47,6 +47,9 @@ def describe(info: PlanInfo) -> list[str]:
         mesh = next(iter(info.flat_field.values())) if info.flat_field else []
         flat = f"a flat field of {len(mesh)}x{len(mesh[0])} gains" if mesh else "no flat field"
         lines.append(f"built in: {len(info.defects)} defect pixels, {flat}")
+    if info.colour_matrix:
+        rows = ", ".join(" ".join(f"{value:g}" for value in row) for row in info.colour_matrix)
+        lines.append(f"built in: the colour matrix {rows}")
     if info.quality is None:
         return [*lines, "quality: not measured"]
     q = dict.fromkeys(_FIGURES, math.nan) | dict(info.quality)

@@ -17,10 +17,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from .bayer import RawFormat
 from .cache import cache_folder
+from .colour import checked_matrix
 from .errors import UserError
 from .files import write_whole
 from .flat_field import FlatField, checked_mesh, to_json
@@ -72,6 +75,7 @@ class PlanInfo:
         command: The command line that made it.
         defects: (x, y) of the pixels that it replaces.
         flat_field: Gains against shading that it applies, as `flat_field.to_json` writes them; None without.
+        colour_matrix: 3x3, camera RGB to linear sRGB, that it applies to the light of its core; None without.
     """
 
     name: str
@@ -92,6 +96,7 @@ class PlanInfo:
     command: str = ""
     defects: tuple[tuple[int, int], ...] = ()
     flat_field: Mapping[str, list[list[float]]] | None = None
+    colour_matrix: list[list[float]] | None = None
 
     @property
     def format(self) -> RawFormat:
@@ -121,6 +126,11 @@ class PlanInfo:
         given = {"defect pixels": set(defects) == set(self.defects), "flat field": mesh == self.flat_field}
         return [name for name, is_like in given.items() if not is_like]
 
+    def has_matrix(self, colour_matrix: npt.ArrayLike) -> bool:
+        """Whether this colour matrix is built in, to what float32 holds."""
+        own = self.colour_matrix
+        return own is not None and np.allclose(checked_matrix(own), checked_matrix(colour_matrix), rtol=0, atol=1e-6)
+
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values."""
         return {"ispeed.plan": _VERSION, **asdict(self)}
@@ -130,7 +140,8 @@ class PlanInfo:
         """What `to_json` made. Raises ValueError, KeyError, TypeError or UserError where it is something else."""
         if values["ispeed.plan"] != _VERSION:
             raise ValueError(f"version {values['ispeed.plan']} is none that this release knows")
-        values = {"defects": (), "flat_field": None, **values}  # which earlier releases did not write
+        # which earlier releases did not write
+        values = {"defects": (), "flat_field": None, "colour_matrix": None, **values}
         kept = {field.name: values[field.name] for field in fields(cls)}
         try:
             info = _adapter().validate_python(kept)
@@ -144,6 +155,8 @@ class PlanInfo:
             raise ValueError("its values are none that isp-build writes")
         if info.flat_field is not None:
             checked_mesh(info.flat_field)
+        if info.colour_matrix is not None:
+            checked_matrix(info.colour_matrix)
         RawFormat.from_json(info.raw_format)
         return info
 
@@ -280,6 +293,8 @@ def rebuild(info: PlanInfo, fmt: RawFormat | None = None, gpu: Gpu | None = None
     words += ["--white-level", f"{fmt.white_level:g}"] if fmt.white_level != full_scale else []
     words += ["--batch", ",".join(map(str, info.batches))] if info.batches != (1, 1, 1) else []
     words += ["--calibration", "FILE"] if info.defects or info.flat_field else []
+    if info.colour_matrix:
+        words += ["--colour-matrix", *(f"{value:g}" for row in info.colour_matrix for value in row)]
     if backend == "tensorrt_rtx" and gpu is not None:
         words += ["--compute-capability", gpu.compute_capability]
     return " ".join([*words, "-o", f"{info.name}.plan"])

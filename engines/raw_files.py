@@ -4,7 +4,7 @@ A file is a headerless raw file (``.raw``, ``.bin``: u8, or u16 little-endian, f
 a mosaic, or a ``.npy`` array. What its samples mean stands beside it in ``FILE.yaml``, or behind it in the way of a
 URL: ``FILE?width=512&height=512&format=BayerRG12&black=0&white=4095``. What the camera was set to may stand there too:
 ``exposure_us``, ``gain_db``, ``iso``, ``f_number`` and ``focal_length_mm``, one number for all frames, or in FILE.yaml
-a list with one for each.
+a list with one for each; and ``offset_x`` and ``offset_y``, where on the sensor the frames were.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from .inputs import CAMERA
 from .settings import parse_yaml
 
 _EXPOSURE, _OPTICS = CAMERA[:2], CAMERA[2:]
-_KEYS = ("width", "height", "format", "black", "white", *CAMERA)
+_PLACE = ("offset_x", "offset_y")
+_KEYS = ("width", "height", "format", "black", "white", *_PLACE, *CAMERA)
 _EXAMPLE = {"width": 512, "height": 512, "format": "BayerRG12", "black": 0, "white": 4095}
 _FORMATS = tuple(name for name in PIXEL_FORMATS if not name.endswith("p"))
 _WHOLE = re.compile("[0-9]{1,10}")
@@ -45,6 +46,7 @@ class RawFrames:
         path: The file.
         camera: float32 [frames, 2], exposure in microseconds and gain in dB of each; NaN where it is not told.
         optics: float32 [frames, 3], ISO, f-number and focal length in millimetres of each, likewise.
+        offset: (x, y) of the frames on the sensor in pixels; None where it is not told.
     """
 
     samples: npt.NDArray[Any]
@@ -52,6 +54,7 @@ class RawFrames:
     path: Path
     camera: npt.NDArray[np.float32]
     optics: npt.NDArray[np.float32]
+    offset: tuple[int, int] | None = None
 
 
 def load_raw(spec: str, *, mapped: bool = False) -> RawFrames:
@@ -60,7 +63,8 @@ def load_raw(spec: str, *, mapped: bool = False) -> RawFrames:
     mapped: Leave the samples of a .raw, .bin or .npy file in it, read-only, where they are read when they are used.
 
     Keys are width and height (in pixels; PNG and .npy know them), format (PFNC name; the filter array and depth of the
-    samples), black and white (levels in DN; 0 and the largest sample unless said), and what is known of the camera:
+    samples), black and white (levels in DN; 0 and the largest sample unless said), offset_x and offset_y (of the frames
+    on the sensor, in pixels), and what is known of the camera:
     exposure_us (in microseconds), gain_db (in dB), iso, f_number and focal_length_mm (in millimetres).
 
     Raises:
@@ -98,7 +102,8 @@ def _make(path: Path, samples: npt.NDArray[Any], values: dict[str, Any], format_
         np.stack([_of_each(path, frames, name, values.get(name, [math.nan])) for name in names], axis=1)
         for names in (_EXPOSURE, _OPTICS)
     )
-    return RawFrames(samples, raw_format, path, camera, optics)
+    x, y = (values.get(name) for name in _PLACE)
+    return RawFrames(samples, raw_format, path, camera, optics, None if x is None or y is None else (x, y))
 
 
 def _of_each(path: Path, frames: int, name: str, numbers: list[float]) -> npt.NDArray[np.float32]:

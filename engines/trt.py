@@ -19,6 +19,7 @@ from typing import Any
 import numpy.typing as npt
 
 from .bayer import RawFormat
+from .colour import checked_matrix
 from .cuda.device import Buffer, Device, Stream
 from .cuda.driver import gpu, gpu_or_none
 from .cuda.engine import PipelineEngine
@@ -288,7 +289,13 @@ def _refuse_options(
             f"{path} was built with other {' and another '.join(others)} than the settings have; give those that it "
             f"was built with, or run: {rebuild(plan)}"
         )
-    given = {"colour matrix": colour_matrix is not None, "tone": tone != "srgb"}
+    has_it = colour_matrix is not None and plan.has_matrix(colour_matrix)
+    if colour_matrix is not None and plan.colour_matrix and not has_it:
+        raise UserError(
+            f"{path} was built with another colour matrix than the settings have; give the one that it was built with, "
+            f"leave it out, or run: {rebuild(replace(plan, colour_matrix=checked_matrix(colour_matrix).tolist()))}"
+        )
+    given = {"colour matrix": colour_matrix is not None and not has_it, "tone": tone != "srgb"}
     names = [name for name, is_given in given.items() if is_given]
     if names + unlike:
         build_in = ", or build it with isp-build --calibration FILE" if unlike and not names else ""

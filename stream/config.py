@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from ..engines.bayer import RawFormat
 from ..engines.engine import Mode
 from ..engines.errors import UserError
 from ..engines.flat_field import checked_mesh, to_json
+from ..engines.measured import Measured
 from ..engines.settings import Settings, make_settings, read_yaml
 from .changes import Scalar, read_change
 
@@ -50,43 +50,6 @@ class Realtime(Settings):
     """CPU core that the grab process is bound to; null leaves it to the scheduler"""
     fifo: Annotated[int, Field(ge=0, le=99)] = 0
     """SCHED_FIFO priority of the grab process, 1-99 (needs CAP_SYS_NICE); 0 keeps the normal scheduler"""
-
-
-class Measured(Settings):
-    """What isp-calibrate measured of a camera, and on which frames."""
-
-    serial: str | None = None
-    """serial number of the camera; null is not known"""
-    pixel_format: str | None = None
-    """pixel format of the frames; levels hold for its depth"""
-    width: int | None = None
-    """width in pixels that defects and flat field were measured at; null where they were not"""
-    height: int | None = None
-    """height in pixels, likewise"""
-    colour: dict[str, Any] | None = None
-    """by isp-calibrate colour"""
-    dark: dict[str, Any] | None = None
-    """by isp-calibrate dark"""
-    flat: dict[str, Any] | None = None
-    """by isp-calibrate flat"""
-    grey: dict[str, Any] | None = None
-    """by isp-calibrate grey"""
-
-    def require_like(self, fmt: RawFormat, serial: str | None = None) -> None:
-        """Raises UserError where it does not hold for frames of this format, or for the camera of this number."""
-        if serial and self.serial and serial != self.serial:
-            raise UserError(f"the calibration is of camera {self.serial}, and this is {serial}")
-        if self.pixel_format and _depth(self.pixel_format) != fmt.depth:
-            raise UserError(f"the calibration is of {self.pixel_format}, whose levels {fmt.pixel_format} has not")
-        if self.width and (self.width, self.height) != (fmt.width, fmt.height):
-            raise UserError(
-                f"the calibration is of {self.width}x{self.height} pixels, whose defects and flat field are "
-                f"elsewhere in {fmt.width}x{fmt.height}"
-            )
-
-
-def _depth(pixel_format: str) -> int:
-    return RawFormat(4 * 2, 2, pixel_format).depth
 
 
 class StreamConfig(Settings):

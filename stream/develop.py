@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engines import RawFormat, open_engine
+from ..engines import RawFormat
 from ..engines.engine import Engine, Ticket
 from ..engines.errors import UserError
 from ..engines.inputs import iso_of
 from .channel import Channel, ChannelClosed, close_fds
+from .develop_engine import open_as_set
 from .frame import FLAG_WHITE_BALANCE_GIVEN, FrameHeader, FrameRecord
 from .ledger import read_losses
 from .queues import GrantQueue, ReturnQueue
@@ -103,7 +104,7 @@ class Developer:
             if settings["engine"] != "auto" or engine.info.name == "classic":
                 raise
             _log.warning("auto: not %s but the classic engine, because %s", engine.info.name, error)
-        classic = _open({**settings, "engine": "classic"})
+        classic = open_as_set({**settings, "engine": "classic"})
         classic.prepare(self._format, classic.info.max_batch, self._raw, self._srgb)
         return classic
 
@@ -302,21 +303,6 @@ _COLUMNS = {
 }
 
 
-def _open(settings: dict[str, Any], raw_format: RawFormat | None = None) -> Engine:
-    white_balance, precision = settings["white_balance"], settings["engine_precision"]
-    return open_engine(
-        settings["engine"],
-        raw_format=raw_format,
-        mode=settings["engine_mode"],
-        precision=None if precision == "auto" else precision,
-        threads=settings["threads"],
-        white_balance="auto" if white_balance is None else tuple(white_balance),
-        colour_matrix=settings["colour_matrix"],
-        defects=[tuple(xy) for xy in settings["defects"]],
-        flat_field=settings["flat_field"],
-    )
-
-
 def _set_up(channel: Channel) -> Developer:
     """Answers `open` and `prepare`, in that order; a UserError is answered and the next command awaited."""
     engine: Engine | None = None
@@ -334,13 +320,13 @@ def _set_up(channel: Channel) -> Developer:
         try:
             if request["cmd"] == "open":
                 config = request["config"]
-                engine = _open(config)
+                engine = open_as_set(config)
                 channel.answer(request)
             elif request["cmd"] == "prepare" and engine is not None:
                 if config["engine"] == "auto":  # the format, which a plan must fit, is known only now
                     engine.close()
                     try:
-                        engine = _open(config, RawFormat.from_json(request["format"]))
+                        engine = open_as_set(config, RawFormat.from_json(request["format"]))
                     except UserError:
                         close_fds(fds)
                         raise

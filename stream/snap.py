@@ -68,17 +68,21 @@ def snap(config: StreamConfig, file: Path) -> int:
         return 1
     finally:
         camera.close()
-    meaning = _meaning(raw_format) | _taken_with(records, config)
+    meaning = _meaning(raw_format, camera.offset) | _taken_with(records, config)
     _write(file, samples, meaning)
     _tell(config, file, raw_format, records, meaning)
     return 0
 
 
 class _Camera:
-    """The grab stage with a ring that is as long as what is wanted of it."""
+    """The grab stage with a ring that is as long as what is wanted of it.
+
+    Attributes:
+        offset: (x, y) of the frames on the sensor in pixels, once they are taken.
+    """
 
     def __init__(self, config: StreamConfig) -> None:
-        self._config = config
+        self._config, self.offset = config, (0, 0)
         self._granted, self._returned = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
         self._hub = Hub(self._on_wake, Signals())
         self._hub.watch(self._granted)
@@ -96,6 +100,7 @@ class _Camera:
         geometry = self._hub.call(grab, "open", _OPEN_TIMEOUT_S, config=settings)["geometry"]
         names = ("width", "height", "pixel_format", "black_level", "white_level")
         raw_format = RawFormat(*(geometry[name] for name in names))
+        self.offset = geometry["offset_x"], geometry["offset_y"]
         slots = count + max(_QUEUED, geometry["min_buffers"])
         try:
             self._ring = ring = Ring.create("raw", slots, geometry["payload"], 0)
@@ -144,14 +149,16 @@ class _Camera:
             os.close(fd)
 
 
-def _meaning(fmt: RawFormat) -> dict[str, Any]:
-    """What the sidecar says: the keys of `camera.scenes`."""
+def _meaning(fmt: RawFormat, offset: tuple[int, int]) -> dict[str, Any]:
+    """What the sidecar says: the keys of `engines.raw_files`."""
     return {
         "width": fmt.width,
         "height": fmt.height,
         "format": fmt.pixel_format.rstrip("p"),
         "black": round(fmt.black_level),
         "white": round(fmt.white_level),
+        "offset_x": offset[0],
+        "offset_y": offset[1],
     }
 
 

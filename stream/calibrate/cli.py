@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...engines.errors import UserError
 from ...engines.flat_field import to_json
@@ -147,7 +148,7 @@ def _colour(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> No
         for each in (result.before, result.after)
     )
     record = {"ciede2000_before": before, "ciede2000_after": after}
-    file.add("colour", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _add_to(file, "colour", args, taken, values, record)
     _say(*report(result), _written(args, "white_balance, colour_matrix"))
 
 
@@ -158,8 +159,10 @@ def _dark(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None
     values = {"black_level": result.black_level, "defects": _together(file, result.defects)}
     record = {"black_level": result.sites, "read_noise": round(result.read_noise, 3)}
     record |= {"fixed_pattern": round(result.pattern, 3), "defects": len(result.defects)}
-    file.add("dark", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
-    _say(*report_dark(result), f"{args.output}: black_level, {_count(values['defects'])}")
+    _add_to(file, "dark", args, taken, values, record)
+    others = file.of_other_black(result.black_level)
+    again = f"note: measured with another black level, so measure again: {', '.join(others)}"
+    _say(*report_dark(result), f"{args.output}: black_level, {_count(values['defects'])}", *([again] if others else []))
 
 
 def _flat(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None:
@@ -169,7 +172,7 @@ def _flat(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None
     values = {"defects": _together(file, result.defects), "flat_field": to_json(result.field.mesh)}
     left = {colour: round(value, 4) for colour, value in result.field.left.items()}
     record = {"defects": len(result.defects), "darkest_corner": result.shading, "uneven_after": left}
-    file.add("flat", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _add_to(file, "flat", args, taken, values, record)
     _say(*report_flat(result), _written(args, f"{_count(values['defects'])}, flat_field"))
 
 
@@ -179,8 +182,24 @@ def _grey(args: argparse.Namespace, file: CalibrationFile, taken: Taken) -> None
     result = calibrate_grey(taken, args.area)
     values = {"white_balance": result.white_balance.tolist()}
     record = {"area": list(result.area)}
-    file.add("grey", taken.raw_format, said_levels(args) | values, taken.to_json() | record, args.serial)
+    _add_to(file, "grey", args, taken, values, record)
     _say(*report_grey(result), _written(args, "white_balance"))
+
+
+def _add_to(
+    file: CalibrationFile,
+    kind: str,
+    args: argparse.Namespace,
+    taken: Taken,
+    values: dict[str, Any],
+    record: dict[str, Any],
+) -> None:
+    """Adds a measurement to the file, and says where it may be wrong. Raises UserError."""
+    with_black = {} if kind == "dark" else {"black_level": taken.raw_format.black_level}
+    record = taken.to_json() | with_black | record
+    file.add(kind, taken.raw_format, said_levels(args) | values, record, args.serial, taken.offset)
+    if taken.unknown_black and kind != "dark":
+        _say("note: nothing says what the black level is, and 0 is taken: run isp-calibrate dark, then this again")
 
 
 def _together(file: CalibrationFile, found: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -119,7 +119,7 @@ def calibrate_colour(taken: Taken, corners: Floats, *, haze: bool = False) -> Co
         before.each,
         after.each,
         float((veil.offset / veil.white).mean()),
-        float(differences(means * gains, matrix)[usable].mean()) if haze else None,
+        float(differences(means * gains, matrix, usable)[usable].mean()) if haze else None,
         after.gain,
         (pictures[0], pictures[1]),
     )

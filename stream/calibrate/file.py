@@ -14,6 +14,7 @@ from ...engines.files import write_whole
 from ...engines.flat_field import FlatField
 from ..config import Measured, make_config, read_yaml
 
+_SAME_BLACK = 0.5  # DN
 _HEADER = "# Written by isp-calibrate; isp-stream --config reads it.\n"
 
 
@@ -55,15 +56,31 @@ class CalibrationFile:
         """The flat field that stands in it, None without one."""
         return self._values.get("flat_field")
 
-    def require_like(self, fmt: RawFormat, serial: str | None) -> None:
-        """Raises UserError where what stands in it was measured on frames of another format, or another camera."""
+    def require_like(self, fmt: RawFormat, serial: str | None, offset: tuple[int, int] | None) -> None:
+        """Raises UserError where what stands in it was measured on frames of another format or place on the sensor, or
+        another camera."""
         try:
-            self._measured.require_like(fmt, serial)
+            self._measured.require_like(fmt, serial, offset)
         except UserError as error:
             raise UserError(f"{self.path}: {error}; name another file by -o") from error
 
+    def of_other_black(self, black_level: float) -> list[str]:
+        """Which of flat, grey and colour were measured with another black level than this, by half a DN or more."""
+        records = {kind: getattr(self._measured, kind) or {} for kind in ("flat", "grey", "colour")}
+        return [
+            kind
+            for kind, record in records.items()
+            if isinstance(was := record.get("black_level"), (int, float)) and abs(was - black_level) >= _SAME_BLACK
+        ]
+
     def add(
-        self, kind: str, fmt: RawFormat, values: dict[str, Any], record: dict[str, Any], serial: str | None = None
+        self,
+        kind: str,
+        fmt: RawFormat,
+        values: dict[str, Any],
+        record: dict[str, Any],
+        serial: str | None = None,
+        offset: tuple[int, int] | None = None,
     ) -> None:
         """Take in a measurement, and write the file, whole or not at all.
 
@@ -73,6 +90,7 @@ class CalibrationFile:
             values: Settings of isp-stream.
             record: What was measured, in JSON values.
             serial: Of the camera, where it is known.
+            offset: (x, y) of the frames on the sensor, likewise.
 
         Raises:
             UserError: It cannot be written.
@@ -81,6 +99,7 @@ class CalibrationFile:
         measured["pixel_format"] = fmt.pixel_format
         if {"defects", "flat_field"} & set(values):
             measured |= {"width": fmt.width, "height": fmt.height}
+            measured |= {} if offset is None else {"offset_x": offset[0], "offset_y": offset[1]}
         if serial is not None:
             measured["serial"] = serial
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -52,6 +52,11 @@ def fit_flat_field(light: Floats, good: npt.NDArray[np.bool_], fmt: RawFormat) -
         UserError: Some place is so dark that no gain makes up for it.
     """
     meshes: dict[str, Floats] = {}
+    # of the smallest plane, because all meshes are of one size
+    rows, columns = (
+        max(2, min(most, size // 2 // _PLACES_PER_NODE))
+        for size, most in zip(light.shape, (ROWS, COLUMNS), strict=True)
+    )
     for (row, column, site), name in zip(sites(light), site_names(fmt), strict=True):
         level = local_level(site)
         if level.min() * MOST_GAIN < level.max():
@@ -61,18 +66,15 @@ def fit_flat_field(light: Floats, good: npt.NDArray[np.bool_], fmt: RawFormat) -
                 "a whole, and take it with nothing before the lens"
             )
         clean = np.where(good[row::2, column::2], site, level)
-        meshes[name] = _fit(1 / np.maximum(clean, _LEAST_OF_LEVEL * level))
+        meshes[name] = _fit(1 / np.maximum(clean, _LEAST_OF_LEVEL * level), (rows, columns))
     mesh = np.stack([meshes[name] for name in SITES])
     mesh = (mesh / mesh.min((1, 2), keepdims=True)).clip(LEAST_GAIN, MOST_GAIN).round(4)
     return FittedField(mesh, _left(np.where(good, light * gain_map(mesh, fmt), np.nan), mesh.shape[1:], fmt))
 
 
-def _fit(gains: Floats) -> Floats:
-    """The mesh [rows, columns] whose gains are nearest to those of a plane [h, w]."""
-    rows, columns = (
-        np.linalg.pinv(node_weights(size, max(2, min(most, size // _PLACES_PER_NODE))))
-        for size, most in zip(gains.shape, (ROWS, COLUMNS), strict=True)
-    )
+def _fit(gains: Floats, nodes: tuple[int, int]) -> Floats:
+    """The mesh [rows, columns] of so many nodes whose gains are nearest to those of a plane [h, w]."""
+    rows, columns = (np.linalg.pinv(node_weights(size, n)) for size, n in zip(gains.shape, nodes, strict=True))
     return rows @ gains @ columns.T
 
 

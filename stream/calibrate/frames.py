@@ -29,11 +29,15 @@ class Taken:
         raw_format: Their format; levels from the command line, else from the calibration file, else from the frames'
             own.
         paths: Of the files.
+        offset: (x, y) of the frames on the sensor in pixels; None where they do not tell.
+        unknown_black: The black level is 0 only because nothing says what it is.
     """
 
     samples: npt.NDArray[Any]
     raw_format: RawFormat
     paths: list[Path]
+    offset: tuple[int, int] | None = None
+    unknown_black: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the record: which files, and how many frames."""
@@ -74,9 +78,10 @@ def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile, 
     loaded = [load_raw(_with_flags(spec, args)) for spec in specs]
     first = loaded[0].raw_format
     for frames in loaded[1:]:
-        if frames.raw_format != first:
+        if (frames.raw_format, frames.offset) != (first, loaded[0].offset):
             raise UserError(
-                f"{frames.path} is not of the format of {loaded[0].path}: give frames of one format and one size"
+                f"{frames.path} is not of the format of {loaded[0].path}: give frames of one format, one size and one "
+                "place on the sensor"
             )
     black, white = (
         next(level for level in (flag, known, own) if level is not None)
@@ -88,13 +93,14 @@ def take(specs: Sequence[str], args: argparse.Namespace, file: CalibrationFile, 
     fmt = RawFormat(first.width, first.height, first.pixel_format, black, white)
     if fmt.cfa == "MONO":
         raise UserError(f"{loaded[0].path} holds {fmt.pixel_format}, which has no colour filters: give Bayer frames")
-    file.require_like(fmt, args.serial)
+    file.require_like(fmt, args.serial, loaded[0].offset)
     if fmt.width == 3:
         raise UserError(f"{loaded[0].path} holds pictures of three colours: give the mosaic, before a demosaic")
     samples = np.concatenate([frames.samples for frames in loaded])
     if mend:
         samples = flattened(mended(samples, fmt, file.defects), fmt, file.flat_field)
-    return Taken(samples, fmt, [frames.path for frames in loaded])
+    unknown_black = not black and args.black is None and file.number("black_level") is None
+    return Taken(samples, fmt, [frames.path for frames in loaded], loaded[0].offset, unknown_black)
 
 
 def mended(samples: npt.NDArray[Any], fmt: RawFormat, defects: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:

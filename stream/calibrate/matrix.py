@@ -27,12 +27,13 @@ def fit_matrix(means: Floats, usable: npt.NDArray[np.bool_]) -> Floats:
     wanted = linear_from_lab(REFERENCE_LAB)
     start = _least_squares(means, wanted, usable)
     refined = _refined(start, means, usable)
-    return min((start, refined), key=lambda matrix: differences(means, matrix)[usable].mean())
+    return min((start, refined), key=lambda matrix: differences(means, matrix, usable)[usable].mean())
 
 
-def differences(means: Floats, matrix: Floats) -> Floats:
-    """CIEDE2000 of the patches after a matrix, [24], as a picture in sRGB shows them."""
-    return light_score(np.maximum(means @ matrix.T, 0)).each
+def differences(means: Floats, matrix: Floats, usable: npt.NDArray[np.bool_]) -> Floats:
+    """CIEDE2000 of the patches after a matrix, [24], as a picture in sRGB shows them, with the brightness of the usable
+    neutral ones."""
+    return light_score(np.maximum(means @ matrix.T, 0), usable).each
 
 
 def _matrix(free: Floats) -> Floats:
@@ -57,7 +58,7 @@ def _least_squares(means: Floats, wanted: Floats, usable: npt.NDArray[np.bool_])
 
 
 def _refined(start: Floats, means: Floats, usable: npt.NDArray[np.bool_]) -> Floats:
-    gain = light_score(np.maximum(means @ start.T, 0)).gain
+    gain = light_score(np.maximum(means @ start.T, 0), usable).gain
     point = np.append(start[~np.eye(3, dtype=bool)], np.log(gain))
     residuals, damping = _residuals(point, means, usable), 1e-2
     for _ in range(_STEPS):

@@ -63,7 +63,7 @@ def calibrate_dark(taken: Taken) -> DarkResult:
     fmt, frames = taken.raw_format, len(taken.samples)
     mean, variance = _moments(taken)
     level = float(np.median(mean))
-    if level > _MOST_DARK * ((1 << fmt.depth) - 1):
+    if level > _MOST_DARK * fmt.white_level:
         raise UserError(f"these frames are not dark, at {level:.0f} DN in the median: put the cap on, and take others")
     deviation = np.empty_like(mean)
     for row, column, site in sites(mean):

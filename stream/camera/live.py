@@ -62,8 +62,9 @@ class LiveCamera:
             enable_chunks(features, lines="line" in config.record_on)
         raw = RawFormat(features.read("Width"), features.read("Height"), features.read("PixelFormat"))
         raw = levels(features, config, scene, raw, self._warnings)
+        offset = (int(features.read("OffsetX", 0)), int(features.read("OffsetY", 0)))
         if config.measured:
-            config.measured.require_like(raw, info.serial)
+            config.measured.require_like(raw, info.serial, offset)
         stream = self._camera.stream
         alignment = max(1, _tolerant(lambda: stream.buffer_alignment, 1))
         payload = int(stream.payload_size if stream.defines_payload_size() else features.read("PayloadSize", 0, True))
@@ -84,8 +85,8 @@ class LiveCamera:
             tl_type=info.tl_type,
             width=raw.width,
             height=raw.height,
-            offset_x=int(features.read("OffsetX", 0)),
-            offset_y=int(features.read("OffsetY", 0)),
+            offset_x=offset[0],
+            offset_y=offset[1],
             pixel_format=raw.pixel_format,
             payload=payload,
             alignment=alignment,

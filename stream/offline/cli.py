@@ -70,8 +70,8 @@ def parse(argv: Sequence[str] | None) -> DevelopConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `isp-develop` and returns its exit code."""
+    from .job import RunFailed
     from .run import run
-    from .schedule import RunFailed
 
     try:
         return run(parse(argv))

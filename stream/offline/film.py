@@ -6,7 +6,7 @@ A segment begins with a key frame and refers to nothing outside of it, so its by
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...engines.errors import UserError, reason
 from ..footage import Footage
-from .job import Job
+from .job import Job, RunFailed
 from .sinks import FRAMES_TABLE, PART, PARTS, Picture, Sink, parts_folder, put_in_place, write_frames_table
 
 _CODEC = "libx264"
@@ -65,7 +65,10 @@ class FilmSink(Sink):
             for segment in segments:
                 segment.unlink(missing_ok=True)
         except (OSError, self._av.FFmpegError) as error:
-            raise UserError(f"cannot write {self._path}: {reason(error)}") from error
+            part.unlink(missing_ok=True)  # the room that it takes is what is missing
+            raise RunFailed(
+                f"cannot write {self._path}: {reason(error)}; mend that, and run the same command again"
+            ) from error
 
     def close(self) -> None:
         """See `Sink.close`."""
@@ -73,25 +76,33 @@ class FilmSink(Sink):
         with suppress(OSError):  # there are segments in it
             (self.folder / PARTS).rmdir()
 
-    def _join(self, path: Any, segments: Sequence[Any]) -> None:
+    def _join(self, path: Path, segments: Sequence[Path]) -> None:
         """Packet after packet; times are counted in frames."""
         unit = 1 / _rate(self.job)
         with self._av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as film:
-            out, number = None, 0
-            for segment in segments:
+            out = None
+            for number, (stream, packet) in enumerate(self._packets(segments)):
+                if out is None:
+                    out = film.add_stream_from_template(stream)
+                    out.time_base = unit
+                packet.stream, packet.time_base = out, unit
+                packet.pts = packet.dts = number
+                packet.duration = 1
+                film.mux(packet)
+
+    def _packets(self, segments: Sequence[Path]) -> Iterator[tuple[Any, Any]]:
+        """Each packet with its stream. Raises RunFailed for a segment that cannot be read."""
+        for segment in segments:
+            try:
                 with self._av.open(str(segment), format="mp4") as piece:
                     stream = piece.streams.video[0]
-                    if out is None:
-                        out = film.add_stream_from_template(stream)
-                        out.time_base = unit
                     for packet in piece.demux(stream):
-                        if packet.size == 0:  # the last one, which only says that there are no more
-                            continue
-                        packet.stream, packet.time_base = out, unit
-                        packet.pts = packet.dts = number
-                        packet.duration = 1
-                        number += 1
-                        film.mux(packet)
+                        if packet.size:  # the last one has nothing in it, and says that there are no more
+                            yield stream, packet
+            except (OSError, IndexError, self._av.FFmpegError) as error:
+                raise RunFailed(
+                    f"{segment} is damaged ({reason(error)}): remove it, and run the same command again"
+                ) from error
 
 
 class FilmWriter:

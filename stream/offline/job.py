@@ -10,21 +10,24 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from ...engines.defects import neighbours
 from ...engines.engine import Engine, EngineInfo
 from ...engines.errors import UserError
-from ...engines.flat_field import FlatField, checked_mesh, require_bayer
-from ...engines.opening import fitting_plan, open_engine
+from ...engines.flat_field import checked_mesh, require_bayer
+from ...engines.inputs import iso_of
+from ...engines.opening import open_engine
 from ...engines.slots import Slots
 from ...engines.white_balance import COLUMNS, world_gains
 from ..footage import Footage, FootageOptions, open_footage
+from .settle import digest_of, own_flat_field, settle
 
 if TYPE_CHECKING:  # workers do without pydantic
     from .config import DevelopConfig, Format
@@ -34,6 +37,11 @@ CHUNK = 32
 
 _LOOKED_AT = 32  # frames that the white balance is found in
 _GPU_SUFFIXES = (".plan", ".engine", ".pt2")
+_TOLD = ("exposure_us", "gain_db", "iso", "f_number", "focal_length_mm")
+
+
+class RunFailed(Exception):
+    """The run cannot go on. The message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class Job:
         mp4_fps, mp4_crf: As in the config.
         segment: Frames of a closed group in an mp4.
         threads: Of each worker; None for engines on a GPU.
+        backend: Of the engine: others round otherwise.
+        engine_file: Hex digest of the engine's file, None where it has a name: a plan that was built anew is another.
+        told: Hex digest of what the engine is told with each frame, which the file may not hold itself.
     """
 
     version: str
@@ -85,6 +96,9 @@ class Job:
     segment: int
     threads: int | None
     flat_field: dict[str, list[list[float]]] | None = None
+    backend: str = ""
+    engine_file: str | None = None
+    told: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values, from which `from_json` makes an equal job."""
@@ -94,6 +108,14 @@ class Job:
     def from_json(cls, values: dict[str, Any]) -> Job:
         """What `to_json` made."""
         return cls(**values)
+
+    @classmethod
+    def for_worker(cls, values: dict[str, Any]) -> Job:
+        """The same, in a worker. Raises UserError: another ispeed made it."""
+        here, there = ispeed_version(), values.get("version")
+        if here != there:
+            raise UserError(f"a worker has ispeed {here or 'unknown'}, not {there}: install the same everywhere")
+        return cls.from_json(values)
 
     @property
     def folder(self) -> Path:
@@ -141,10 +163,18 @@ class Job:
     def open_engine(self) -> Engine:
         """The engine as every process has it. Raises UserError: it is another one here."""
         engine = _open(self, self.threads)
-        if engine.info.engine_id != self.engine_id:
+        info = engine.info
+        if (info.engine_id, digest_of(self.engine)) != (self.engine_id, self.engine_file):
             engine.close()
             raise UserError(
-                f"the engine {self.engine} is not the same everywhere: install the same ispeed on all nodes"
+                f"the engine {self.engine} is not the same everywhere: install the same ispeed on all nodes, and give "
+                "a path that all of them share"
+            )
+        if info.backend != self.backend:
+            engine.close()
+            raise UserError(
+                f"the engine {self.engine} runs in {info.backend} here and in {self.backend} where the run began, "
+                "which rounds otherwise: install the same on all nodes"
             )
         return engine
 
@@ -162,16 +192,12 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
     """
     fmt = footage.raw_format
     if config.measured is not None:
-        config.measured.require_like(fmt, footage.about.serial or None)
-    known = footage.calibration
-    defects, flat_field = known.defects if config.defects is None else config.defects, _flat_field(config, footage)
-    spec = _engine(config.engine, fmt, defects, flat_field)
+        offset = footage.about.offset if footage.kind == "recording" else None  # others do not say
+        config.measured.require_like(fmt, footage.about.serial or None, offset)
+    settled = settle(config, footage)
+    spec, info = settled.engine, settled.info
     on_gpu = spec.lower().endswith(_GPU_SUFFIXES)
-    bare = open_engine(spec, precision=None if config.engine_precision == "auto" else config.engine_precision)
-    info = bare.info
-    bare.close()
     there = os.stat(footage.path)
-    matrix = known.colour_matrix if config.colour_matrix is None else config.colour_matrix
     job = Job(
         version=ispeed_version(),
         footage=_absolute(config.footage),
@@ -187,18 +213,35 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
         engine_id=info.engine_id,
         precision=info.precision if info.backend in ("openvino", "onnxruntime") and info.precision != "int8" else None,
         white_balance=_gains(config, footage) if set(COLUMNS) <= set(info.inputs) else None,
-        colour_matrix=matrix,
-        defects=[list(place) for place in defects],
-        flat_field=flat_field,
+        colour_matrix=settled.colour_matrix,
+        defects=[list(place) for place in settled.defects],
+        flat_field=settled.flat_field,
         output=os.path.abspath(config.output),
         threads=None if on_gpu else threads,
+        backend=info.backend,
+        engine_file=digest_of(spec),
     )
+    job = replace(job, told=hashlib.sha256(told_of(job, footage.frames, info.inputs).tobytes()).hexdigest())
     # refuse here, once, what no worker could do
     neighbours([(x, y) for x, y in job.defects], fmt)
     if job.flat_field is not None:
         require_bayer(fmt)
     _open(job, job.threads).close()
     return job, info
+
+
+def told_of(job: Job, frames: npt.NDArray[np.void], inputs: Sequence[str]) -> npt.NDArray[np.float32]:
+    """What the engine is told with each frame: float32 [frames, inputs]; NaN where nobody knows."""
+    told = np.full((len(frames), len(inputs)), np.nan, np.float32)
+    given = {"f_number": job.f_number, "focal_length_mm": job.focal_length_mm}
+    for column, name in enumerate(inputs):
+        if name == "iso" and job.base_iso is not None:
+            told[:, column] = [iso_of(gain, job.base_iso) for gain in frames["gain_db"].tolist()]
+        elif given.get(name) is not None:
+            told[:, column] = given[name]
+        elif name in _TOLD:
+            told[:, column] = frames[name]
+    return told
 
 
 def source_of(spec: str) -> Path:
@@ -219,14 +262,6 @@ def _open(job: Job, threads: int | None) -> Engine:
         flat_field=job.flat_field,
         raw_format=RawFormat.from_json(job.raw_format),
     )
-
-
-def _engine(spec: str, fmt: RawFormat, defects: Sequence[tuple[int, int]], flat_field: FlatField | None) -> str:
-    """A name or an absolute path that means the same everywhere."""
-    if spec == "auto":
-        plan = fitting_plan(fmt, defects, flat_field)
-        return "classic" if plan is None else str(plan)
-    return os.path.abspath(spec) if os.path.isfile(spec) else spec
 
 
 def _absolute(spec: str) -> str:
@@ -251,10 +286,6 @@ def _stop(config: DevelopConfig, footage: Footage) -> int:
     return last + 1
 
 
-def _flat_field(config: DevelopConfig, footage: Footage) -> dict[str, list[list[float]]] | None:
-    return footage.calibration.flat_field if config.flat_field is None else config.flat_field or None
-
-
 def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
     """Gains for all frames: those that the user gave, else those of the file, else found in frames of all of it."""
     given = footage.calibration.white_balance if config.white_balance is None else config.white_balance
@@ -275,7 +306,7 @@ def _gains(config: DevelopConfig, footage: Footage) -> list[float]:
         if len(unreadable) == len(indices):
             raise unreadable[0]
 
-    flat = _flat_field(config, footage)
+    flat = own_flat_field(config, footage)
     mesh = None if flat is None else checked_mesh(flat)
     return [float(gain) for gain in world_gains(frames(), footage.raw_format, mesh)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,12 +17,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...engines.errors import UserError, reason
-from .job import Job
+from .job import Job, RunFailed
 from .pool import Event, Kind, Pool
-from .schedule import RunFailed
 from .worker import limit_threads, sentence_of
 
 _CONNECT_S = 5.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of terminals, which Ray puts into what it says
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
@@ -47,7 +48,7 @@ class RayWorker:
     def _open(self) -> tuple[str, int, str]:
         from .work import FrameDeveloper
 
-        self._developer = FrameDeveloper(Job.from_json(self._job))
+        self._developer = FrameDeveloper(Job.for_worker(self._job))
         return "ready", 0, ""
 
     def _develop(self, positions: Sequence[int], places: Sequence[int]) -> tuple[str, int, str]:
@@ -60,9 +61,9 @@ class RayWorker:
         try:
             return work()
         except UserError as error:
-            return "user_error", 0, str(error)
+            return "user_error", 0, f"{error} (on node {socket.gethostname()})"
         except Exception as error:  # as a worker process does: one sentence
-            return "fault", 0, sentence_of(error)
+            return "fault", 0, f"{sentence_of(error)} (on node {socket.gethostname()})"
 
 
 class RayPool(Pool):
@@ -89,7 +90,7 @@ class RayPool(Pool):
         try:
             with _own_signals():
                 _connect(ray, address)
-            room = _room(ray.cluster_resources(), job.threads)
+            room = _room(ray.nodes(), job.threads)
             super().__init__(size or room)
             self._job = ray.put(job.to_json())
             # Actors are replaced here, as others are, and not by Ray: a chunk must count how many it has killed.
@@ -134,19 +135,26 @@ class RayPool(Pool):
         except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
             del self._actors[worker]
             return Event("died", worker, text=f"({_first_line(error)})")
+        except errors.RayTaskError as error:  # what runs in an actor catches all of its own: it could not be loaded
+            raise RunFailed(
+                f"a Ray node cannot run ispeed: {_last_line(error)}; install the same ispeed on all nodes"
+            ) from error
         except errors.RayError as error:
             raise RunFailed(f"the Ray cluster failed: {_first_line(error)}; run the same command again") from error
         found: Kind = kind
         return Event(found, worker, count, text)
 
 
-def _room(resources: Mapping[str, float], threads: int | None) -> int:
-    """How many workers of so many threads, or of a GPU each, a cluster has room for. Raises UserError: none."""
+def _room(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> int:
+    """How many workers of so many threads, or of a GPU each, the nodes have room for. Raises UserError: none."""
     kind, needed, what = ("CPU", threads, "processors") if threads else ("GPU", 1, "GPUs")
-    there = int(resources.get(kind, 0))
-    if there < needed:
-        raise UserError(f"the Ray cluster has {there} {what}, and a worker needs {needed}: add a node that has them")
-    return there // needed
+    there = [int(node["Resources"].get(kind, 0)) for node in nodes if node["Alive"]]
+    if not (room := sum(each // needed for each in there)):
+        raise UserError(
+            f"no node of the Ray cluster has more than {max(there, default=0)} {what}, and a worker needs {needed}: "
+            "add a node that has them"
+        )
+    return room
 
 
 def _import_ray() -> Any:
@@ -222,5 +230,14 @@ def _own_signals() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [reason(error) or type(error).__name__])[0][:200]
+    return _lines(error)[0][:200]
+
+
+def _last_line(error: Exception) -> str:
+    """That which says what was raised, behind a traceback."""
+    return _lines(error)[-1][:200]
+
+
+def _lines(error: Exception) -> list[str]:
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines()]
+    return [line for line in lines if line] or [reason(error) or type(error).__name__]

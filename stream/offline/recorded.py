@@ -23,7 +23,7 @@ from ...engines.errors import UserError, reason
 from ..footage import Footage
 from ..record.layout import EVENT, FORMAT, RAW_FRAME, SRGB_FRAME, VERSION, put_text, require_h5py
 from ..record.reader import frame_places
-from .job import Job
+from .job import Job, RunFailed
 from .sinks import PARTS, Picture, Sink, parts_folder
 
 _DONE = "done"  # the list: 8 bytes a frame
@@ -80,7 +80,9 @@ class RecordedSink(Sink):
             with self._list.open("ab") as file:
                 file.write(np.array(positions, "<u8").tobytes())
         except OSError as error:
-            raise UserError(f"cannot write {self._list}: {reason(error)}") from error
+            raise RunFailed(
+                f"cannot write {self._list}: {reason(error)}; mend that, and run the same command again"
+            ) from error
 
     def conclude(self) -> None:
         """See `Sink.conclude`."""

@@ -11,10 +11,10 @@ from ...engines._processor import processors
 from ...engines.engine import EngineInfo
 from ..footage import Footage, FootageOptions, open_footage
 from .config import DevelopConfig
-from .job import CHUNK, Job, make_job
+from .job import CHUNK, Job, RunFailed, make_job
 from .pool import LocalPool, Pool
 from .progress import Progress
-from .schedule import RunFailed, Scheduler
+from .schedule import Scheduler
 from .sinks import make_sink
 from .state import Folder
 

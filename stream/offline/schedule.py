@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 
 from ...engines.errors import UserError
+from .job import RunFailed
 from .pool import Event, Pool
 from .progress import Progress
 from .sinks import Sink
@@ -15,10 +16,6 @@ MOST_DEATHS = 3
 
 _WAIT_S = 0.5
 _IDLE_S = 30.0  # with nobody at work, until the user is told
-
-
-class RunFailed(Exception):
-    """The run cannot go on. The message is one sentence."""
 
 
 class Scheduler:

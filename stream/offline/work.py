@@ -7,17 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import numpy as np
-import numpy.typing as npt
 
 from ...engines.bayer import RawFormat
 from ...engines.engine import Ticket
-from ...engines.errors import UserError
-from ...engines.inputs import iso_of
 from ...engines.slots import Slots
-from .job import Job, ispeed_version
+from .job import Job, told_of
 from .sinks import Picture, make_writer
-
-_TOLD = ("exposure_us", "gain_db", "iso", "f_number", "focal_length_mm")
 
 
 class FrameDeveloper:
@@ -25,8 +20,6 @@ class FrameDeveloper:
 
     def __init__(self, job: Job) -> None:
         """Opens footage and engine. Raises UserError: one of them cannot be opened, or is another one here."""
-        if job.version != (here := ispeed_version()):
-            raise UserError(f"a worker has ispeed {here or 'unknown'}, not {job.version}: install the same everywhere")
         self._job = job
         fmt = RawFormat.from_json(job.raw_format)
         with ExitStack() as stack:
@@ -38,7 +31,7 @@ class FrameDeveloper:
             self._raw, self._srgb = Slots(slots, fmt.payload_size), Slots(slots, fmt.width * fmt.height * 3)
             engine.prepare(fmt, self._batch, self._raw, self._srgb)
             self._lanes = max(1, min(engine.info.lanes, slots // self._batch))
-            self._told = _told(job, footage.frames, engine.info.inputs)
+            self._told = told_of(job, footage.frames, engine.info.inputs)
             self._writer = make_writer(job)
             self._opened = stack.pop_all()
         self._shape = (fmt.height, fmt.width, 3)
@@ -91,17 +84,3 @@ class FrameDeveloper:
             picture: Picture = self._srgb.slot(slot).reshape(self._shape)
             self._writer.put(position, picture)
         return len(positions)
-
-
-def _told(job: Job, frames: npt.NDArray[np.void], inputs: Sequence[str]) -> npt.NDArray[np.float32]:
-    """What the engine is told with each frame: float32 [frames, inputs]; NaN where nobody knows."""
-    told = np.full((len(frames), len(inputs)), np.nan, np.float32)
-    given = {"f_number": job.f_number, "focal_length_mm": job.focal_length_mm}
-    for column, name in enumerate(inputs):
-        if name == "iso" and job.base_iso is not None:
-            told[:, column] = [iso_of(gain, job.base_iso) for gain in frames["gain_db"].tolist()]
-        elif given.get(name) is not None:
-            told[:, column] = given[name]
-        elif name in _TOLD:
-            told[:, column] = frames[name]
-    return told

@@ -56,7 +56,7 @@ def _serve(channel: Channel) -> None:
     from .job import Job
     from .work import FrameDeveloper
 
-    with FrameDeveloper(Job.from_json(job)) as developer:
+    with FrameDeveloper(Job.for_worker(job)) as developer:
         channel.send({"event": "ready"})
         while True:
             request = _next(channel)

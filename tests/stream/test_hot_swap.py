@@ -139,7 +139,8 @@ def test_one_that_comes_back_and_one_that_takes_over_do_not_both_develop(isp_str
     ledger = run.finish()
     headers = watcher.finish()
     assert ledger["balanced"]
-    assert ledger["lost"]["stage_died"] == sum(ledger["lost"].values())
+    # nobody develops until the second is ready, which on a slow machine takes longer than the ring is
+    assert {reason for reason, count in ledger["lost"].items() if count} <= {"stage_died", "superseded"}
     assert all(after.sequence == before.sequence + 1 for before, after in pairwise(headers))
     assert all(after.frame_id > before.frame_id for before, after in pairwise(headers))
     assert [gain for gain, _ in groupby(header.wb_r for header in headers)][-3:] == [1.5, 1.75, 2.0]

@@ -76,6 +76,8 @@ def test_sixteen_consecutive_frames_and_their_meaning_unless_told(runtime_dir, f
         "format": "BayerRG12",
         "black": 64,
         "white": 4095,
+        "offset_x": 0,
+        "offset_y": 0,
         "exposure_us": 250,
         "gain_db": 20,
         "iso": 500,

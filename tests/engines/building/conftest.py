@@ -99,6 +99,14 @@ def core_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def linear_core_file(tmp_path: Path) -> Path:
+    """The small network as a core that gives light, light.onnx."""
+    path = tmp_path / "light.onnx"
+    write_core(path, small_network(), CoreInfo("light", 8, "linear", 4, ("wb_r", "wb_g", "wb_b")))
+    return path
+
+
+@pytest.fixture
 def core(core_file: Path) -> Core:
     """The small core, read."""
     return read_core(core_file)

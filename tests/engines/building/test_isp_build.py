@@ -123,11 +123,36 @@ def test_defects_and_flat_field_of_a_calibration_are_built_in(run: Run, rtx: lis
     assert read_plan_info(Path("b.plan")).onnx_sha256 != info.onnx_sha256
 
 
+@needs_rtx
+def test_levels_and_colour_matrix_of_a_calibration_are_as_those_of_flags(
+    run: Run, rtx: list[object], linear_core_file: Path
+) -> None:
+    Path("camera.yaml").write_text(
+        "black_level: 60\nwhite_level: 4000\ncolour_matrix: [[1.5, -0.5, 0], [0, 1, 0], [0, -0.25, 1.25]]\n"
+        "measured: {pixel_format: BayerRG12, width: 48, height: 32}\n"
+    )
+    build = [linear_core_file, *rtx[1:-4], *rtx[-2:], "--calibration", "camera.yaml"]
+    code, _, err = run(*build, "-o", "a.plan")
+    assert code == 0, err
+    info = read_plan_info(Path("a.plan"))
+    assert (info.format.black_level, info.format.white_level) == (60, 4000)
+    assert info.colour_matrix == [[1.5, -0.5, 0], [0, 1, 0], [0, -0.25, 1.25]]
+    assert "the colour matrix 1.5 -0.5 0, 0 1 0, 0 -0.25 1.25" in run("--inspect", "a.plan")[1]
+    assert run(*build, "--white-level", "4095", "-o", "b.plan")[0] == 0
+    assert read_plan_info(Path("b.plan")).format.white_level == 4095
+    text = Path("camera.yaml").read_text()
+    Path("camera.yaml").write_text(text.replace("width: 48", "width: 640"))
+    code, _, err = run(*build, "-o", "c.plan")
+    assert (code, Path("c.plan").exists()) == (2, False)
+    assert "the calibration is of 640x32 pixels" in err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("black_level: 1", "camera.yaml has neither defects nor a flat_field"),
-        ("defects: [3, 4]", "defects in camera.yaml are no list of [x, y]"),
+        ("fps: 100", "camera.yaml has nothing that a build takes, such as defects"),
+        ("defects: [3, 4]", "camera.yaml: defects.0: "),
+        ("colour_matrix: [[1, 0], [0, 1]]", "camera.yaml: the colour matrix is not usable"),
         ("flat_field: {R: [[1, 1], [1, 1]]}", "no mesh for Gr, Gb, B"),
         ("[1, 2]", "the config camera.yaml must hold"),
     ],

@@ -142,6 +142,19 @@ def test_a_plan_takes_the_calibration_that_it_was_built_with_and_no_other(plan: 
             open_engine(str(plan), **options)
 
 
+def test_a_plan_takes_the_colour_matrix_that_it_was_built_with_and_no_other(plan: Path, here):
+    here()
+    file, matrix = sidecar(plan), [[1.5, -0.5, 0.0], [0.0, 1.0, 0.0], [0.0, -0.25, 1.25]]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"colour_matrix": matrix}))
+    open_engine(str(plan), colour_matrix=matrix).close()
+    open_engine(str(plan)).close()
+    with pytest.raises(UserError, match=r"another colour matrix than .* run: isp-build .* --colour-matrix 1 0 0 0 1 0"):
+        open_engine(str(plan), colour_matrix=np.eye(3))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"colour_matrix": [[1.0]]}))
+    with pytest.raises(UserError, match="colour matrix is not usable"):
+        open_engine(str(plan))
+
+
 def test_a_plan_of_a_core_that_is_told_the_colour_matrix_takes_one(plan: Path, here):
     here()
     file = sidecar(plan)

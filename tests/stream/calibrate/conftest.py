@@ -76,10 +76,12 @@ def chart() -> SimpleNamespace:
 def save(tmp_path: Path) -> Callable[..., str]:
     """Saves samples with what they are beside them; returns the path."""
 
-    def write(name: str, samples: np.ndarray, fmt: str = "BayerGR12", black: int = 64, white: int = 4095) -> str:
+    def write(
+        name: str, samples: np.ndarray, fmt: str = "BayerGR12", black: int = 64, white: int = 4095, more: str = ""
+    ) -> str:
         path = tmp_path / name
         np.save(path, samples)
-        Path(f"{path}.yaml").write_text(f"format: {fmt}\nblack: {black}\nwhite: {white}\n")
+        Path(f"{path}.yaml").write_text(f"format: {fmt}\nblack: {black}\nwhite: {white}\n{more}")
         return str(path)
 
     return write

@@ -144,6 +144,15 @@ def test_small_frames_have_fewer_nodes_than_pixels() -> None:
     np.testing.assert_allclose(fitted.mesh, 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(128, 95), (135, 96), (131, 103)])
+def test_planes_of_odd_frames_get_meshes_of_one_size(size: tuple[int, int]) -> None:
+    width, height = size
+    light = np.full((height, width), 0.5) * np.linspace(0.7, 1, width)
+    fitted = fit_flat_field(light, np.ones((height, width), bool), RawFormat(width, height, "BayerRG12"))
+    even = light * gain_map(fitted.mesh, RawFormat(width, height, "BayerRG12"))
+    assert np.ptp(even) / even.mean() < 0.02
+
+
 def test_a_corner_that_no_gain_makes_up_for_is_refused() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     light = 0.5 * np.exp(-3 * ((x - 160) ** 2 + (y - 120) ** 2) / 200**2)

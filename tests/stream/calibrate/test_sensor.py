@@ -91,6 +91,38 @@ def test_cut_off_black_is_said(save, isp_calibrate):
     assert "raise the camera's BlackLevel" in isp_calibrate("dark", save("dark.npy", samples)).stdout
 
 
+def test_dark_is_dark_of_what_the_frames_can_hold(save, isp_calibrate):
+    bright = np.random.default_rng(8).normal(9000, 2, (4, *SIZE)).astype(np.uint16)  # of 14 bits in 16
+    path = save("bright.npy", bright, "BayerGR16", white=16383)
+    assert "are not dark, at 9000 DN" in isp_calibrate("dark", path, fails=True).stderr
+
+
+def test_what_was_measured_with_another_black_level_is_said(save, isp_calibrate, tmp_path: Path):
+    path = save("flat.npy", flat(), black=0)
+    said = "note: nothing says what the black level is, and 0 is taken: run isp-calibrate dark, then this again"
+    assert isp_calibrate("flat", path).stdout.splitlines()[0] == said
+    done = isp_calibrate("dark", save("dark.npy", dark(), black=0))
+    assert done.stdout.splitlines()[-1] == "note: measured with another black level, so measure again: flat"
+    assert "note" not in isp_calibrate("flat", path).stdout
+    assert "note" not in isp_calibrate("dark", tmp_path / "dark.npy").stdout
+    measured = yaml.safe_load((tmp_path / "camera.yaml").read_text())["measured"]
+    assert measured["flat"]["black_level"] == pytest.approx(66, abs=0.1)
+
+
+def test_defects_and_flat_field_are_of_one_place_on_the_sensor(save, isp_calibrate, isp_stream_fails, tmp_path: Path):
+    at = "offset_x: 32\noffset_y: 8\n"
+    isp_calibrate("dark", save("dark.npy", dark(), more=at))
+    path = tmp_path / "camera.yaml"
+    measured = yaml.safe_load(path.read_text())["measured"]
+    assert (measured["offset_x"], measured["offset_y"]) == (32, 8)
+    elsewhere = save("flat.npy", flat(), more="offset_x: 0\noffset_y: 8\n")
+    assert "at 32, 8 on the sensor" in isp_calibrate("flat", elsewhere, fails=True).stderr
+    assert "one place on the sensor" in isp_calibrate("flat", elsewhere, save("b.npy", flat()), fails=True).stderr
+    isp_calibrate("flat", save("flat.npy", flat()))  # frames that do not tell are taken
+    frames = ("--pixel-format", "BayerGR12", "--width", "264", "--height", "200")
+    assert "at 32, 8 on the sensor" in isp_stream_fails("--config", str(path), *frames)
+
+
 def test_levels_follow_shading_and_not_defects():
     y, x = np.meshgrid(np.linspace(0, 1, 90), np.linspace(0, 1, 70), indexing="ij")
     shading = 100 + 20 * x - 30 * y**2

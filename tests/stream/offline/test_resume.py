@@ -121,8 +121,11 @@ def test_a_film_that_failed_goes_on_to_the_same_bytes(
     (segment / "in the way").rmdir()
     segment.rmdir()
     assert sorted(path.name for path in segment.parent.iterdir()) == ["00000000.mp4", "00000008.mp4", "00000016.mp4"]
+    segment.write_bytes(b"no film")
+    assert main([*map(str, film("cut")), "--json"]) == 1
+    assert f"{segment} is damaged" in capsys.readouterr().err
     segment.write_bytes(b"")  # as a power failure may leave it
-    assert _again(capsys, *film("cut")) == (24, 16)
+    assert _again(capsys, *film("cut")) == (32, 8)  # those behind it were made meanwhile
     assert _again(capsys, *film("whole")) == (0, 40)
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
