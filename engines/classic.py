@@ -2,7 +2,8 @@
 
 Black and white level, white balance, defect pixels, flat field, gradient-corrected demosaic, colour matrix, sRGB curve,
 for every pixel format of `bayer.PIXEL_FORMATS`; Mono8 becomes grey. A sample is clipped at the white level after its
-gains, so that burnt-out highlights stay white. `reference.classic_reference` is the same in plain NumPy.
+gains, so that burnt-out highlights stay white; a gain below 1 tints them, because larger ones would burn out what
+is not. `reference.classic_reference` is the same in plain NumPy.
 """
 
 from __future__ import annotations
