@@ -22,6 +22,7 @@ from .hdf import Contents
 from .table import CsvTable
 
 _AT_ONCE = 8  # frames that are copied out of the ring before they are encoded
+_NEWEST = 0.1  # share of the newest frame in what is known of their rate
 _CODECS = (  # name, options, and ticks of a second, of which MPEG-4 part 2 allows fewer than 65536
     ("libx264", {"preset": "ultrafast", "crf": "18"}, 1_000_000),
     ("mpeg4", {"qscale": "3", "flags": "qscale"}, 60_000),
@@ -54,7 +55,8 @@ class Mp4Writer:
         self._shape = (height, width, 3)
         self._even = (height // 2 * 2, width // 2 * 2)  # chroma has half the size
         self._period_ns = 1e9 / record_fps if record_fps else 0.0
-        self._due_ns, self._start_ns = -1.0, -1
+        self._gap_ns = 1e9 / fps if fps else self._period_ns  # between frames as they come, on average
+        self._due_ns, self._start_ns, self._last_ns = -1.0, -1, -1
         self._dues: list[float | None] = []  # of the frames that were written: when the next is due; None left out
         self._copies = [np.empty(self._shape, np.uint8) for _ in range(_AT_ONCE)]
         self._count = self.nbytes = self.thinned = 0
@@ -93,21 +95,26 @@ class Mp4Writer:
 
     def write(self, kind: str, pieces: Sequence[memoryview], rows: npt.NDArray[Any]) -> None:
         self._dues, due_ns = [], self._due_ns
+        # On a grid, so that the mean rate is the one asked for: the frame that is nearest to each of its points. Where
+        # the camera has that rate itself none is left out because it came a little early.
+        early_ns = min(self._gap_ns, self._period_ns) / 2
         for copy, piece, time_ns in zip(self._copies, pieces, rows["grabbed_ns"].tolist(), strict=False):
-            wanted = time_ns >= due_ns
+            wanted = time_ns >= due_ns - early_ns
             if wanted:
                 copy.reshape(-1)[:] = np.frombuffer(piece, np.uint8, copy.size)
-                # On a grid, so that the mean rate is the one asked for; what fell behind it is not made up for.
-                due_ns += self._period_ns
-                due_ns = due_ns if due_ns > time_ns else time_ns + self._period_ns
+                due_ns = self._after(due_ns, time_ns)
             self._dues.append(due_ns if wanted else None)
 
     def commit(self, kind: str, rows: npt.NDArray[Any]) -> None:
         for copy, due_ns, row in zip(self._copies, self._dues, rows, strict=False):
+            time_ns = int(row["grabbed_ns"])
+            if self._last_ns >= 0:
+                self._gap_ns += (time_ns - self._last_ns - self._gap_ns) * _NEWEST
+            self._last_ns = time_ns
             if due_ns is None:
                 self.thinned += 1
                 continue
-            self._due_ns, time_ns = due_ns, int(row["grabbed_ns"])
+            self._due_ns = due_ns
             self._start_ns = time_ns if self._start_ns < 0 else self._start_ns
             self._encode(copy, time_ns)
             self._table.add(row)
@@ -144,6 +151,12 @@ class Mp4Writer:
         for path in (self.path, self.path.with_suffix(".csv")):
             with suppress(OSError):
                 path.unlink()
+
+    def _after(self, due_ns: float, time_ns: int) -> float:
+        """When the frame after this one is due. What fell behind the grid is not made up for."""
+        if not self._period_ns or due_ns < 0:
+            return time_ns + self._period_ns
+        return due_ns + (max(0, (time_ns - due_ns) // self._period_ns) + 1) * self._period_ns
 
     def _encode(self, image: npt.NDArray[np.uint8], time_ns: int) -> None:
         av, (height, width) = require_av(), self._even

@@ -211,6 +211,33 @@ def test_mp4_with_fewer_frames_a_second(tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "run.mp4")[0]) == 30
 
 
+def thin(path: Path, fps: float, told_fps: float, record_fps: float) -> tuple[int, np.ndarray]:
+    """How many of 1200 frames, which come up to a fifth of a period early or late, are left out; times of the rest."""
+    contents = Contents(srgb_size=(16, 16))
+    writer = Mp4Writer(path, contents, fps=told_fps, record_fps=record_fps)
+    rows = rows_of(SRGB_FRAME, 1200)
+    late = np.random.default_rng(3).uniform(-0.2, 0.2, 1200)
+    rows["grabbed_ns"] = 1_000_000_000 + (np.arange(1200) + late) * 1e9 / fps
+    write_all(writer, "srgb", [np.zeros((16, 16, 3), np.uint8)] * 1200, rows)
+    writer.finish()
+    assert writer.counts["srgb"] + writer.thinned == 1200
+    return writer.thinned, np.array(read_video(path)[1])
+
+
+@pytest.mark.parametrize("fps", [60, 59.94, 50, 30])
+@pytest.mark.parametrize("told", [True, False])
+def test_an_mp4_of_a_camera_that_is_no_faster_has_every_frame(tmp_path: Path, fps: float, told: bool) -> None:
+    assert thin(tmp_path / "run.mp4", fps, fps if told else 0, 60)[0] == 0
+
+
+@pytest.mark.parametrize("fps", [61, 75, 90, 119.88, 240])
+def test_an_mp4_of_a_faster_camera_has_the_rate_that_was_asked_for(tmp_path: Path, fps: float) -> None:
+    thinned, times = thin(tmp_path / "run.mp4", fps, fps, 60)
+    assert 1200 - thinned == pytest.approx(1200 * 60 / fps, abs=2)
+    # As evenly as the frames allow: each is that one nearest to its time.
+    assert np.abs(times * 60 - np.arange(len(times))).max() < 0.5 * 60 / fps + 0.5
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_an_mp4_says_what_its_colours_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
     """Without that players guess, and by the height of the frames."""
