@@ -148,9 +148,7 @@ class DngHeader:
 
     def of(self, row: Any) -> bytes:
         """The header of the frame that `row` describes (RAW_FRAME)."""
-        exposure = float(row["exposure_us"])
-        known = exposure == exposure and 0 < exposure < 4e9
-        struct.pack_into("<II", self._bytes, self._exposure_at, round(exposure) if known else 0, 1_000_000)
+        struct.pack_into("<II", self._bytes, self._exposure_at, *_exposure(float(row["exposure_us"])))
         taken = datetime.fromtimestamp((row["grabbed_ns"] + row["realtime_offset_ns"]) * 1e-9, timezone.utc)
         struct.pack_into("19s", self._bytes, self._time_at, taken.strftime("%Y:%m:%d %H:%M:%S").encode())
         return bytes(self._bytes)
@@ -158,6 +156,14 @@ class DngHeader:
 
 _EXPOSURE_TIME, _DATE_TIME = 33434, 306
 _OFFSET_HERE = b"\xff\xfe\xfd\xfc"  # stands for where the samples begin, until that is known
+
+
+def _exposure(exposure_us: float) -> tuple[int, int]:
+    """Seconds as a fraction of 32 bits each; 0 where they are not known."""
+    if not 0 < exposure_us < 4e9:  # nor is NaN
+        return 0, 1_000_000
+    exposure_ns = round(exposure_us * 1e3)
+    return (exposure_ns, 1_000_000_000) if exposure_ns < 1 << 32 else (round(exposure_us), 1_000_000)
 
 
 def _entries(fmt: RawFormat, calibration: dict[str, Any], texts: dict[str, str]) -> list[tuple[int, int, bytes]]:

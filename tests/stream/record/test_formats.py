@@ -67,7 +67,7 @@ def test_dng(tmp_path: Path, pixel_format: str, pattern: str) -> None:
     writer = DngWriter(tmp_path / "run", Contents(fmt, texts=TEXTS, parts={"calibration": calibration}))
     rows = rows_of(RAW_FRAME, 4)
     rows["segment"][3] = 2
-    rows["exposure_us"][2] = np.nan
+    rows["exposure_us"][1:] = 2.5, np.nan, 5e6
     write_all(writer, "raw", [pack(frame, fmt) for frame in samples], rows)
     event = np.zeros(1, EVENT)
     event["kind"], event["text"], event["frame_id"] = b"trigger", b"key", 8
@@ -76,7 +76,8 @@ def test_dng(tmp_path: Path, pixel_format: str, pattern: str) -> None:
     assert writer.counts == {"raw": 4}
     names = ["00000007.dng", "00000008.dng", "00000009.dng", "00000010-2.dng"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [*names, "frames.csv"]
-    for name, frame in zip(names, samples, strict=True):
+    exposures = [(250_000, 10**9), (2500, 10**9), (0, 10**6), (5_000_000, 10**6)]
+    for name, frame, exposure in zip(names, samples, exposures, strict=True):
         with rawpy.imread(str(tmp_path / "run" / name)) as raw:
             assert np.array_equal(raw.raw_image, frame)
             assert "".join("RGBG"[index] for index in raw.raw_pattern.reshape(-1)) == pattern
@@ -89,7 +90,7 @@ def test_dng(tmp_path: Path, pixel_format: str, pattern: str) -> None:
             assert tags[50708] == "ispeed SimCam"
             assert tags[50735] == "A1"
             assert tags[306].startswith("2023:11:14 22:13:2")
-            assert tags[33434] == ((0, 1_000_000) if name == names[2] else (250, 1_000_000))
+            assert tags[33434] == exposure
     with (tmp_path / "run" / "frames.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["frame_id"] for row in table] == ["7", "8", "9", "10", "8"]
