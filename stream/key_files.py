@@ -52,6 +52,17 @@ def read_public(path: Path) -> KeyFile:
     return _parse(path, _read(path, secret=False))._replace(secret=b"")
 
 
+def read_handed_over(path: Path) -> bytes:
+    """The public key in a file that its owner made, and nothing else of it: what it grants is not for him to say.
+
+    Raises UserError, and where a secret is in it, which by then is none.
+    """
+    found = _parse(path, _read(path, secret=False))
+    if found.secret:
+        raise UserError(f"{path} holds a secret key, which its owner must show to nobody: ask for a new public key")
+    return found.public
+
+
 def read_pair(path: Path) -> KeyFile:
     """Both halves of a key, from a file that only we can read. Raises UserError."""
     found = _parse(path, _read(path, secret=True))
@@ -70,12 +81,17 @@ def write_pair(secret_path: Path, public_path: Path, may: str = "") -> None:
     require_curve()
     public, secret = (key.decode() for key in zmq.curve_keypair())
     write_new(secret_path, _BANNER[SECRET] + f'curve\n    public-key = "{public}"\n    secret-key = "{secret}"\n')
-    metadata = f"metadata\n    may = {may}\n" if may else ""
     try:
-        write_new(public_path, _BANNER[PUBLIC] + metadata + f'curve\n    public-key = "{public}"\n', 0o644)
+        write_public(public_path, public, may)
     except UserError:
         secret_path.unlink()
         raise
+
+
+def write_public(path: Path, public: str, may: str = "") -> None:
+    """Writes a public key that grants `may`. Raises UserError where the file is there already, or cannot be written."""
+    metadata = f"metadata\n    may = {may}\n" if may else ""
+    write_new(path, _BANNER[PUBLIC] + metadata + f'curve\n    public-key = "{public}"\n', 0o644)
 
 
 def write_new(path: Path, text: str, mode: int = 0o600) -> None:
@@ -123,10 +139,11 @@ def _read(path: Path, *, secret: bool) -> bytes:
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise UserError(f"cannot read the key {path}: {why}; isp-stream keys makes keys") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise UserError(f"{path} is no file: isp-stream keys makes key files")
     with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is no file: isp-stream keys makes key files")
         if secret and status.st_mode & 0o077:
             raise UserError(f"{path} can be read by other users, and a secret key must not: run chmod 600 {path}")
         require_own(path, status)

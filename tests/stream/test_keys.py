@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -115,6 +116,118 @@ def test_nothing_is_overwritten_and_one_sentence_says_so(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+# -- keys that clients make themselves --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The public half of a pair that carl has made, who would like to control; the secret one is beside it."""
+    (tmp_path / "carl").mkdir(0o700)
+    public, secret = (Path(name) for name in zmq.auth.create_certificates(tmp_path / "carl", "carl"))
+    secret.chmod(0o600)
+    public.write_text(public.read_text().replace("curve\n", "metadata\n    may = control\ncurve\n"))
+    public.chmod(0o644)
+    assert read_public(public).may == "control"
+    return public
+
+
+@pytest.mark.parametrize(("options", "may"), [([], ""), (["--control"], "control")])
+def test_of_a_file_that_is_handed_over_the_key_is_taken_and_no_right(
+    folder: Path, own: Path, capsys: pytest.CaptureFixture[str], options: list[str], may: str
+):
+    own.write_text(own.read_text() + "    other = 1\n")
+    capsys.readouterr()
+    assert main([str(folder), "--accept", str(own), *options]) == 0
+    listed = folder / "clients/carl.key"
+    assert read_public(listed) == (read_public(own).public, b"", may)
+    assert ("control" in listed.read_text(), "other" in listed.read_text()) == (bool(may), False)
+    assert mode(listed) == 0o644
+    told = capsys.readouterr().out
+    assert f"carl may {'read frames and control the camera' if may else 'read frames'}: take it away" in told
+    assert f"carl needs {folder / 'server.key'} beside its own client.key_secret" in told
+
+
+def test_a_client_whose_key_was_taken_comes_in(folder: Path, own: Path):
+    assert main([str(folder), "--accept", str(own)]) == 0
+    guard = Guard(folder)
+    assert guard.clients == ["ann", "ben", "carl", "server"]
+    guard.close()
+    own.with_suffix(".key_secret").rename(own.parent / "client.key_secret")
+    shutil.copy(folder / "server.key", own.parent)
+    assert read_client(own.parent).public == read_public(folder / "clients/carl.key").public
+
+
+def test_a_publisher_without_keys_makes_its_own_beside_the_one_that_it_takes(tmp_path: Path, own: Path):
+    assert main([str(tmp_path / "new"), "--accept", str(own), "--client", "dora"]) == 0
+    assert sorted(path.name for path in (tmp_path / "new/clients").iterdir()) == ["carl.key", "dora.key"]
+    assert read_pair(tmp_path / "new/server.key_secret")
+
+
+def secret_of(own: Path, folder: Path) -> Path:
+    return own.with_suffix(".key_secret")
+
+
+def named(name: str):
+    return lambda own, folder: own.rename(own.parent / name)
+
+
+def written(text: str):
+    def write(own: Path, folder: Path) -> Path:
+        own.write_text(text)
+        return own
+
+    return write
+
+
+def another_name_of(listed: str):
+    return lambda own, folder: Path(shutil.copy(folder / listed, own.parent / "dora.key"))
+
+
+def open_to_all(own: Path, folder: Path) -> Path:
+    own.chmod(0o666)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (secret_of, "carl.key_secret holds a secret key, which its owner must show to nobody"),
+        (named("ann.key"), "clients/ann.key is there already and is not overwritten: take it away first, or rename"),
+        (named("server.key"), "--accept 'server' is no name for a client"),
+        (named(".key"), "--accept '' is no name for a client"),
+        (named("carl smith.key"), "--accept 'carl smith' is no name for a client"),
+        (lambda own, folder: own.parent, "is no file"),
+        (lambda own, folder: own.parent / "nobody.key", "cannot read the key"),
+        (lambda own, folder: Path(), "--accept '' is no name for a client"),
+        (written(""), "is no key file, or is cut off"),
+        (written("no key"), "is no key file, or is cut off"),
+        (another_name_of("clients/ben.key"), "/clients/ben.key: its owner must make one of his own"),
+        (another_name_of("server.key"), "/server.key: its owner must make one of his own"),
+        (open_to_all, "can be changed by other users: run chmod go-w"),
+    ],
+)
+def test_what_is_not_taken_leaves_everything_and_one_sentence_says_why(
+    folder: Path, own: Path, capsys: pytest.CaptureFixture[str], spoil, part: str
+):
+    file = spoil(own, folder)
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main([str(folder), "--accept", str(file), "--client", "dora"]) == 2
+    told = capsys.readouterr()
+    assert part in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_file_twice_is_refused(folder: Path, own: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(folder), "--accept", str(own), "--accept", str(own)]) == 2
+    assert "carl.key is there already" in capsys.readouterr().err
+    assert not (folder / "clients/carl.key").exists()
+
+
+# -- what is there already, or is not ---------------------------------------------------------------------------
+
+
 def test_half_a_server_is_not_taken_for_one(folder: Path):
     (folder / "server.key").unlink()
     with pytest.raises(UserError, match=r"server\.key_secret is there already"):
@@ -201,6 +314,19 @@ def test_a_pipe_of_that_name_holds_nobody_up(folder: Path):
     os.mkfifo(folder / "ann/server.key")
     with pytest.raises(UserError, match="is no file"):
         read_client(folder / "ann")
+
+
+def test_a_folder_of_that_name_lets_nobody_in_and_is_told(folder: Path):
+    told: list[str] = []
+    guard = Guard(folder, told.append)
+    (folder / "clients/odd.key").mkdir()
+    with guard.context.socket(zmq.REQ) as asking:
+        asking.linger = 0
+        asking.connect("inproc://zeromq.zap.01")
+        asking.send(b"1.0")
+        guard.poll()
+    guard.close()
+    assert told[0] == f"{folder / 'clients/odd.key'} is no file: isp-stream keys makes key files"
 
 
 def test_no_keys_where_zmq_has_no_curve(folder: Path, monkeypatch: pytest.MonkeyPatch):
