@@ -38,6 +38,7 @@ from .soak_checks import (
     take_sample,
 )
 from .soak_faults import FAULTS, HANG_MS, SILENCE_MS, Step, schedule
+from .soak_report import in_short, print_report, sums, trail
 
 RECOVERY_S = 180.0  # for a frame after a fault; a machine under load starts processes slowly
 ANSWER_S = 180.0
@@ -45,7 +46,6 @@ EVERY = 2000  # frames from one fault to the next
 _LIFETIME_S = 6 * 3600.0
 _SAMPLE_S = 10.0
 _LOOK_S = 0.05
-_TRAIL = 40
 _ON = 20  # frames by which a camera is known to go on, and not only to have been late
 #: What may be answered in the middle of faults; all else that is refused is a problem.
 _EXPECTED = (
@@ -313,12 +313,12 @@ def soak(
         run = Soak(pipeline, endpoint, fps, cameras, seed)
         stack.callback(run.close)
         ledgers: dict[int, dict[str, Any]] = {}
-        trail: list[dict[str, Any]] = []
+        last_told: list[dict[str, Any]] = []
         try:
             run.play(steps, frames)
         except PipelineError as error:
             run.problems.append(str(error))
-            trail = _trail(pipeline.events)
+            last_told = trail(pipeline.events)
         try:
             ledgers = run.end()
         except PipelineError as error:
@@ -338,17 +338,11 @@ def soak(
         "seconds": round(time.monotonic() - started_s, 1),
         "faults": dict(sorted(run.done.items())),
         "told": {name: count for name, count in sorted(told.items()) if name != "status"},
-        "cameras": {camera: _in_short(ledger) for camera, ledger in ledgers.items()},
-        "subscribers": {name: _sums(accounts) for name, accounts in sorted(run.accounts.items())},
+        "cameras": {camera: in_short(ledger) for camera, ledger in ledgers.items()},
+        "subscribers": {name: sums(accounts) for name, accounts in sorted(run.accounts.items())},
         "memory": memory,
-        **({"trail": trail} if trail else {}),
+        **({"trail": last_told} if last_told else {}),
     }
-
-
-def _trail(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a run told at last, for whoever looks for the cause of a problem: all but the status, and the last of it."""
-    told = [event for event in events if event["event"] != "status"]
-    return told[-_TRAIL:] + [event for event in events if event["event"] == "status"][-2:]
 
 
 def _check_accounts(run: Soak, ledgers: dict[int, dict[str, Any]]) -> list[str]:
@@ -361,18 +355,6 @@ def _check_accounts(run: Soak, ledgers: dict[int, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _in_short(ledger: dict[str, Any]) -> dict[str, Any]:
-    names = ("seen", "missing", "published", "lost", "in_flight", "balanced")
-    outage_s = sum(outage["duration_s"] for outage in ledger["outages"])
-    counts = {"segments": len(ledger["segments"]), "outages": len(ledger["outages"]), "outage_s": round(outage_s, 1)}
-    return {**{name: ledger[name] for name in names}, **counts}
-
-
-def _sums(accounts: Sequence[dict[str, Any]]) -> dict[str, int]:
-    names = ("received", "missed", "lapped", "wrong", "overwritten")
-    return {"processes": len(accounts), **{name: sum(account[name] for account in accounts) for name in names}}
-
-
 def run_soak(
     frames: int, seed: int, cameras: int, fps: float, width: int, height: int, only: Sequence[str], out: Path | None
 ) -> int:
@@ -382,22 +364,7 @@ def run_soak(
     asked = {"frames": frames, "fps": fps, "width": width, "height": height, "cameras": cameras, "only": list(only)}
     report = soak(frames, seed, cameras, fps=fps, width=width, height=height, only=only)
     problems = report.pop("problems")
-    print(f"frames     {report['frames']} in {report['seconds']:g} s, seed {seed}")
-    print(f"faults     {', '.join(f'{name} {count}' for name, count in report['faults'].items())}")
-    for camera, account in report["cameras"].items():
-        lost = ", ".join(f"{reason} {count}" for reason, count in account["lost"].items() if count)
-        balance = "balances" if account["balanced"] else "DOES NOT BALANCE"
-        print(
-            f"camera {camera}   seen {account['seen']} + missing {account['missing']} = published "
-            f"{account['published']} + lost ({lost}): {balance}; {account['segments']} segments"
-        )
-    for name, counts in report["subscribers"].items():
-        print(f"  {name:10s} " + ", ".join(f"{what} {count}" for what, count in counts.items()))
-    for name in ("main", "all", "descriptors", "processes"):
-        if told := report["memory"].get(name):
-            print(f"  {name:12s} {told['first']:.0f} at first, {told['last']:.0f} at last, highest {told['highest']}")
-    for problem in problems:
-        print(f"  PROBLEM: {problem}")
+    print_report(report, problems)
     result = {"command": "soak", "ok": not problems, "problems": problems, "machine": machine, "asked": asked}
     write_report({**result, **report}, out)
     print("target     " + ("reached" if not problems else "MISSED"))

@@ -22,6 +22,7 @@ from ispeed.bench.soak_checks import (
     take_sample,
 )
 from ispeed.bench.soak_faults import FAULTS, schedule
+from ispeed.bench.soak_report import in_short, print_report, sums
 from ispeed.bench.soak_subscriber import burnt_number
 
 pytestmark = pytest.mark.alone
@@ -98,6 +99,32 @@ def test_the_number_in_a_frame_is_read():
     for cell, bit in enumerate(f"{123_456_789:032b}"):
         picture[:4, 4 * cell : 4 * cell + 4] = 255 * int(bit)
     assert burnt_number(picture) == 123_456_789
+
+
+def test_what_is_told_of_a_soak(capsys: pytest.CaptureFixture[str]):
+    account = {"received": 7, "missed": 2, "lapped": 1, "wrong": 0, "overwritten": 0}
+    whole = ledger({"seen": 10, "missing": 1, "published": 8}, outages=[{"duration_s": 1.26}])
+    report = {
+        "seed": 5,
+        "frames": 11,
+        "seconds": 2.5,
+        "faults": {"unplug": 1},
+        "cameras": {0: in_short(whole)},
+        "subscribers": {"steady 0": sums([account, account])},
+        "memory": {"samples": 2, "main": {"first": 1.0, "last": 2.0, "highest": 3}},
+    }
+    assert report["cameras"][0]["outage_s"] == 1.3
+    print_report(report, ["it rained"])
+    told = capsys.readouterr().out
+    for part in (
+        "frames     11 in 2.5 s, seed 5",
+        "faults     unplug 1",
+        "seen 10 + missing 1 = published 8 + lost (camera_gap 1, superseded 2): balances; 1 segments",
+        "steady 0   processes 2, received 14, missed 4",
+        "main         1 at first, 2 at last, highest 3",
+        "PROBLEM: it rained",
+    ):
+        assert part in told
 
 
 @pytest.mark.parametrize(
