@@ -156,10 +156,10 @@ class Monitor:
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def health(self, request: Request) -> Response:
-        """200 where every camera delivers, else 503."""
+        """200 where every camera delivers, else 503. `full`: no further page is served, which browsers tell no page."""
         cameras = [camera.health() for camera in self.cameras.values()]
         ok = all(camera["ok"] for camera in cameras)
-        return JSONResponse({"ok": ok, "cameras": cameras}, 200 if ok else 503)
+        return JSONResponse({"ok": ok, "full": self.clients.full, "cameras": cameras}, 200 if ok else 503)
 
 
 def make_app(monitor: Monitor) -> Starlette:

@@ -2,9 +2,10 @@
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const ANSWER_MS = 5000;
 
 export class Connection {
-  // onMessage gets JSON objects, onPicture (header, histogram, jpeg, mask), onOnline true or false.
+  // onMessage gets JSON objects, onPicture (header, histogram, jpeg, mask), onOnline true, or false and why, see why().
   constructor({ onMessage, onPicture, onOnline }) {
     Object.assign(this, { onMessage, onPicture, onOnline });
     this.waiting = new Map();
@@ -17,8 +18,10 @@ export class Connection {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws`);
     this.socket = socket;
+    let opened = false;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
+      opened = true;
       this.waitMs = FIRST_WAIT_MS;
       this.onOnline(true);
     };
@@ -29,15 +32,31 @@ export class Connection {
         this.onPicture(...unpackPicture(event.data));
       }
     };
-    socket.onclose = () => {
-      this.onOnline(false);
+    socket.onclose = async () => {
       for (const resolve of this.waiting.values()) {
         resolve({ ok: false, error: "the connection to the monitor was lost" });
       }
       this.waiting.clear();
+      this.onOnline(false, opened ? null : await this.why());
       setTimeout(() => this.connect(), this.waitMs);
       this.waitMs = Math.min(LONGEST_WAIT_MS, this.waitMs * 2);
     };
+  }
+
+  // Why no WebSocket is opened, which the browser does not say: [title, text], null where nobody answers.
+  async why() {
+    try {
+      const response = await fetch("/health", { signal: AbortSignal.timeout(ANSWER_MS) });
+      const { full, error } = await response.json();
+      if (response.status === 401) {
+        return ["The token has changed", "open the address that isp-stream printed at its start"];
+      }
+      return full
+        ? ["The monitor is full", "it serves no more pages at once; trying again"]
+        : ["The monitor opens no WebSocket to this page", error ?? "a proxy must pass it on; trying again"];
+    } catch {
+      return null;
+    }
   }
 
   take(message) {

@@ -25,6 +25,7 @@ const FAULTS = ["gone", "stuck", "ended"]; // states of one camera that are told
 const cameras = new Map(); // index -> {camera, history, messages, started, state, status, ...}
 let chosen = null;
 let online = false;
+let offline = null; // why, as [title, text], where that is known
 let recording = false;
 
 if (location.search) {
@@ -73,8 +74,9 @@ function onPicture(header, histogram, jpeg, mask) {
   picture.show(header, histogram, jpeg, mask);
 }
 
-function onOnline(now) {
+function onOnline(now, why = null) {
   online = now;
+  offline = why;
   if (!now) {
     showState();
   }
@@ -156,7 +158,7 @@ function showState() {
   const since = camera?.since_ms ? ` since ${clock(camera.since_ms)}` : "";
   const of = several ? ` of camera ${chosen}` : "";
   const banners = {
-    offline: ["bad", "No connection to the monitor", "trying again"],
+    offline: ["bad", ...(offline ?? ["No connection to the monitor", "trying again"])],
     gone: ["bad", `Camera ${several ? `${chosen} ` : ""}gone${since}`, `${camera?.text || "no frame comes from it"}; it is taken up again when it is back`],
     stuck: ["bad", camera?.stuck === "main" ? "isp-stream says nothing" : `The ${camera?.stuck} stage${of} is stuck`, "frames come and do not go on"],
     ended: ["bad", `The run${of} has ended`, ""],

@@ -1,4 +1,4 @@
-"""The monitor's real process on a made stream, and clients of it."""
+"""The monitor's real process on a made stream, and clients of it; real runs with a monitor, and a browser."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ from websockets.sync.client import ClientConnection, connect
 from ispeed.stream.monitor.address import listen, read_address
 from ispeed.stream.monitor.pictures import unpack
 from ispeed.stream.stage import StageProcess
+
+from ..conftest import Run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-breakpad"),
+)
+PATIENCE_MS = 60_000  # a loaded machine
+
+Start = Callable[..., tuple[Run, str]]
 
 STARTED = {
     "event": "started",
@@ -154,6 +165,35 @@ def send(socket: ClientConnection, **message: Any) -> None:
     socket.send(json.dumps(message))
 
 
+def until(page: Any, script: str, arg: Any = None) -> Any:
+    """Waits until a script's value is true, and returns it. `wait_for_function` needs eval, which the page forbids."""
+    deadline = time.monotonic() + PATIENCE_MS / 1e3
+    while not (got := page.evaluate(script, arg)):
+        assert time.monotonic() < deadline, f"{script} {arg}: {page.text_content('body')}"
+        page.wait_for_timeout(20)
+    return got
+
+
+def await_picture(page: Any, more_than: int = 0) -> None:
+    until(page, f"Number(document.getElementById('live').dataset.shown) > {more_than}")
+
+
+def await_text(page: Any, selector: str, part: str) -> str:
+    return until(
+        page,
+        "([s, t]) => { const e = document.querySelector(s); return e?.textContent.includes(t) && e.textContent; }",
+        [selector, part],
+    )
+
+
+def child_of(main: int, name: str) -> int:
+    """Process id of a stage."""
+    for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
+        if f"ispeed.stream.{name}".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError(f"there is no {name} process")
+
+
 @pytest.fixture(scope="module")
 def stage(source: ModuleType) -> Iterator[Stage]:
     """A monitor on one made stream, for tests that leave it as it is."""
@@ -190,4 +230,62 @@ def _stages(source: ModuleType) -> Iterator[Callable[..., Stage]]:
     finally:
         for thing in made:
             thing.end() if isinstance(thing, Stage) else thing.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=90_000)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page in a fresh context, or the one that is given; an error in its scripts fails the test."""
+    contexts: list[Any] = []
+    errors: list[str] = []
+
+    def open_one(url: str, width: int = 1280, height: int = 800, context: Any = None) -> Any:
+        if context is None:
+            context = browser.new_context(viewport={"width": width, "height": height})
+            contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
+        page.goto(url)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """Starts isp-stream with a monitor, and returns the run and the address of its page."""
+    runs: list[Run] = []
+    folders: list[str] = []
+    patch = pytest.MonkeyPatch()
+
+    def begin(*arguments: str, fps: float = 50) -> tuple[Run, str]:
+        folders.append(tempfile.mkdtemp(prefix="isp-"))
+        patch.setenv("XDG_RUNTIME_DIR", folders[-1])
+        small = ("--width", "160", "--height", "120", "--fps", str(fps), "--slots", "64")
+        run = Run(*small, "--monitor", ":0", *arguments)
+        runs.append(run)
+        return run, run.until("monitor")["url"]
+
+    yield begin
+    for run in runs:
+        run.close()
+    patch.undo()
+    for folder in folders:
         shutil.rmtree(folder)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,99 +15,15 @@ import pytest
 from ispeed.stream import Control, Subscriber
 
 from ..conftest import Run
+from .conftest import PATIENCE_MS, Start, await_picture, await_text, until
 
 pytestmark = pytest.mark.alone
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-breakpad"),
-)
-PATIENCE_MS = 60_000  # a loaded machine
-
-Start = Callable[..., tuple[Run, str]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=90_000)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page in a fresh context; an error in its scripts fails the test."""
-    contexts: list[Any] = []
-    errors: list[str] = []
-
-    def open_one(url: str, width: int = 1280, height: int = 800) -> Any:
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
-        page.goto(url)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    """Starts isp-stream with a monitor, and returns the run and the address of its page."""
-    runs: list[Run] = []
-    folders: list[str] = []
-    patch = pytest.MonkeyPatch()
-
-    def begin(*arguments: str, fps: float = 50) -> tuple[Run, str]:
-        folders.append(tempfile.mkdtemp(prefix="isp-"))
-        patch.setenv("XDG_RUNTIME_DIR", folders[-1])
-        small = ("--width", "160", "--height", "120", "--fps", str(fps), "--slots", "64")
-        run = Run(*small, "--monitor", ":0", *arguments)
-        runs.append(run)
-        return run, run.until("monitor")["url"]
-
-    yield begin
-    for run in runs:
-        run.close()
-    patch.undo()
-    for folder in folders:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def live(start: Start) -> tuple[Run, str]:
     """A run that most tests look at."""
     return start("--camera", "1", "--exposure-us", "400", "--white-balance", "2", "1", "1.5")
-
-
-def until(page: Any, script: str, arg: Any = None) -> Any:
-    """Waits until a script's value is true, and returns it. `wait_for_function` needs eval, which the page forbids."""
-    deadline = time.monotonic() + PATIENCE_MS / 1e3
-    while not (got := page.evaluate(script, arg)):
-        assert time.monotonic() < deadline, f"{script} {arg}: {page.text_content('body')}"
-        page.wait_for_timeout(20)
-    return got
-
-
-def await_picture(page: Any, more_than: int = 0) -> None:
-    until(page, f"Number(document.getElementById('live').dataset.shown) > {more_than}")
-
-
-def await_text(page: Any, selector: str, part: str) -> str:
-    return until(
-        page,
-        "([s, t]) => { const e = document.querySelector(s); return e?.textContent.includes(t) && e.textContent; }",
-        [selector, part],
-    )
 
 
 def pixels_of(page: Any, canvas: str) -> np.ndarray:
@@ -259,26 +172,6 @@ def test_a_phone_has_no_sideways_scroll(live: tuple[Run, str], open_page: Callab
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
 
 
-def test_a_killed_monitor_comes_back_and_the_page_with_it(live: tuple[Run, str], open_page: Callable[..., Any]) -> None:
-    run, url = live
-    page = open_page(url)
-    await_picture(page)
-    os.kill(_stage_pid(run.process.pid, "monitor"), signal.SIGKILL)
-    await_text(page, "#banner-title", "No connection")
-    assert "SIGKILL" in run.until("monitor_died")["text"]
-    shown = int(page.get_attribute("#live", "data-shown"))
-    await_picture(page, shown)
-    await_text(page, "#state", "live")
-    assert page.is_hidden("#banner")
-
-
-def _stage_pid(main: int, name: str) -> int:
-    for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
-        if f"ispeed.stream.{name}".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError(f"there is no {name} process")
-
-
 def test_the_run_ends_and_knew_of_nothing(live: tuple[Run, str], open_page: Callable[..., Any]) -> None:
     run, url = live
     page = open_page(url)
@@ -287,21 +180,6 @@ def test_the_run_ends_and_knew_of_nothing(live: tuple[Run, str], open_page: Call
     ledger = run.finish()
     assert (len(ledger["segments"]), ledger["outages"], ledger["lost"]["stage_died"]) == (1, [], 0)
     await_text(page, "#banner-title", "No connection")
-
-
-def test_a_camera_that_goes_is_shown_gone_until_it_is_back(start: Start, open_page: Callable[..., Any]) -> None:
-    run, url = start("--set", "SimVanishAt=150", "--set", "SimVanish=5000")
-    page = open_page(url)
-    await_picture(page)
-    title = await_text(page, "#banner-title", "Camera gone since")
-    assert page.text_content("#state") == "camera gone"
-    assert "grayscale" in page.evaluate("getComputedStyle(document.getElementById('live')).filter")
-    assert page.request.get(url + "health").status == 503
-    assert len(title) == len("Camera gone since 00:00:00")
-    shown = int(page.get_attribute("#live", "data-shown"))
-    await_picture(page, shown)
-    await_text(page, "#messages", "is back")
-    run.close()
 
 
 CHOOSE_THE_OTHER = """() => {
@@ -347,23 +225,6 @@ def test_nothing_of_a_camera_is_shown_as_of_another_one(start: Start, open_page:
     until(page, "document.getElementById('set-ExposureTime').value === '400'")
     page.click("#still")
     await_text(page, "#tag", "still: frame")
-    run.close()
-
-
-def test_a_saver_that_is_stuck_is_told_and_the_stream_is_live(
-    start: Start, open_page: Callable[..., Any], tmp_path: Path
-) -> None:
-    run, url = start("--save", str(tmp_path))
-    page = open_page(url)
-    await_picture(page)
-    saver = _stage_pid(run.process.pid, "save")
-    os.kill(saver, signal.SIGSTOP)
-    await_text(page, "#beside", "saver stuck")
-    assert page.text_content("#state") == "live"
-    assert page.is_hidden("#banner")
-    assert page.request.get(url + "health").status == 200
-    os.kill(saver, signal.SIGCONT)
-    until(page, "document.getElementById('beside').hidden")
     run.close()
 
 

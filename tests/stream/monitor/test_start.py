@@ -22,7 +22,7 @@ from ispeed.engines.zoo.catalogue import zoo_path
 from ispeed.stream.frame import topic
 
 from ..conftest import ISP_STREAM
-from .conftest import eventually
+from .conftest import child_of, eventually
 
 Fails = Callable[..., str]
 TOKEN = "0123456789abcdef"
@@ -142,11 +142,3 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def child_of(main: int, name: str) -> int:
-    """Process id of a stage."""
-    for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
-        if f"ispeed.stream.{name}".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError(f"there is no {name} process")
