@@ -80,6 +80,7 @@ def _help(text: str, default: Any) -> str:
 def _metavar(name: str) -> str:
     choices = {"policy": "{every,latest,block}", "acquisition": "{auto,zero-copy,copy}"}
     choices |= {"record_format": "{h5,dng,mp4}", "record_what": "{raw,srgb,both}"}
+    choices |= {"cfa": "{RG,GR,GB,BG}"}
     choices |= {"engine_mode": "{throughput,latency}", "engine_precision": "{auto,fp32,bf16}"}
     return choices.get(name, name.upper())
 

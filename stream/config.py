@@ -81,6 +81,8 @@ class StreamConfig(Settings):
     """AcquisitionFrameRate in Hz; null leaves the camera's own, and plays a recording by its time stamps"""
     replay_speed: Annotated[float, Field(ge=0, le=1000)] = 1
     """factor on the rate that a recording is played at; 0 plays it as fast as frames are taken, and loses none"""
+    cfa: Literal["RG", "GR", "GB", "BG"] | None = None
+    """order of the colour filters of a recording: RG, GR, GB or BG; null is as the file says"""
     loop: bool = False
     """begin a recording again when it has ended; frame ids and time stamps go on"""
     width: Annotated[int, Field(gt=0, le=65535)] | None = None

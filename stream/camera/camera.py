@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ...engines.errors import UserError
 from ..config import StreamConfig
 from .settings import Geometry
 from .sources import Source
@@ -77,6 +78,8 @@ def open_camera(config: StreamConfig, warnings: list[str]) -> Camera:
         from .replay import ReplayCamera
 
         return ReplayCamera(config, warnings)
+    if config.cfa:
+        raise UserError(f"--cfa is for recordings, and camera {config.camera} is none: choose its --pixel-format")
     from .live import LiveCamera
 
     return LiveCamera(config, warnings)

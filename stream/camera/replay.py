@@ -10,7 +10,7 @@ from ...engines.bayer import RawFormat
 from ...engines.errors import UserError
 from ...engines.inputs import iso_of
 from ..config import StreamConfig, make_config
-from ..footage import Footage, open_footage
+from ..footage import Footage, FootageOptions, open_footage
 from .replay_source import ReplaySource
 from .settings import Geometry
 from .sources import Source
@@ -29,7 +29,7 @@ class ReplayCamera:
 
     def __init__(self, config: StreamConfig, warnings: list[str]) -> None:
         _require_possible(config)
-        self._footage = footage = open_footage(os.path.expanduser(config.recording))
+        self._footage = footage = _open(config)
         self.label = f"recording {footage.path}"
         try:
             warnings += _faults(self.label, footage)
@@ -174,13 +174,18 @@ def with_calibration(config: StreamConfig) -> StreamConfig:
     """
     if not config.recording:
         return config
-    with open_footage(os.path.expanduser(config.recording)) as footage:
+    with _open(config) as footage:
         values = _calibration(footage)
     known = {name: value for name, value in values.items() if value and name not in config.model_fields_set}
     try:
         return make_config({**config.model_dump(exclude_unset=True), **known}) if known else config
     except UserError as error:
         raise UserError(f"the calibration in {config.recording} does not hold: {error}") from error
+
+
+def _open(config: StreamConfig) -> Footage:
+    """The recording that `config` names. Raises UserError."""
+    return open_footage(os.path.expanduser(config.recording), FootageOptions(config.cfa))
 
 
 def _calibration(footage: Footage) -> dict[str, Any]:

@@ -126,7 +126,10 @@ class CineFootage(Footage):
         annotation = int.from_bytes(self._file.read(at, 4), "little")
         size = int.from_bytes(self._file.read(at + annotation - 4, 4), "little")
         if annotation < 8 or size != self._in_file:
-            raise UserError(f"frame {index} of {self._file.path} is damaged: leave it out by --first and --last")
+            raise UserError(
+                f"frame {index} of {self._file.path} is damaged: to develop the others, leave it out by --first and "
+                "--last of isp-develop"
+            )
         return at + annotation
 
     def _table(self, head: _Header) -> tuple[npt.NDArray[np.int64], int]:

@@ -15,7 +15,7 @@ from ..footage.base import Cfa
 Format = Literal["png", "tiff", "mp4", "h5"]
 
 FROM_STREAM = (
-    *("engine", "engine_precision", "threads", "black_level", "white_level", "white_balance", "colour_matrix"),
+    *("cfa", "engine", "engine_precision", "threads", "black_level", "white_level", "white_balance", "colour_matrix"),
     *("defects", "flat_field", "measured", "base_iso", "f_number", "focal_length_mm", "json", "quiet"),
 )
 """What means the same to isp-stream and isp-develop."""

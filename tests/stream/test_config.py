@@ -6,6 +6,7 @@ from ispeed.engines.errors import UserError
 from ispeed.stream.changes import Change, Schedule
 from ispeed.stream.cli import make_parser, parse
 from ispeed.stream.config import StreamConfig, make_config, read_yaml
+from ispeed.stream.offline.config import read_config
 
 
 def test_every_problem_is_reported_at_once():
@@ -61,6 +62,15 @@ def test_changes_during_the_run_from_flags_and_file(tmp_path):
         parse(["--at", "5:ExposureTime="])
     with pytest.raises(UserError, match=r"at\.0: write FRAMES:NAME=VALUE, such as 500:ExposureTime=200 \(got '5'\)"):
         parse(["--at", "5"])
+
+
+def test_the_order_of_a_files_filters_is_for_isp_develop_too(tmp_path):
+    path = tmp_path / "file.yaml"
+    path.write_text("cfa: GB\nfps: 100\n")
+    assert make_config(read_yaml(path)).cfa == "GB"
+    assert read_config(path) == {"cfa": "GB"}
+    with pytest.raises(UserError, match="cfa"):
+        make_config({"cfa": "GG"})
 
 
 def test_a_feature_that_is_no_yaml_is_a_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ def test_snap_takes_raw_frames_of_a_recording(isp_replay, recording, tmp_path):
     run = isp_replay(recording, "--snap", str(tmp_path / "s.npy"), "--frames", "5")
     run.until("snapped")
     assert np.array_equal(np.load(tmp_path / "s.npy").reshape(5, -1).view(np.uint8), samples(COUNT)[:5])
+
+
+def test_a_file_that_does_not_say_how_its_filters_lie_is_told(isp_replay, isp_stream_fails, tmp_path):
+    write_cine = runpy.run_path(str(Path(__file__).parent / "footage" / "makers.py"))["write_cine"]
+    pictures = np.random.default_rng(1).integers(0, 4096, (3, 48, 64)).astype(np.uint16)
+    file = write_cine(tmp_path / "a.cine", pictures, cfa=1)
+    assert isp_stream_fails("--camera", f"file:{file}").endswith("say it by --cfa RG, GR, GB or BG")
+    run = isp_replay(file, "--cfa", "GR", "--replay-speed", "0")
+    assert run.until("started")["geometry"]["pixel_format"] == "BayerGR12"
+    assert run.finish()["published"] == 3
+    said = isp_stream_fails("--cfa", "GR")
+    assert said == "--cfa is for recordings, and camera 0 is none: choose its --pixel-format"
 
 
 def test_what_cannot_be_played_is_one_sentence(isp_stream_fails, recording):

@@ -139,6 +139,17 @@ def test_a_file_that_is_cut_off_has_its_whole_frames(makers: ModuleType, tmp_pat
             footage.read(3, np.empty(footage.raw_format.payload_size, np.uint8))
 
 
+def test_a_damaged_frame_is_left_out_by_isp_develop(makers: ModuleType, tmp_path: Path) -> None:
+    """isp-stream, which has no such options, says the same."""
+    path = makers.write_cine(tmp_path / "a.cine", _samples(12), annotation=b"note")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"note") - 4
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    with open_footage(path) as footage, pytest.raises(UserError, match="by --first and --last of isp-develop"):
+        footage.read(FRAMES - 1, np.empty(footage.raw_format.payload_size, np.uint8))
+
+
 def _patched(offset: int, code: str, value: int) -> Callable[[bytearray], None]:
     return lambda data: struct.pack_into("<" + code, data, offset, value)
 
