@@ -170,7 +170,12 @@ class Guard:
             except UserError as error:
                 problems.append(str(error))
                 continue
-            allowed[z85.decode(key.public)] = _Client(name.removesuffix(PUBLIC), key.may)
+            public, client = z85.decode(key.public), _Client(name.removesuffix(PUBLIC), key.may)
+            if (same := allowed.get(public)) is not None:
+                both = f"{same.name} and {client.name}"
+                problems.append(f"{self._folder} lists one key for {both}: take one of the files away")
+                client = same if client.may == CONTROL else client  # of two rights the smaller one
+            allowed[public] = client
         if not (strict and problems):
             self._allowed = {**allowed, **self._own}
         return problems

@@ -284,6 +284,19 @@ def test_a_link_to_nothing_keeps_no_publisher_from_starting(own_folder: Path):
     guard.close()
 
 
+@pytest.mark.parametrize("twin", ["ann", "zoe"])
+def test_a_key_that_is_listed_twice_has_the_smaller_right_and_is_told(guard: Guard, own_folder: Path, twin: str):
+    told: list[str] = []
+    guard.on_warning = told.append
+    ben = own_folder / "clients/ben.key"
+    key = raw(ben)
+    assert ask(guard, key, domain=b"control") == b"200"
+    (own_folder / f"clients/{twin}.key").write_text(ben.read_text().replace("may = control", ""))
+    assert [ask(guard, key, domain=domain) for domain in (b"control", b"stream")] == [b"400", b"200"]
+    first, second = sorted(["ben", twin])
+    assert any(line.endswith(f"lists one key for {first} and {second}: take one of the files away") for line in told)
+
+
 @pytest.mark.parametrize("spoil", [lambda c: c.chmod(0o777), shutil.rmtree])
 def test_a_list_that_cannot_be_trusted_lets_nobody_in(guard: Guard, own_folder: Path, spoil: Callable[[Path], None]):
     told: list[str] = []
