@@ -1,6 +1,7 @@
 """Commands: does what is asked over the control socket, one request a turn of the main process's loop.
 
-A change of engine takes a while and is answered when it is done; further ones of that camera wait until then.
+A change of engine takes a while and is answered when it is done; further ones of that camera wait until then. What the
+record process is asked is answered when it has.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from .changing import EngineChange
 from .control_server import Asked, ControlServer
 from .hub import Signals, Stopping
 from .pipeline import Pipeline
+from .recording import Asking
 from .requests import (
     EngineRequest,
     FeaturesRequest,
@@ -37,16 +39,19 @@ class Commands:
         self._control, self._signals = control, signals
         self._pipelines = {pipeline.camera: pipeline for pipeline in pipelines}
         self._changes: dict[int, tuple[Asked, EngineChange]] = {}  # by camera
+        self._recordings: list[tuple[Asked, Asking]] = []
         self._later: deque[Asked] = deque()  # changes of an engine that is being changed
 
     def serve_one(self) -> None:
         """Obeys the oldest request, if one waits, and answers it, and those that could not be answered at once."""
+        self._answer_recordings()
         self._answer_changes()
         if self._control.waiting:
             self._serve(self._control.waiting.popleft())
 
     def end(self) -> None:
         """Answers what is still to be answered; the run is over."""
+        self._answer_recordings()
         self._answer_changes()
         for waiting in (self._later, self._control.waiting):
             for _ in range(len(waiting)):  # those that come meanwhile are no longer heard
@@ -56,6 +61,8 @@ class Commands:
         try:
             if isinstance(asked.request, EngineRequest):
                 self._change_engine(asked, asked.request)
+            elif isinstance(asked.request, RecordRequest):
+                self._recordings.append((asked, self._ask_to_record(asked.request)))
             else:
                 self._control.answer(asked, **self._obey(asked.request))
         except UserError as error:
@@ -63,6 +70,18 @@ class Commands:
         except Stopping:  # while the camera was asked
             self._control.refuse(asked, _ENDED)
             raise
+
+    def _answer_recordings(self) -> None:
+        for pipeline in self._pipelines.values():
+            pipeline.record.hear()
+        for asked, asking in list(self._recordings):
+            if asking.answer is not None:
+                self._control.answer(asked, **asking.answer)
+            elif asking.refusal:
+                self._control.refuse(asked, asking.refusal)
+            else:
+                continue
+            self._recordings.remove((asked, asking))
 
     def _answer_changes(self) -> None:
         for camera, (asked, change) in list(self._changes.items()):
@@ -89,6 +108,10 @@ class Commands:
         else:
             raise UserError("the engine is being changed already: ask again when that is done")
 
+    def _ask_to_record(self, request: RecordRequest) -> Asking:
+        record = self._pipeline(request.camera).record
+        return record.ask(request.action, request.reason or "control", time.monotonic_ns())
+
     def _pipeline(self, camera: int) -> Pipeline:
         if (pipeline := self._pipelines.get(camera)) is None:
             known = ", ".join(map(str, self._pipelines))
@@ -108,10 +131,4 @@ class Commands:
             return pipeline.set(request.feature, request.value)
         if isinstance(request, TriggerRequest):
             return pipeline.trigger()
-        if isinstance(request, RecordRequest):
-            return _record(pipeline, request)
         raise UserError(f"{request.cmd} cannot be asked for")
-
-
-def _record(pipeline: Pipeline, request: RecordRequest) -> dict[str, Any]:
-    return pipeline.record.ask(request.action, request.reason or "control", time.monotonic_ns())

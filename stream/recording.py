@@ -18,11 +18,27 @@ from .shared import Shared
 from .stage import StageProcess
 
 _OPEN_S = 60.0
-_ASK_S = 10.0
+_ASK_S = 10.0  # after which the process does not do any more what it was asked
+_LATE_S = 1.0  # for its answer to get here
 _CLOSE_S = 90.0  # for writing what the ring still holds
 _MOST_DEATHS = 5
+_MOST_ASKED = 16  # that is not answered
 _PATIENCE_NS = 5_000_000_000
 _CHANGING = ("engine", "engine_mode", "white_balance")  # settings that a run may change
+
+
+class Asking:
+    """What has become of something that the process was asked for.
+
+    Attributes:
+        answer: What it does now, as in the status; None before it has answered.
+        refusal: Why it is not done; empty before that is known.
+    """
+
+    def __init__(self, stage: StageProcess, call: int, until_s: float) -> None:
+        self.stage, self.call, self.until_s = stage, call, until_s
+        self.answer: dict[str, Any] | None = None
+        self.refusal = ""
 
 
 class RecordSide:
@@ -45,6 +61,8 @@ class RecordSide:
         self._attaching = False  # whether it is given the rings
         self._deadline = 0.0
         self._status: dict[str, Any] = {}
+        self._asked: list[Asking] = []  # that is not answered
+        self._keys: list[Asking] = []
         self._activity, self._reports = Activity(_PATIENCE_NS), 0
 
     def begin(self) -> None:
@@ -64,7 +82,8 @@ class RecordSide:
         self._call = 0
 
     def step(self, shared: Shared, engine: dict[str, Any]) -> None:
-        """Goes on with a process that was started again, as far as its answers have come."""
+        """Goes on with a process that was started again, as far as its answers have come, and hears others."""
+        self.hear()
         stage = self.stage
         if stage is None or not self._call:
             return
@@ -97,20 +116,46 @@ class RecordSide:
         """How it gets on, see Activity.state; `gone` where it has ended."""
         return self._activity.state("" if self.stage else "gone")
 
-    def ask(self, action: str, reason: str, time_ns: int = 0) -> dict[str, Any]:
-        """Begins (`start`), ends (`stop`) or triggers (`trigger`) a recording. Raises UserError."""
+    def ask(self, action: str, reason: str, time_ns: int = 0) -> Asking:
+        """Asks to begin (`start`), end (`stop`) or trigger (`trigger`) a recording. `hear` tells what became of it.
+
+        Raises UserError where nobody can be asked.
+        """
         if self.plan is None:
             raise UserError("nothing is recorded in this run: start isp-stream with --record FOLDER")
         if self.stage is None or self.stage.dead:
             raise UserError("nothing can be recorded any more in this run: its record process has ended")
         if self._call:
             raise UserError("the record process is being started again: ask once more in a moment")
-        try:
-            answer = self._hub.call(self.stage, action, _ASK_S, reason=reason, time_ns=time_ns)
-        except (TimeoutError, StageDied) as error:
-            raise UserError(f"{error}: its disk may be stuck") from error
-        self._note_state(answer)
-        return self._status
+        if len(self._asked) >= _MOST_ASKED:
+            raise UserError("the record process has not yet answered what it was asked before: ask again when it has")
+        now_s = time.monotonic()
+        until_ns = round((now_s + _ASK_S) * 1e9)
+        call = self.stage.post(action, reason=reason, time_ns=time_ns, until_ns=until_ns)
+        self._asked.append(Asking(self.stage, call, now_s + _ASK_S + _LATE_S))
+        return self._asked[-1]
+
+    def hear(self) -> None:
+        """Takes in what the process has answered, or has not in time."""
+        for asking in list(self._asked):
+            try:
+                answer = self._hub.answer_now(asking.stage, asking.call)
+                if answer is None and time.monotonic() > asking.until_s:
+                    raise TimeoutError(f"the record process did not answer within {_ASK_S:g} s")
+            except UserError as error:
+                asking.refusal = str(error)
+            except (TimeoutError, StageDied) as error:
+                asking.refusal = f"{error}: its disk may be stuck"
+            else:
+                if answer is None:
+                    continue
+                self._note_state(answer)
+                asking.answer = self._status
+            self._asked.remove(asking)
+        for asking in [asking for asking in self._keys if asking not in self._asked]:
+            self._keys.remove(asking)
+            if asking.refusal:
+                self._warn_refused(asking.refusal)
 
     @property
     def listens_to_keys(self) -> bool:
@@ -121,9 +166,9 @@ class RecordSide:
         """Enter was pressed, at that CLOCK_MONOTONIC."""
         if self.listens_to_keys:
             try:
-                self.ask("trigger", "key", time_ns)
+                self._keys.append(self.ask("trigger", "key", time_ns))
             except UserError as error:
-                self._meter.warning(str(error), event="recording", change="refused", state=self._status.get("state"))
+                self._warn_refused(str(error))
 
     def tell_engine(self, engine: dict[str, Any], settings: dict[str, Any]) -> None:
         """The engine of later recordings, and the settings that it was made with (of StreamConfig, as JSON)."""
@@ -149,6 +194,10 @@ class RecordSide:
             except (StageDied, TimeoutError, UserError) as error:
                 self.failed = True
                 self._meter.fault(f"recording ended: {error}", event="recording", change="lost", state="over")
+        self.hear()
+        for asking in self._asked:
+            asking.refusal = "the run has ended"
+        self._asked = []
         for other, message in list(self._hub.inbox):  # what it has said meanwhile
             if other is stage and message["event"] == "recording":
                 self._report(message)
@@ -188,6 +237,9 @@ class RecordSide:
         )
         self._attaching = True
         self._deadline = time.monotonic() + _OPEN_S
+
+    def _warn_refused(self, why: str) -> None:
+        self._meter.warning(why, event="recording", change="refused", state=self._status.get("state"))
 
     def _lose(self, why: str) -> None:
         stage, self.stage, self._call = self.stage, None, 0

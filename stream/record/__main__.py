@@ -8,6 +8,8 @@ recording), `tell` (parts of what later recordings say of themselves), `close` (
 from __future__ import annotations
 
 import gc
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +63,8 @@ class RecordStage:
             if command is None or (fds and request["cmd"] != "attach"):
                 close_fds(fds)
                 raise UserError(f"the record stage knows no command {request.get('cmd')!r}")
+            if time.monotonic_ns() > request.get("until_ns", math.inf):  # its asker has been told that it is not done
+                raise UserError("what was asked of the record process is too long ago to be done")
             answer = command(request, fds)
         except UserError as error:
             answer_user_error(self._channel, request, error)

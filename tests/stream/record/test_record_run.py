@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,36 @@ def test_neither_a_lost_camera_nor_a_killed_record_process_costs_frames(
     with open_recording(second) as recording:
         assert recording.complete
         assert recording.raw_count > 0
+
+
+def test_a_record_process_that_does_not_answer_holds_nobody_up(isp_stream: Callable[..., Any], tmp_path: Path) -> None:
+    """It stands still, as one whose disk is stuck; what it was asked meanwhile is refused, and not done later."""
+    run = isp_stream("--record", str(tmp_path), "--post-trigger-s", "0.1", *SIZE, fps=200)
+    started = run.until("started")
+    said: list[str] = []
+
+    def trigger() -> None:
+        with Control(timeout_ms=120_000) as control, pytest.raises(ControlError) as refused:
+            control.call("record", action="trigger", reason="late")
+        said.append(str(refused.value))
+
+    os.kill(started["pids"]["record"], signal.SIGSTOP)
+    asker = threading.Thread(target=trigger)
+    asker.start()
+    with Control(timeout_ms=120_000) as control:
+        for exposure_us in (100, 200, 300):
+            control.call("set", feature="ExposureTime", value=exposure_us)
+        assert said == []  # it has 10 s
+        asker.join()
+        assert said == ["the record process did not answer within 10 s: its disk may be stuck"]
+        os.kill(started["pids"]["record"], signal.SIGCONT)
+        assert control.call("record", action="trigger", reason="in time")["state"] == "recording"
+        ended = run.until("recording", change="ended")
+        control.call("stop")
+    run.finish()
+    assert list(tmp_path.glob("*.h5")) == [Path(ended["file"])]
+    with open_recording(ended["file"]) as recording:
+        assert recording.texts["reason"] == "in time"
 
 
 _ON_A_SMALL_DISK = """

@@ -37,6 +37,14 @@ class Served:
         """A command, served at once."""
         self._stage._serve({"cmd": command, **arguments}, list(fds))
 
+    def answers(self) -> list[str | None]:
+        """Of the answers so far, why it was not done."""
+        said = []
+        while (got := self._ours.receive(0)) is not None:
+            if "call" in got[0]:
+                said.append(got[0].get("user_error"))
+        return said
+
     def close(self) -> None:
         """Ends it."""
         del self._stage
@@ -54,6 +62,16 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made = Served(tmp_path)
     yield made
     made.close()
+
+
+def test_what_was_asked_too_long_ago_is_not_done(served: Served, tmp_path: Path) -> None:
+    """As of a process whose disk was stuck: its asker has been told that it did not answer."""
+    for command in ("start", "trigger", "stop"):
+        served.ask(command, reason="late", until_ns=time.monotonic_ns() - 1)
+    assert served.answers()[-3:] == ["what was asked of the record process is too long ago to be done"] * 3
+    assert list(tmp_path.iterdir()) == []
+    served.ask("start", reason="in time", until_ns=time.monotonic_ns() + 600_000_000_000)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_later_recordings_tell_the_settings_of_then(served: Served, tmp_path: Path) -> None:
