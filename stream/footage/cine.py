@@ -36,7 +36,7 @@ _MOST_FRAMES = 1 << 26
 _MOST_BLOCKS = 64
 _UNPACKED, _P10, _P12L = 0, 0x100, 0x400  # biCompression
 _MOSAIC = 2  # Compression of the file: frames as the sensor has them
-_CFA = {0: "", 3: "GB", 4: "RG"}
+_CFA = {0: "", 3: "GB", 4: "RG", 5: "GR", 6: "BG"}  # 1 and 2, of old cameras, have two meanings each
 _TIMES, _EXPOSURES = 1002, 1003
 
 # Where fields of SETUP lie, in bytes. A shorter SETUP, of an older version, ends before some of them.

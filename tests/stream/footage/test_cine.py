@@ -84,6 +84,12 @@ def test_the_light_of_p10_is_that_of_the_published_table() -> None:
     assert light[1014] == 4064
 
 
+@pytest.mark.parametrize(("cfa", "order"), [(3, "GB"), (4, "RG"), (5, "GR"), (6, "BG")])
+def test_the_order_of_the_filters(makers: ModuleType, tmp_path: Path, cfa: int, order: str) -> None:
+    with open_footage(makers.write_cine(tmp_path / "a.cine", _samples(12), cfa=cfa)) as footage:
+        assert footage.raw_format.pixel_format == f"Bayer{order}12"
+
+
 def test_what_is_known_of_the_frames(makers: ModuleType, tmp_path: Path) -> None:
     exposures = np.array([100.0, 200, 300, 400, 0])
     path = makers.write_cine(
