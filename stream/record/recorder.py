@@ -176,11 +176,10 @@ class Recorder:
         take, start_ns = self._take, at_ns - self._plan.pre_s * 1e9
         if take is None:
             self._open(start_ns, end_ns, why, at_ns)
-        elif at_ns > take.limit_ns:  # which is still open only because not all of it is written
+        elif not take.includes(at_ns, start_ns):  # which is still open only because not all of it is written
             self._pending.append((why, at_ns, end_ns))
         else:
             self._why = ""
-            take.begin_by(start_ns)  # of two triggers the later one may be told first
             take.prolong(end_ns)
             self._tell_state("trigger", reason=why, file=str(take.sink.path))
             self._note("trigger", why, at_ns)
@@ -208,6 +207,7 @@ class Recorder:
         self._take = Take(sink, self._feeds, start_ns, end_ns, longest_ns, self._in_flight)
         self._why, self._report_at = "", time.monotonic() + _REPORT_S
         self._short_s = 0.0
+        self._take.includes(at_ns, start_ns)
         short_s = round(self._take.short_s, 3)
         self._tell_state("recording", reason=why, file=str(sink.path), **({"short_s": short_s} if short_s else {}))
         self._note("trigger" if at_ns else "start", why, at_ns)

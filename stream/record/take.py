@@ -29,7 +29,6 @@ class Take:
 
     Attributes:
         end_ns: CLOCK_MONOTONIC after which no frame belongs to it; infinite where that is not known yet.
-        limit_ns: CLOCK_MONOTONIC at which it is as long as it may be; infinite before its first frame.
         short_s: Seconds at its beginning whose frames were gone from the ring before one was written. They count
             nowhere.
 
@@ -53,9 +52,10 @@ class Take:
     ) -> None:
         self.sink, self.end_ns = sink, end_ns
         self._feeds, self._in_flight = feeds, in_flight
-        self._longest_ns, self.limit_ns = longest_ns, math.inf
+        self._longest_ns, self._limit_ns = longest_ns, math.inf
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         self._start_ns, self.short_s = start_ns, 0.0
+        self._newest_ns = 0  # of the triggers that belong to it
         self._first: dict[str, int] = {}
         self._next: dict[str, int] = {}
         self._passed = {feed.kind: False for feed in feeds}  # whether a frame behind the end has come
@@ -76,16 +76,27 @@ class Take:
     def prolong(self, end_ns: float) -> None:
         """Moves the end to a later time, as far as it may be."""
         if end_ns > self.end_ns:
-            self.end_ns = min(end_ns, self.limit_ns)
+            self.end_ns = min(end_ns, self._limit_ns)
             self._passed = dict.fromkeys(self._passed, False)
 
-    def begin_by(self, start_ns: float) -> None:
-        """Moves the beginning to an earlier time, as long as nothing is written."""
-        if start_ns < self._start_ns and not self.begun:
-            self._start_ns, self.short_s, self.limit_ns = start_ns, 0.0, math.inf
+    def includes(self, time_ns: int, start_ns: float) -> bool:
+        """Whether a trigger of that time belongs to it, which wants what came since `start_ns`.
+
+        As long as nothing is written it begins earlier for it, where no other trigger is then too late. To one that
+        goes on until it is stopped earlier triggers belong in any case, or they would have to wait for that.
+        """
+        if start_ns < self._start_ns and not self.begun and self._newest_ns <= start_ns + self._longest_ns:
+            self._start_ns, self.short_s, self._limit_ns = start_ns, 0.0, math.inf
             self._late.clear()
+            self._passed = dict.fromkeys(self._passed, False)
             for feed in self._feeds:
                 self._find_first(feed)
+        known = self._limit_ns < math.inf or not self._start_ns
+        limit_ns = self._limit_ns if known else self._start_ns + self._longest_ns  # not before its first frame
+        included = time_ns <= limit_ns and (self._start_ns <= time_ns or math.isinf(self.end_ns))
+        if included:
+            self._newest_ns = max(self._newest_ns, time_ns)
+        return included
 
     @property
     def begun(self) -> bool:
@@ -95,7 +106,7 @@ class Take:
     @property
     def limited(self) -> bool:
         """Whether it ends because it is as long as it may be."""
-        return self.end_ns >= self.limit_ns
+        return self.end_ns >= self._limit_ns
 
     @property
     def done(self) -> bool:
@@ -150,9 +161,9 @@ class Take:
         if first > number:
             return self._skip(feed, first - number)
         began_ns = int(records["grabbed_ns"][0])  # 0 of an sRGB frame that is gone
-        if self.limit_ns == math.inf and began_ns:
-            self.limit_ns = began_ns + self._longest_ns
-            self.end_ns = min(self.end_ns, self.limit_ns)
+        if self._limit_ns == math.inf and began_ns:
+            self._limit_ns = began_ns + self._longest_ns
+            self.end_ns = min(self.end_ns, self._limit_ns)
         inside = int(np.searchsorted(records["grabbed_ns"], self.end_ns, "right"))
         whole = feed.intact(records[:inside])
         if inside and not whole[0]:

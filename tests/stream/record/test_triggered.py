@@ -99,6 +99,48 @@ def test_a_trigger_when_a_recording_is_as_long_as_it_may_be_begins_the_next(rig:
         assert recording.events["text"].tolist()[:2] == [b"second", b"third"]
 
 
+def test_triggers_that_wait_for_the_next_recording_may_be_for_the_one_after_it(rig: Callable[..., Rig]) -> None:
+    run = rig(slots=160, pre_trigger_s=0.1, post_trigger_s=0.4, record_seconds=0.5)
+    past_the_limit(run)  # up to frame 96
+    run.rings.come(79)
+    run.recorder.trigger("fourth")
+    run.come(60)
+    for file, first in zip(recordings(run), (40, 85, 165), strict=True):
+        with open_recording(file) as recording:
+            require_raw(recording, first, 51)
+
+
+def test_an_earlier_trigger_for_which_a_recording_cannot_begin_earlier_has_one_of_its_own(
+    rig: Callable[..., Rig],
+) -> None:
+    run = rig(slots=160, pre_trigger_s=0.1, post_trigger_s=0.4, record_seconds=0.5)
+    run.come(50)
+    at_ns = run.clock.now_ns
+    run.rings.come(45)
+    run.recorder.trigger("line")
+    run.recorder.trigger("key", at_ns)  # 0.5 s from 0.1 s before it end before the other one
+    run.come(60)
+    run.recorder.trigger("line")
+    run.come(1)
+    run.recorder.trigger("late", at_ns + 50 * PERIOD_NS)  # the recording begins after it, and is being written
+    run.come(60)
+    for file, first in zip(recordings(run), (85, 40, 145, 90), strict=True):
+        with open_recording(file) as recording:
+            require_raw(recording, first, 51)
+
+
+def test_a_recording_until_it_is_stopped_keeps_no_trigger_waiting(rig: Callable[..., Rig]) -> None:
+    run = rig(pre_trigger_s=0.1, post_trigger_s=0.1)
+    run.come(50)
+    run.recorder.start("page")
+    run.come(10)
+    run.recorder.trigger("late", run.clock.now_ns - 30 * PERIOD_NS)
+    run.come(20)
+    run.recorder.stop("page")
+    run.come(20)
+    assert (run.recorder.state, len(recordings(run))) == ("armed", 1)
+
+
 @pytest.mark.parametrize("close", [False, True])
 def test_a_trigger_past_the_limit_is_stopped_too(rig: Callable[..., Rig], close: bool) -> None:
     run = rig(slots=80, pre_trigger_s=0.1, post_trigger_s=0.4, record_seconds=0.5)
