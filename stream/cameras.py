@@ -12,7 +12,7 @@ from .config import StreamConfig, make_config
 #: Settings of the run as a whole, which no section of a camera may have.
 WHOLE_RUN = (
     *("cti", "share_engine", "publish", "control", "insecure", "frames", "seconds", "save", "trace", "json", "quiet"),
-    *("cameras", "keys", "monitor", "monitor_token", "monitor_fps", "monitor_clients"),
+    *("cameras", "keys", "monitor", "monitor_token", "monitor_host", "monitor_fps", "monitor_clients"),
 )
 
 

@@ -22,6 +22,7 @@ _MANY = {
     "publish": "X",
     "control": "X",
     "at": "FRAMES:NAME=VALUE",
+    "monitor_host": "NAME",
     "record_on": "{start,key,line,brightness}",
 }
 

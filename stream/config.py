@@ -20,6 +20,9 @@ from .changes import Scalar, read_change
 __all__ = ["Measured", "MeshOfGains", "Realtime", "StreamConfig", "make_config", "read_yaml"]
 
 
+HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
+"""A host by its name or IPv4 address, with a port or without."""
+
 RECORDING = "file:"
 """What `camera` begins with where it is a recording."""
 
@@ -160,7 +163,10 @@ class StreamConfig(Settings):
     machine alone reaches it, with another one a token is asked for; port 0 takes a free one; null serves none"""
     monitor_token: Path | None = None
     """file with the token that the page asks for, its owner's alone; null makes one where the host is not this
-    machine's own loopback, and asks for none there"""
+    machine's own loopback or monitor_host is given, and asks for none elsewhere"""
+    monitor_host: list[Annotated[str, Field(max_length=259, pattern=HOST)]] = Field([])
+    """host under which a proxy, such as one with TLS, hands the page on: NAME, or NAME:PORT where the port is not the
+    usual one; a token is then asked for"""
     monitor_fps: Annotated[float, Field(ge=0.1, le=60)] = 10
     """pictures a second that the page is sent at the most"""
     monitor_clients: Annotated[int, Field(ge=1, le=256)] = 16

@@ -39,7 +39,7 @@ class MonitorProcess:
         require_packages()
         address = read_address(config.monitor or "")
         token = read_token(config.monitor_token) if config.monitor_token else ""
-        if not token and not address.loopback:
+        if not token and (config.monitor_host or not address.loopback):
             if config.quiet:
                 raise UserError(
                     "--quiet would keep the token of the monitor's page from everybody: give --monitor-token FILE with "
@@ -55,6 +55,7 @@ class MonitorProcess:
         self._settings: dict[str, Any] = {
             "host": address.host,
             "port": port,
+            "names": config.monitor_host,
             "token": token,
             "fps": config.monitor_fps,
             "clients": config.monitor_clients,

@@ -1,9 +1,10 @@
 """Guard: who may ask the monitor for anything, and what every answer tells the browser.
 
-- The Host header must name this machine, so that no foreign name can be made to point here (DNS rebinding).
+- The Host header must name this machine, or a proxy that was named, so that no foreign name can be made to point here
+  (DNS rebinding).
 - Where the monitor can be reached from elsewhere, a token is asked for: once in the page's address, then in a cookie
   that scripts do not see, or as `Authorization: Bearer`.
-- All but the page itself must be asked for by a page of this very origin, or by no browser at all.
+- All but the page itself must be asked for by a page of this very origin, of the proxy's, or by no browser at all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -46,13 +48,19 @@ class Refusal(Exception):
 
 
 class Access:
-    """The rules for one address. `token` is empty where none is asked for."""
+    """The rules for one address. `token` is empty where none is asked for.
 
-    def __init__(self, host: str, port: int, token: str) -> None:
+    `proxies` are the hosts, as NAME or NAME:PORT, under which browsers know the page where a proxy hands it on. It may
+    keep their Host header or write its own.
+    """
+
+    def __init__(self, host: str, port: int, token: str, proxies: Iterable[str] = ()) -> None:
         self.address = Address(host, port)
         self._token = token.encode()
         self._cookie = f"ispeed-{port}"  # cookies know no ports, and one machine may have several monitors
-        names = {"localhost"}
+        proxies = [proxy.lower() for proxy in proxies]
+        self._origins = {f"{scheme}://{proxy}" for proxy in proxies for scheme in ("http", "https")}
+        names = {"localhost", *(urlsplit(f"//{proxy}").hostname or "" for proxy in proxies)}
         if not self.address.loopback:
             names |= {host.lower(), socket.gethostname().lower()}
             # Without a name server the answer takes many seconds: the page does not wait for it.
@@ -67,7 +75,7 @@ class Access:
             raise Refusal(421, "this is not the monitor of that host: use the address that isp-stream printed")
         # A link to the page may be anywhere, also where its token is not asked for.
         if scope["path"] != "/" or scope["type"] == "websocket":
-            _require_same_origin(headers, host)
+            _require_same_origin(headers, {f"http://{host}", f"https://{host}", *self._origins})
         if not self._token:
             return []
         if self._has_token(headers):
@@ -81,10 +89,12 @@ class Access:
         name = urlsplit(f"//{host}").hostname if host else None
         if not name:
             return False
+        if name.rstrip(".") in self._names:
+            return True
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return name.rstrip(".") in self._names
+            return False
         return not self.address.loopback or address.is_loopback  # a name that was made to point here is no address
 
     def _has_token(self, headers: dict[bytes, list[bytes]]) -> bool:
@@ -172,12 +182,11 @@ def _only(headers: dict[bytes, list[bytes]], name: bytes) -> str:
     return values[0].decode("latin-1").lower()
 
 
-def _require_same_origin(headers: dict[bytes, list[bytes]], host: str) -> None:
+def _require_same_origin(headers: dict[bytes, list[bytes]], ours: set[str]) -> None:
     """Browsers name the origin of the page that asks; other programs need not."""
     origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
     sites = [value.decode("latin-1").lower() for value in headers.get(b"sec-fetch-site", [])]
-    foreign = any(origin not in (f"http://{host}", f"https://{host}") for origin in origins)
-    if foreign or any(site not in ("same-origin", "none") for site in sites):
+    if any(origin not in ours for origin in origins) or any(site not in ("same-origin", "none") for site in sites):
         raise Refusal(403, "another site's page asked for this: only the monitor's own page may")
 
 

@@ -44,7 +44,7 @@ async def _serve(channel: Channel, request: dict[str, Any], listener: socket.soc
     listener.setblocking(False)
     pictures = Pictures(lambda error: tell_fault("at a picture", error))
     monitor = Monitor(settings, pictures)
-    access = Access(settings["host"], settings["port"], settings["token"])
+    access = Access(settings["host"], settings["port"], settings["token"], settings.get("names", ()))
     _Http.most = settings["clients"] + _CONNECTIONS_MORE
     server = _Server(_config(Guard(make_app(monitor), access)))
     pictures.start()

@@ -85,6 +85,31 @@ def test_a_public_monitor_takes_addresses_and_its_own_name(make_stage: Make) -> 
         assert stage.get("/", headers={**BEARER, "Host": host}).status_code == code, host
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["host kept", "host rewritten"])
+def test_a_proxy_that_was_named_hands_the_page_on(make_stage: Make, kept: bool) -> None:
+    stage = make_stage(token=TOKEN, names=["Camera.Example", "lab.example:8443"])
+    local = f"127.0.0.1:{stage.port}"
+    for name in ("camera.example", "lab.example:8443"):
+        proxied = {"Host": name if kept else local, "Origin": f"https://{name}", "Sec-Fetch-Site": "same-origin"}
+        assert stage.get("/still", headers=proxied).status_code == 401, "a token is asked for as ever"
+        assert stage.get("/still", headers={**BEARER, **proxied}).status_code in (200, 503)
+        assert stage.ask("POST", "/control", content="{", headers={**BEARER, **proxied}).status_code == 400
+        assert upgraded(stage, **BEARER, **proxied) == 101
+        for origin in ("https://evil.example", "https://camera.example:1", "https://lab.example", "null"):
+            foreign = {**BEARER, **proxied, "Origin": origin}
+            assert stage.get("/health", headers=foreign).status_code == 403, origin
+            assert upgraded(stage, **foreign) == 403, origin
+    assert stage.get("/", headers={**BEARER, "Host": "evil.example"}).status_code == 421
+
+
+def upgraded(stage: Stage, **headers: str) -> int:
+    """The status that a WebSocket is answered with."""
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    with socket.create_connection(("127.0.0.1", stage.port), timeout=30) as connection:
+        connection.sendall(UPGRADE.replace(b"Host: localhost\r\n", b"".join(lines)))
+        return int(connection.recv(4096).split()[1])
+
+
 def test_the_name_that_a_server_tells_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     told = threading.Event()
     monkeypatch.setattr(socket, "getfqdn", lambda: told.wait(60) and "Camera.Lab.Example")
