@@ -119,10 +119,11 @@ def _check(
         "missing_ids": int(ids[-1] - ids[0]) + 1 - len(ids),
         "wrong_frames": int(wrong),
         "lapped": sum(told["lapped"].values()),
+        "short_s": told.get("short_s", 0),
         "complete": complete,
         "before_s": round(before_s, 4),
         "after_s": round(after_s, 4),
-        "short": bool(before_s < pre_s - 0.1 or after_s < post_s - 0.1),
+        "short": bool(told.get("short_s") or before_s < pre_s - 0.1 or after_s < post_s - 0.1),
         "ended_by": told["reason"],
     }
 

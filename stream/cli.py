@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -135,6 +136,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"isp-stream: error: {error}\n")
         return 2
+    except Exception as error:  # of the system or of ZeroMQ; whoever began something has ended it on the way here
+        number = getattr(error, "errno", None)
+        if number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        why = os.strerror(number).lower()
+        sys.stderr.write(f"isp-stream: it cannot go on: {why}; end other programs, or raise its limits (ulimit -a)\n")
+        return 1
 
 
 def run(configs: Sequence[StreamConfig]) -> int:

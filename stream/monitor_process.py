@@ -68,9 +68,12 @@ class MonitorProcess:
         self._state = Activity(0)
 
     def begin(self, hub: Hub) -> None:
-        """Starts the process, which loads what it needs while the others start up."""
+        """Starts the process, which loads what it needs while the others start up. Where it cannot be, `turn` does."""
         self._hub = hub
-        self._spawn()
+        try:
+            self._spawn()
+        except OSError:
+            self.due_at = time.monotonic() + self._back_off()
 
     def open(self, cameras: Sequence[int], endpoints: Sequence[str], control: Sequence[str]) -> None:
         """Lets it serve cameras that are published on all of `endpoints` and commanded on all of `control`."""

@@ -21,6 +21,7 @@ from ...engines.errors import UserError, reason
 from .layout import EVENT, FORMAT, MAX_FRAMES, MAX_JSON, MAX_TEXT, PIECE, RAW_FRAME, SRGB_FRAME, VERSION, require_h5py
 
 _JSON = ("settings", "geometry", "calibration", "engine")
+_MOST_CHUNK = 64 << 20  # bytes, of which the HDF5 library takes a whole one into memory
 _TEXTS = ("stream_id", "serial", "model", "vendor", "created", "reason")
 
 
@@ -183,6 +184,12 @@ class Recording:
             raise UserError(f"{self.path} is damaged: /{name} is no array of frames")
         if dataset.is_virtual or dataset.external or len(dataset) > MAX_FRAMES:
             raise UserError(f"{self.path} is damaged: the frames of /{name} are not in it")
+        piece = math.prod(dataset.chunks or (0,))
+        if piece > max(math.prod(dataset.shape[1:]), _MOST_CHUNK):
+            raise UserError(
+                f"{self.path} keeps the frames of /{name} in pieces of {piece >> 20} MiB, which are "
+                f"read whole: write it anew in pieces of up to {_MOST_CHUNK >> 20} MiB, as h5repack does"
+            )
         return dataset
 
     def _format(self, dataset: Any) -> RawFormat:

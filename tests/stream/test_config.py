@@ -1,10 +1,13 @@
 """StreamConfig: what is accepted, what is refused, and that flags, YAML and help are one thing."""
 
+import errno
+import os
+
 import pytest
 
 from ispeed.engines.errors import UserError
 from ispeed.stream.changes import Change, Schedule
-from ispeed.stream.cli import make_parser, parse
+from ispeed.stream.cli import main, make_parser, parse
 from ispeed.stream.config import StreamConfig, make_config, read_yaml
 from ispeed.stream.offline.config import read_config
 
@@ -127,3 +130,24 @@ def test_flags_that_the_fuzzer_found(flags, sentence):
         parse(flags)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 2100
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_system_has_no_more_of_is_one_sentence(number: int, monkeypatch, capsys) -> None:
+    def scarce(configs: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("ispeed.stream.cli.run", scarce)
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"isp-stream: it cannot go on: {os.strerror(number).lower()}; ")
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_our_own_is_not_taken_for_the_systems(monkeypatch) -> None:
+    def broken(configs: object) -> int:
+        raise OSError(errno.EBADF, "x")
+
+    monkeypatch.setattr("ispeed.stream.cli.run", broken)
+    with pytest.raises(OSError, match="x"):
+        main([])

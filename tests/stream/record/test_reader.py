@@ -69,6 +69,18 @@ def test_a_compressed_copy_is_read_too(file: Path, tmp_path: Path) -> None:
         assert np.array_equal(recording.read_raw(4), FRAMES[4])
 
 
+def test_frames_in_pieces_that_fill_the_memory_are_refused(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "large.h5"
+    with h5py.File(file) as source, h5py.File(other, "w") as copy:
+        copy.attrs.update(source.attrs)
+        chunk = ((64 << 20) // FORMAT.payload_size + 1, FORMAT.payload_size)
+        many = copy.create_dataset("raw", source["raw"].shape, np.uint8, chunks=chunk, maxshape=(None, chunk[1]))
+        many.attrs.update(source["raw"].attrs)
+        copy["raw_frames"] = source["raw_frames"][:]
+    with pytest.raises(UserError, match="in pieces of 64 MiB, which are read whole"):
+        open_recording(other)
+
+
 def test_of_a_killed_writer_whole_frames_are_read(tmp_path: Path) -> None:
     rows = np.zeros(5, RAW_FRAME)
     rows["grabbed_ns"][:3] = 1
