@@ -170,7 +170,7 @@ def run(configs: Sequence[StreamConfig]) -> int:
     for folder in folders.values():
         make_folder(folder)
     with ExitStack() as stack:  # undone in reverse: the last word first, then the rings' names, then the endpoints
-        monitor = MonitorProcess(whole) if whole.monitor else None
+        monitor = MonitorProcess(whole, [config.engine for config in configs]) if whole.monitor else None
         if monitor:
             stack.callback(monitor.end)
         if whole.keys and whole.insecure:

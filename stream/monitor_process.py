@@ -27,6 +27,10 @@ _LAST_BREATH_S = 1.0  # from the end of its channel to that of its process
 class MonitorProcess:
     """Starts `python -m ispeed.stream.monitor`, and starts it again where it ends.
 
+    Args:
+        config: Of the run.
+        engines: What its cameras begin with.
+
     Attributes:
         url: The address of its page, with the token where one is needed.
         due_at: When `turn` has something to do, in time.monotonic seconds.
@@ -35,7 +39,7 @@ class MonitorProcess:
         UserError: The address or the token cannot be used, or a package is missing.
     """
 
-    def __init__(self, config: StreamConfig) -> None:
+    def __init__(self, config: StreamConfig, engines: Sequence[str]) -> None:
         require_packages()
         address = read_address(config.monitor or "")
         token = read_token(config.monitor_token) if config.monitor_token else ""
@@ -63,7 +67,7 @@ class MonitorProcess:
             "silent_s": 4.0,
             "keys": str(config.keys) if config.keys else None,
         }
-        self._engine = config.engine
+        self._engines = engines
         self._tries, self._started_s = 0, 0.0
         self._state = Activity(0)
 
@@ -83,7 +87,7 @@ class MonitorProcess:
             "cameras": [{"camera": camera, "endpoint": _nearest(endpoints)} for camera in cameras],
             "control": _nearest(control),
             # What the run began with was named by its user, and may be gone back to.
-            "engines": list(dict.fromkeys(["classic", *names(), self._engine])),
+            "engines": list(dict.fromkeys(["classic", *names(), *self._engines])),
         }
         self._tell()
 
