@@ -60,13 +60,19 @@ def configure(features: Features, config: StreamConfig, info: CameraInfo, scene:
     wanted = dict(config.features)
     if scene is not None:
         _play(features, scene)
+    trigger = str(wanted.get("TriggerSelector", "FrameStart"))
+    if config.trigger:  # off, because some cameras let a trigger's source be set only then
+        _switch_triggers_off(features, trigger)
     for name, value in wanted.items():  # first, because a user set or binning changes all that follows
+        if config.trigger and name.startswith("Trigger") and "TriggerSelector" not in wanted:
+            features.set_if_there("TriggerSelector", trigger)  # a user set may have selected another one
         features.set(name, value)
     if "AcquisitionMode" not in wanted:
         features.set_if_there("AcquisitionMode", "Continuous")
     _set_format(features, config, scene, warnings)
     _set_exposure(features, config)
-    _set_trigger(features, config.trigger, wanted)
+    if "TriggerMode" not in wanted:
+        _set_trigger(features, config.trigger, trigger, warnings)
     if config.fps is not None:
         features.set_if_there("AcquisitionFrameRateAuto", "Off")
         features.set_if_there("AcquisitionFrameRateEnable", True)
@@ -185,16 +191,23 @@ def _set_exposure(features: Features, config: StreamConfig) -> None:
         features.set("Gain", config.gain_db)
 
 
-def _set_trigger(features: Features, trigger: bool, wanted: dict[str, Any]) -> None:
-    if "TriggerMode" in wanted:
+def _set_trigger(features: Features, on: bool, trigger: str, warnings: list[str]) -> None:
+    """Has the camera wait for `trigger` and for no other, or run freely."""
+    _switch_triggers_off(features, trigger if on else features.read("TriggerSelector"))
+    if not on:
         return
-    if trigger:
-        features.set_if_there("TriggerSelector", wanted.get("TriggerSelector", "FrameStart"))
-        features.set("TriggerMode", "On")
-        return
-    selected = features.read("TriggerSelector")
+    if (selected := features.read("TriggerSelector", trigger)) != trigger:
+        warnings.append(
+            f"camera {features.serial} has no trigger {trigger} to select: it waits for its trigger {selected}"
+        )
+    features.set("TriggerMode", "On")
+
+
+def _switch_triggers_off(features: Features, select: str | None) -> None:
+    """All that the camera has; then the one called `select` is selected, where it can be."""
+    before = features.read("TriggerSelector")
     for selector in features.entries("TriggerSelector") or (None,):
         if selector is None or features.set_if_there("TriggerSelector", selector):
             features.set_if_there("TriggerMode", "Off")
-    if selected is not None:
-        features.set_if_there("TriggerSelector", selected)
+    if not (select is not None and features.set_if_there("TriggerSelector", select)) and before is not None:
+        features.set_if_there("TriggerSelector", before)

@@ -187,6 +187,11 @@ static bool is_due(camera_t *camera, uint64_t *tick) {
         wait_until(camera, camera->stall_until);
         return false;
     }
+    if (camera->settings.start_trigger_mode && !camera->begun) {
+        *tick = 0;
+        pthread_cond_wait(&camera->wake, &camera->lock);
+        return false;
+    }
     if (camera->settings.trigger_mode) {
         *tick = 0;
         if (!camera->triggers) pthread_cond_wait(&camera->wake, &camera->lock);
@@ -239,7 +244,7 @@ static void *run_clock(void *argument) {
 
 static void stop_clock(camera_t *camera) {
     pthread_mutex_lock(&camera->lock);
-    camera->running = false;
+    camera->running = camera->begun = false;
     camera->triggers = 0;
     pthread_cond_broadcast(&camera->wake);
     pthread_mutex_unlock(&camera->lock);

@@ -28,6 +28,9 @@ enum {
     REG_TRIGGER_SOFTWARE = 0x1140,
     REG_EXPOSURE_TIME = 0x1148,
     REG_EXPOSURE_AUTO = 0x1150,
+    REG_START_TRIGGER_MODE = 0x1160, /* the three of the trigger AcquisitionStart */
+    REG_START_TRIGGER_SOURCE = 0x1168,
+    REG_START_TRIGGER_SOFTWARE = 0x1170,
     REG_GAIN = 0x1200,
     REG_GAIN_AUTO = 0x1208,
     REG_BLACK_LEVEL = 0x1210,
@@ -99,6 +102,9 @@ static const register_t registers[] = {
     {REG_TRIGGER_MODE, false, LIVE, SETTING(trigger_mode), 0, 1, 0},
     {REG_TRIGGER_SOURCE, false, LIVE, SETTING(trigger_source), 0, TRIGGER_SOURCE_LINE0, 0},
     {REG_TRIGGER_SOFTWARE, false, WRITE, NO_FIELD, 0, UINT32_MAX, 0},
+    {REG_START_TRIGGER_MODE, false, LIVE, SETTING(start_trigger_mode), 0, 1, 0},
+    {REG_START_TRIGGER_SOURCE, false, LIVE, SETTING(start_trigger_source), 0, TRIGGER_SOURCE_LINE0, 0},
+    {REG_START_TRIGGER_SOFTWARE, false, WRITE, NO_FIELD, 0, UINT32_MAX, 0},
     {REG_EXPOSURE_TIME, true, LIVE, SETTING(exposure), EXPOSURE_MIN, EXPOSURE_MAX, 0},
     {REG_EXPOSURE_AUTO, false, LIVE, SETTING(exposure_auto), 0, 1, 0},
     {REG_GAIN, true, LIVE, SETTING(gain), 0, GAIN_MAX, 0},
@@ -324,6 +330,9 @@ static GC_ERROR apply(camera_t *camera, uint32_t address, double value) {
         if (camera->running && camera->settings.trigger_mode &&
             camera->settings.trigger_source == TRIGGER_SOURCE_SOFTWARE)
             camera->triggers++;
+        break;
+    case REG_START_TRIGGER_SOFTWARE:
+        if (camera->running && camera->settings.start_trigger_source == TRIGGER_SOURCE_SOFTWARE) camera->begun = true;
         break;
     }
     return GC_ERR_SUCCESS;

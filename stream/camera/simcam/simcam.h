@@ -64,7 +64,7 @@ typedef struct {
     int64_t width, height, offset_x, offset_y, pixel_format;
     int64_t acquisition_mode, acquisition_frame_count, frame_rate_enable;
     double frame_rate; /* Hz */
-    int64_t trigger_mode, trigger_source;
+    int64_t trigger_mode, trigger_source, start_trigger_mode, start_trigger_source;
     double exposure; /* us */
     double gain;     /* dB */
     int64_t exposure_auto, gain_auto;
@@ -134,6 +134,7 @@ struct camera {
     bool acquiring;  /* between AcquisitionStart and AcquisitionStop (the camera) */
     bool grabbing;   /* between DSStartAcquisition and DSStopAcquisition (the host) */
     bool running;    /* the frame clock ticks */
+    bool begun;      /* its trigger AcquisitionStart has come */
     bool has_thread; /* thread is to be joined */
     pthread_t thread;
     uint8_t *scratch; /* one payload, for frames that do not fit their buffer */

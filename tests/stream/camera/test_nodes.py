@@ -129,6 +129,50 @@ def test_the_trigger_is_switched_on_only_when_asked_for(apply, features):
     assert features.read("TriggerMode") == "On"
 
 
+def triggers(features) -> dict[str, tuple[str, str]]:
+    """Mode and source of each trigger; the one that is selected stays so."""
+    selected, found = features.read("TriggerSelector"), {}
+    for name in features.entries("TriggerSelector"):
+        features.set("TriggerSelector", name)
+        found[name] = (features.read("TriggerMode"), features.read("TriggerSource"))
+    features.set("TriggerSelector", selected)
+    return found
+
+
+def test_the_trigger_of_a_frame_gets_the_source_whatever_was_selected_before(apply, features):
+    features.set("TriggerSelector", "AcquisitionStart")
+    features.set("TriggerMode", "On")
+    assert apply(trigger=True, features={"TriggerSource": "Line0"}) == []
+    assert features.read("TriggerSelector") == "FrameStart"
+    assert triggers(features) == {"FrameStart": ("On", "Line0"), "AcquisitionStart": ("Off", "Software")}
+
+
+def test_another_trigger_is_taken_where_the_user_names_it(apply, features):
+    apply(trigger=True, features={"TriggerSelector": "AcquisitionStart", "TriggerSource": "Line0"})
+    assert features.read("TriggerSelector") == "AcquisitionStart"
+    assert triggers(features) == {"FrameStart": ("Off", "Software"), "AcquisitionStart": ("On", "Line0")}
+
+
+def test_without_a_trigger_every_one_is_off_and_the_same_one_selected(apply, features):
+    for name in ("AcquisitionStart", "FrameStart", "AcquisitionStart"):
+        features.set("TriggerSelector", name)
+        features.set("TriggerMode", "On")
+    apply()
+    assert features.read("TriggerSelector") == "AcquisitionStart"
+    assert triggers(features) == {"FrameStart": ("Off", "Software"), "AcquisitionStart": ("Off", "Software")}
+
+
+def test_a_camera_without_a_trigger_of_frames_is_told_of(camera, features, monkeypatch):
+    """A stand-in for one: the simulated camera, with the entry FrameStart taken out of its selector."""
+    features.set("TriggerSelector", "AcquisitionStart")
+    settable = features.set_if_there
+    monkeypatch.setattr(features, "set_if_there", lambda name, value: value != "FrameStart" and settable(name, value))
+    warnings: list[str] = []
+    configure(features, make_config({"trigger": True}), camera.info, None, warnings)
+    assert warnings == ["camera SIM0001 has no trigger FrameStart to select: it waits for its trigger AcquisitionStart"]
+    assert triggers(features)["AcquisitionStart"][0] == "On"
+
+
 def test_a_pixel_format_that_is_not_supported_is_refused_before_the_camera_is_asked(apply):
     with pytest.raises(UserError, match="pixel format 'RGB8' is not supported; choose one of BayerBG10"):
         apply(pixel_format="RGB8")

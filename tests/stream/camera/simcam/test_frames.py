@@ -205,6 +205,14 @@ def test_a_software_trigger_takes_one_frame(rig: Any) -> None:
     assert rig.features.SimLateFrames.value <= 1
 
 
+def test_a_trigger_of_the_start_lets_all_frames_come(rig: Any) -> None:
+    rig.set(TriggerSelector="AcquisitionStart", TriggerMode="On", TriggerSource="Software")
+    rig.start()
+    assert rig.poll(100) is None
+    rig.features.TriggerSoftware.execute()
+    assert [frame.frame_id for frame in rig.frames(3)] == [1, 2, 3]
+
+
 def test_nothing_is_connected_to_the_line(rig: Any) -> None:
     rig.set(TriggerMode="On", TriggerSource="Line0")
     rig.start()
