@@ -34,11 +34,11 @@ static GC_ERROR buffer_info(const buffer_t *buffer, int32_t command, answer_t to
     case BUFFER_INFO_HEIGHT: return answer_size(to, buffer->height);
     case BUFFER_INFO_XOFFSET: return answer_size(to, buffer->offset_x);
     case BUFFER_INFO_YOFFSET: return answer_size(to, buffer->offset_y);
-    case BUFFER_INFO_XPADDING: return answer_size(to, 0);
+    case BUFFER_INFO_XPADDING: return answer_size(to, buffer->row_padding);
     case BUFFER_INFO_YPADDING: return answer_size(to, 0);
     case BUFFER_INFO_FRAMEID: return answer_uint64(to, buffer->frame_id);
     case BUFFER_INFO_IMAGEPRESENT: return answer_bool(to, true);
-    case BUFFER_INFO_IMAGEOFFSET: return answer_size(to, 0);
+    case BUFFER_INFO_IMAGEOFFSET: return answer_size(to, buffer->image_offset);
     case BUFFER_INFO_PAYLOADTYPE: return answer_size(to, PAYLOAD_TYPE_IMAGE);
     case BUFFER_INFO_PIXELFORMAT: return answer_uint64(to, buffer->pfnc);
     case BUFFER_INFO_PIXELFORMAT_NAMESPACE: return answer_uint64(to, PIXELFORMAT_NAMESPACE_PFNC_32BIT);

@@ -102,7 +102,7 @@ GC_ERROR camera_open(camera_t *camera) {
         pthread_mutex_lock(&camera->lock);
         camera->gone = false;
         camera->vanished_until = 0;
-        features_reset(camera);
+        if (!camera->acquiring) features_reset(camera);
         pthread_mutex_unlock(&camera->lock);
         camera->device.open = true;
         camera->remote.open = true;
@@ -113,13 +113,17 @@ GC_ERROR camera_open(camera_t *camera) {
 
 void camera_close(camera_t *camera) {
     if (!camera->device.open) return;
+    bool acquires_on = camera->acquiring && camera->settings.keeps_acquiring;
     stream_close(camera);
     acquisition_stop(camera);
     pthread_mutex_lock(&camera->control);
+    camera->acquiring = acquires_on; /* nobody has told it to stop; there is no stream for what it takes */
     camera->remote.open = false;
     camera->device.open = false;
-    scene_release(&camera->scene);
-    scene_file_close(&camera->file);
+    if (!acquires_on) {
+        scene_release(&camera->scene);
+        scene_file_close(&camera->file);
+    }
     if (camera->lock_fd >= 0) close(camera->lock_fd);
     camera->lock_fd = -1;
     pthread_mutex_unlock(&camera->control);

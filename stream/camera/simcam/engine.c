@@ -48,6 +48,7 @@ static void step_automatic(camera_t *camera, uint64_t period) {
 
 /* GigE's 16-bit block ids leave out 0. */
 static uint64_t frame_id_of(const settings_t *settings, uint64_t number) {
+    if (settings->frame_id_modulo) return number % (uint64_t)settings->frame_id_modulo;
     return settings->frame_id_bits == 16 ? (number - 1) % UINT16_MAX + 1 : number;
 }
 
@@ -76,7 +77,7 @@ static bool is_hit(uint64_t *left, int64_t every, uint64_t number) {
 /* ---- into a buffer -------------------------------------------------------------------------------------------- */
 
 static void put_chunks(const camera_t *camera, buffer_t *buffer, const frame_t *frame, uint8_t *payload) {
-    size_t offset = (image_bytes(&camera->settings) + CHUNK_BYTES - 1) / CHUNK_BYTES * CHUNK_BYTES;
+    size_t offset = (padded_bytes(&camera->settings) + CHUNK_BYTES - 1) / CHUNK_BYTES * CHUNK_BYTES;
     const void *values[CHUNK_COUNT] = {[CHUNK_EXPOSURE_TIME] = &frame->exposure,
                                        [CHUNK_GAIN] = &frame->gain,
                                        [CHUNK_FRAME_ID] = &frame->id,
@@ -89,6 +90,13 @@ static void put_chunks(const camera_t *camera, buffer_t *buffer, const frame_t *
     }
 }
 
+/* Moves the rows of an image to where SimImageOffset and SimRowPadding want them; the last one first. */
+static void misplace(const settings_t *settings, uint8_t *image) {
+    size_t row = image_bytes(settings) / (size_t)settings->height, pitch = row + (size_t)settings->row_padding;
+    for (size_t y = (size_t)settings->height; y-- > 0;)
+        memmove(image + (size_t)settings->image_offset + y * pitch, image + y * row, row);
+}
+
 /* Without the lock: the buffer is ours while it is FILLING, and geometry and chunks are fixed while acquiring. */
 static void fill(camera_t *camera, buffer_t *buffer, const frame_t *frame) {
     const settings_t *settings = &camera->settings;
@@ -96,16 +104,18 @@ static void fill(camera_t *camera, buffer_t *buffer, const frame_t *frame) {
     if (frame->incomplete) length /= 2;
     buffer->truncated = length > buffer->size;
     if (buffer->truncated) length = buffer->size;
+    bool misplaced = settings->image_offset || settings->row_padding;
     uint8_t *to = length < payload ? camera->scratch : buffer->base;
     scene_copy(&camera->scene, frame->number - camera->first_number, &frame->look, to);
     if (!camera->scene.file) stamp_number(&camera->scene, frame->number, &frame->look, to);
+    if (misplaced) misplace(settings, to);
     memset(buffer->chunk_offset, 0, sizeof buffer->chunk_offset);
     if (settings->chunk_mode && length == payload) put_chunks(camera, buffer, frame, to);
     if (length < payload) memcpy(buffer->base, to, length);
 
     buffer->incomplete = length < payload;
     buffer->new_data = true;
-    buffer->frame_id = frame->id;
+    buffer->frame_id = frame->incomplete && settings->incomplete_without_id ? 0 : frame->id; /* its leader was lost */
     buffer->timestamp = frame->timestamp;
     buffer->filled = length;
     buffer->data_size = payload;
@@ -113,6 +123,8 @@ static void fill(camera_t *camera, buffer_t *buffer, const frame_t *frame) {
     buffer->height = (uint32_t)settings->height;
     buffer->offset_x = (uint32_t)settings->offset_x;
     buffer->offset_y = (uint32_t)settings->offset_y;
+    buffer->image_offset = (size_t)settings->image_offset;
+    buffer->row_padding = (size_t)settings->row_padding;
     buffer->pfnc = (uint32_t)settings->pixel_format;
 }
 

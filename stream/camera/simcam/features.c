@@ -61,9 +61,14 @@ enum {
     REG_LATE_FRAMES = 0x1558,
     REG_VANISH_AT = 0x1560,
     REG_LINE_STATUS = 0x1568,
+    REG_FRAME_ID_MODULO = 0x1570,
+    REG_INCOMPLETE_WITHOUT_ID = 0x1578,
+    REG_IMAGE_OFFSET = 0x1580,
+    REG_ROW_PADDING = 0x1588,
+    REG_KEEPS_ACQUIRING = 0x1590,
     REG_SCENE_FILE = 0x8400, /* a string of SCENE_PATH_MAX bytes */
 };
-enum { REG_BYTES = 8 };
+enum { REG_BYTES = 8, MISPLACED_MAX = 4096 };
 
 /* LIVE may change while the camera acquires, FIXED may not. */
 typedef enum { READ = 1, WRITE = 2, FIXED_BIT = 4, LIVE = READ | WRITE, FIXED = LIVE | FIXED_BIT } access_t;
@@ -139,6 +144,11 @@ static const register_t registers[] = {
     {REG_LINE_STATUS, false, LIVE, SETTING(line_status), 0, UINT16_MAX, 0},
     {REG_FRAME_ID_BITS, false, FIXED, SETTING(frame_id_bits), 16, 64, 48},
     {REG_FRAME_ID_START, false, FIXED, SETTING(frame_id_start), 1, 9007199254740992.0, 0},
+    {REG_FRAME_ID_MODULO, false, FIXED, SETTING(frame_id_modulo), 0, UINT32_MAX, 0},
+    {REG_INCOMPLETE_WITHOUT_ID, false, LIVE, SETTING(incomplete_without_id), 0, 1, 0},
+    {REG_IMAGE_OFFSET, false, FIXED, SETTING(image_offset), 0, MISPLACED_MAX, 0},
+    {REG_ROW_PADDING, false, FIXED, SETTING(row_padding), 0, MISPLACED_MAX, 0},
+    {REG_KEEPS_ACQUIRING, false, LIVE, SETTING(keeps_acquiring), 0, 1, 0},
     {REG_LATE_FRAMES, false, READ, NO_FIELD, 0, 0, 0},
 };
 
@@ -177,9 +187,13 @@ size_t image_bytes(const settings_t *settings) {
     return (size_t)settings->width * (size_t)settings->height * bits / 8;
 }
 
+size_t padded_bytes(const settings_t *settings) {
+    return image_bytes(settings) + (size_t)settings->image_offset + (size_t)(settings->height * settings->row_padding);
+}
+
 /* The chunks start at the next multiple of 8 behind the image. */
 size_t payload_bytes(const settings_t *settings) {
-    size_t bytes = image_bytes(settings);
+    size_t bytes = padded_bytes(settings);
     if (!settings->chunk_mode) return bytes;
     bytes = (bytes + CHUNK_BYTES - 1) / CHUNK_BYTES * CHUNK_BYTES;
     for (int i = 0; i < CHUNK_COUNT; i++) bytes += settings->chunk_enable[i] ? CHUNK_BYTES : 0;

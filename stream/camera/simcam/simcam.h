@@ -74,7 +74,8 @@ typedef struct {
     int64_t tl_params_locked;
     int64_t line_status; /* one bit for each line */
     int64_t scene, seed, noise;
-    int64_t skip_every, incomplete_every, vanish_at, frame_id_bits, frame_id_start;
+    int64_t skip_every, incomplete_every, vanish_at, frame_id_bits, frame_id_start, frame_id_modulo;
+    int64_t incomplete_without_id, image_offset, row_padding, keeps_acquiring;
 } settings_t;
 
 /* ---- buffers -------------------------------------------------------------------------------------------------- */
@@ -97,7 +98,7 @@ typedef struct {
     /* the frame in it */
     bool new_data, incomplete, truncated;
     uint64_t frame_id, timestamp;
-    size_t filled, data_size;
+    size_t filled, data_size, image_offset, row_padding;
     uint32_t width, height, offset_x, offset_y, pfnc;
     size_t chunk_offset[CHUNK_COUNT]; /* 0: this chunk is not in the frame */
 } buffer_t;
@@ -191,6 +192,7 @@ GC_ERROR device_info(camera_t *camera, int32_t command, answer_t to);
 
 void features_reset(camera_t *camera);
 size_t image_bytes(const settings_t *settings);
+size_t padded_bytes(const settings_t *settings); /* with what lies before the image and behind its rows */
 size_t payload_bytes(const settings_t *settings);
 GC_ERROR register_read(camera_t *camera, uint64_t address, void *bytes, size_t size);
 GC_ERROR register_write(camera_t *camera, uint64_t address, const void *bytes, size_t size);

@@ -66,10 +66,11 @@ def test_harvesters_passes_over_incomplete_frames(rig: Any) -> None:
 
 
 def test_a_stall_delays_and_loses_nothing(rig: Any) -> None:
+    rig.set(AcquisitionFrameRate=50.0)  # few enough for the eight buffers, whatever else is at work
     rig.start()
     rig.frames(3)
-    rig.set(SimStallMs=200)
     stalled = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    rig.set(SimStallMs=200)
     frames = [frame for frame in rig.frames(10) if frame.timestamp > stalled]
     first = rig.frame() if not frames else frames[0]
     assert first.timestamp - stalled >= 150_000_000
@@ -86,6 +87,50 @@ def test_frame_ids_of_16_bits_skip_zero(rig: Any, read_number: Callable[..., int
     assert [frame.chunks["ChunkFrameID"] for frame in frames] == [65534, 65535, 1, 2, 3]
     numbers = [read_number(rig.samples(frame)) for frame in frames]  # the picture tells how often they wrapped
     assert numbers == list(range(65534, 65539))
+
+
+@pytest.mark.parametrize(("modulo", "ids"), [(1, [0] * 5), (3, [1, 2, 0, 1, 2])])
+def test_frame_ids_that_stand_still_or_repeat(rig: Any, modulo: int, ids: list[int]) -> None:
+    rig.set(SimFrameIdModulo=modulo)
+    rig.start()
+    assert [frame.frame_id for frame in rig.frames(5)] == ids
+
+
+def test_incomplete_frames_without_their_id(rig: Any) -> None:
+    rig.set(SimIncompleteEvery=2, SimIncompleteWithoutId=True)
+    rig.start()
+    assert [(frame.frame_id, frame.incomplete) for frame in rig.frames(3)] == [(1, False), (0, True), (3, False)]
+
+
+def test_an_image_that_begins_late_and_has_padded_rows(rig: Any, read_number: Callable[..., int]) -> None:
+    rig.set(Width=64, Height=48, PixelFormat="BayerRG8", ChunkModeActive=True, SimImageOffset=40, SimRowPadding=8)
+    rig.start()
+    for number in (1, 2):
+        frame = rig.frame()
+        assert frame.filled == rig.features.PayloadSize.value > 40 + 48 * (64 + 8)
+        assert frame.chunks["ChunkFrameID"] == number
+        frame.payload = frame.payload[40 : 40 + 48 * 72].reshape(48, 72)[:, :64].reshape(-1)
+        assert read_number(rig.samples(frame)) == number
+
+
+def test_a_camera_that_acquires_on_is_found_so(harvester: Any, open_rig: Callable[..., Any]) -> None:
+    rig = open_rig()
+    rig.set(SimKeepsAcquiring=True)
+    rig.start()
+    rig.frame()
+    rig.acquirer.destroy()  # without AcquisitionStop
+    found = harvester.create({"serial_number": "SIM0001"})
+    features = found.remote_device.node_map
+    try:
+        with pytest.raises(gentl.AccessDeniedException):
+            features.Width.value = 64
+    finally:
+        features.AcquisitionStop.execute()
+        features.SimKeepsAcquiring.value = False
+        found.destroy()
+    again = open_rig()
+    again.start()
+    assert again.frame().frame_id == 1
 
 
 def test_frame_ids_begin_anew_with_each_acquisition(rig: Any) -> None:
