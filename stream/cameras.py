@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..engines.errors import UserError
+from .camera import CameraInfo, find_camera, is_index, list_cameras
 from .config import StreamConfig, make_config
 
 #: Settings of the run as a whole, which no section of a camera may have.
@@ -59,13 +59,12 @@ def _one_of_several(config: StreamConfig, place: int) -> StreamConfig:
 
 
 def camera_indices(configs: Sequence[StreamConfig]) -> list[int]:
-    """The index of each camera, which names endpoint and topics; serial numbers have to be looked up.
+    """The index of each camera, which names endpoint and topics; all but a digit has to be looked up.
 
     Raises UserError where two are the same camera.
     """
-    by_serial = _serials(configs[0].cti) if any(map(_is_serial, configs)) else {}
-    # The grab stage says in its own words which cameras there are, where one is not.
-    indices = [int(c.camera) if _is_index(c.camera) else by_serial.get(c.camera, -1) for c in configs]
+    cameras = list_cameras(configs[0].cti) if any(map(_is_looked_up, configs)) else []
+    indices = [_index(config, cameras) for config in configs]
     free = (index for index in range(len(configs) * 2) if index not in indices)
     indices = [next(free) if index < 0 else index for index in indices]
     for place, index in enumerate(indices):
@@ -74,15 +73,16 @@ def camera_indices(configs: Sequence[StreamConfig]) -> list[int]:
     return indices
 
 
-def _is_index(camera: str) -> bool:
-    return camera.isascii() and camera.isdecimal() and len(camera) < 4
+def _is_looked_up(config: StreamConfig) -> bool:
+    # A digit is taken for an index: to look would load every producer into the main process.
+    return not config.recording and not (len(config.camera) == 1 and is_index(config.camera))
 
 
-def _is_serial(config: StreamConfig) -> bool:
-    return not (_is_index(config.camera) or config.recording)
-
-
-def _serials(cti: Sequence[Path]) -> dict[str, int]:
-    from .camera import list_cameras
-
-    return {camera.serial: camera.index for camera in list_cameras(cti)}
+def _index(config: StreamConfig, cameras: Sequence[CameraInfo]) -> int:
+    """As the grab stage will choose; -1 where it will say in its own words which cameras there are, or plays a file."""
+    if config.recording:
+        return -1
+    if not _is_looked_up(config):
+        return int(config.camera)
+    found = find_camera(cameras, config.camera)
+    return found.index if found else -1

@@ -59,8 +59,9 @@ class StreamConfig(Settings):
     """Settings of `isp-stream`."""
 
     camera: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)] = "0"
-    """camera to open: its index in --list, its serial number, or file:PATH, a recording that is played; several are
-    streamed side by side, each on topics of its own"""
+    """camera to open: its index in --list, its serial number (SERIAL@PRODUCER, with the whole path of the .cti file,
+    where several see it), or file:PATH, a recording that is played; several are streamed side by side, each on topics
+    of its own"""
     cameras: dict[str, Any] = Field({})
     """a section for each camera of the run, by index or serial number, with the settings in which it differs (YAML
     only)"""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..engines.errors import UserError
+from .camera import name_alone
 from .changes import read_change
 from .config import StreamConfig
 from .hub import Hub, StageDied
@@ -84,9 +85,10 @@ class GrabSide:
 
     def begin_again(self) -> None:
         """Starts a process and has it open the camera that was lost, without waiting."""
-        # By its serial number: while it is away, its index may be another camera's.
-        serial = "" if self._config.recording else self.geometry["serial"]
-        self._begin({**self._settings, "camera": serial or self._config.camera})
+        # By its serial number and producer: while it is away, its index may be another camera's.
+        g, recording = self.geometry, self._config.recording
+        camera = self._config.camera if recording else name_alone(g["serial"], g["producer"])
+        self._begin({**self._settings, "camera": camera})
 
     def opened(self) -> dict[str, Any] | None:
         """The geometry of the camera that `begin_again` opens, once it is open; None before.

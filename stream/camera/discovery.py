@@ -49,6 +49,11 @@ class CameraInfo:
         """Whether it is the simulated camera that ships with ispeed."""
         return self.vendor == "ispeed" and self.model == "SimCam"
 
+    @property
+    def alone(self) -> str:
+        """The choice that means this camera and no other, see `name_alone`."""
+        return name_alone(self.serial, self.producer)
+
 
 class OpenCamera:
     """An opened camera: Harvesters' handle on it and what the data path needs to go past Harvesters.
@@ -113,13 +118,10 @@ class Discovery:
         return [info for _, _, info in self._found]
 
     def choose(self, choice: str) -> CameraInfo:
-        """The camera with this index or serial number. Raises UserError that lists what there is."""
+        """The camera that `find_camera` finds. Raises UserError that lists what there is."""
         cameras = self.cameras
-        if choice.isascii() and choice.isdigit() and int(choice) < len(cameras):
-            return cameras[int(choice)]
-        for info in cameras:
-            if info.serial == choice:
-                return info
+        if found := find_camera(cameras, choice):
+            return found
         if not cameras:
             raise UserError(
                 f"no camera {choice}: no GenTL producer sees any; name one with --cti or in {PRODUCER_PATH}, "
@@ -131,7 +133,7 @@ class Discovery:
         raise UserError(f"no camera {choice}: there are {listed}{hint}")
 
     def open(self, choice: str) -> OpenCamera:
-        """Opens the camera with this index or serial number; the others are let go.
+        """Opens the camera that `choose` chooses; the others are let go.
 
         The caller closes the result; this object is then empty. Raises UserError when there is no such camera, or
         another process has it.
@@ -167,6 +169,23 @@ def list_cameras(cti: Sequence[Path | str] = ()) -> list[CameraInfo]:
     """The cameras that the producers in `cti`, on GENICAM_GENTL64_PATH and the shipped one see, real ones first."""
     with Discovery(cti) as discovery:
         return discovery.cameras
+
+
+def is_index(choice: str) -> bool:
+    """Whether a camera may be meant by its place in the list; what begins with a zero is a serial number."""
+    return choice.isascii() and choice.isdecimal() and len(choice) < 4 and str(int(choice)) == choice
+
+
+def name_alone(serial: str, producer: Path | str) -> str:
+    """The choice that means the camera with this serial number as this producer's file sees it, and never an index."""
+    return f"{serial}@{producer}"
+
+
+def find_camera(cameras: Sequence[CameraInfo], choice: str) -> CameraInfo | None:
+    """The camera with this index, else the first with this serial number or `name_alone`; None where there is none."""
+    if is_index(choice) and int(choice) < len(cameras):
+        return cameras[int(choice)]
+    return next((info for info in cameras if choice in (info.serial, info.alone)), None)
 
 
 def producer_files(cti: Iterable[Path | str] = (), warnings: list[str] | None = None) -> list[Path]:

@@ -99,6 +99,7 @@ class LiveCamera:
             exposure_us=exposure_us if exposure_us == exposure_us else None,
             gain_db=gain_db if gain_db == gain_db else None,
             clock=clock_of(features, info),
+            producer=str(info.producer),
         )
 
     def _choose_source(self, payload: int, alignment: int) -> str:

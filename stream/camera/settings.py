@@ -23,6 +23,7 @@ class Geometry:
     `payload` is the bytes to reserve for a slot (chunks included), `fps` the rate in Hz as read back, 0 if triggered or
     unknown. Levels are in DN of the pixel format. `exposure_us` and `gain_db` are None where the camera tells neither.
     `clock` says what the device time stamps are of: "host" (CLOCK_MONOTONIC), "ptp", or empty (the camera's own clock).
+    `producer` is the .cti file that sees the camera; empty for a recording.
     """
 
     camera: int
@@ -46,6 +47,7 @@ class Geometry:
     exposure_us: float | None
     gain_db: float | None
     clock: str = ""
+    producer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""

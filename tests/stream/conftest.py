@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ispeed.stream.camera.simcam import SERIAL_NUMBERS, producer_path
 from ispeed.stream.hub import Signals
 
 ISP_STREAM = [sys.executable, "-m", "ispeed.stream"]
@@ -96,6 +97,23 @@ def isp_stream(runtime_dir: Path) -> Iterator[Callable[..., Run]]:
     yield start
     for run in runs:
         run.close()
+
+
+@pytest.fixture
+def other_producer(tmp_path: Path) -> Callable[..., Path]:
+    """Copies the producer of the simulated camera, with other serial numbers, at most seven characters each. By its
+    DeviceVersion, 9.0.0, such a camera can be told from that of the shipped one."""
+
+    def copied(*serials: str) -> Path:
+        library = producer_path().read_bytes()
+        for before, after in [*zip(SERIAL_NUMBERS, serials, strict=False), ("1.0.0", "9.0.0")]:
+            assert library.count(before.encode()) == 1
+            library = library.replace(before.encode(), after.encode().ljust(len(before), b"\0"))
+        path = tmp_path.resolve() / f"producer{len(list(tmp_path.glob('*.cti')))}.cti"
+        path.write_bytes(library)
+        return path
+
+    return copied
 
 
 @pytest.fixture

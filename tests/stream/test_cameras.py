@@ -54,6 +54,12 @@ def test_serial_numbers_are_looked_up():
     assert camera_indices(configs) == [1, 0]
 
 
+def test_a_serial_number_is_looked_up_as_it_will_be_chosen(other_producer):
+    numbered = other_producer("1", "0001")
+    configs = make_configs({"cti": [numbered, other_producer()]}, {"camera": ["0001", "SIM0002", "0"]})
+    assert camera_indices(configs) == [1, 3, 0]  # of two producers that see it, the first
+
+
 def test_two_cameras_on_topics_of_their_own_in_one_run(isp_stream, runtime_dir, tmp_path: Path):
     run = isp_stream("--camera", "0", "--camera", "1", "--frames", "150", "--save", str(tmp_path), fps=100)
     run.until("started", camera=1)

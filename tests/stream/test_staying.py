@@ -56,6 +56,29 @@ def test_a_camera_that_reboots_gets_its_settings_again(isp_stream):
     assert ledger["segments"][0]["ended_by"].startswith("camera lost")
 
 
+def test_a_camera_is_opened_again_by_its_serial_number_though_that_is_the_index_of_another(isp_stream, other_producer):
+    run = isp_stream("--cti", str(other_producer("1", "0")), "--camera", "0")
+    assert run.until("started")["geometry"]["serial"] == "1"
+    run.published(20)
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="SimVanish", value=300)
+        assert run.until("outage")["text"] == "camera 1 is back"
+        assert control.call("features", names=["DeviceSerialNumber"])["features"][0]["value"] == "1"
+        control.call("stop")
+    assert len(run.finish()["segments"]) == 2
+
+
+def test_a_camera_is_opened_again_through_the_producer_that_it_was_opened_with(isp_stream, other_producer):
+    run = isp_stream("--cti", str(other_producer()), "--camera", "2")
+    run.published(20)
+    with Control(camera=2, timeout_ms=60_000) as control:
+        control.call("set", feature="SimVanish", value=300)
+        run.until("outage")
+        assert control.call("features", names=["DeviceVersion"])["features"][0]["value"] == "1.0.0"
+        control.call("stop")
+    run.finish()
+
+
 def test_a_camera_that_falls_silent_is_taken_up_again(isp_stream):
     run = isp_stream("--timeout-ms", "500")
     run.published(20)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ispeed.engines.errors import UserError
-from ispeed.stream.camera import Discovery, discovery, list_cameras, producer_files
+from ispeed.stream.camera import Discovery, discovery, list_cameras, name_alone, producer_files
 from ispeed.stream.camera.simcam import producer_path
 
 
@@ -90,6 +90,26 @@ def test_a_producer_that_refuses_to_start_is_told_in_its_own_words(tmp_path):
 def test_a_camera_is_chosen_by_index_or_serial(choice):
     with Discovery() as found:
         assert found.choose(choice).serial == "SIM0002"
+
+
+def test_a_serial_number_that_looks_like_an_index_is_none_where_it_cannot_be_one(other_producer):
+    producer = other_producer("1", "0001")
+    with Discovery([producer]) as found:
+        assert [camera.serial for camera in found.cameras] == ["1", "0001", "SIM0001", "SIM0002"]
+        chosen = {choice: found.choose(choice).index for choice in ("0", "1", "0001", name_alone("1", producer))}
+        assert chosen == {"0": 0, "1": 1, "0001": 1, name_alone("1", producer): 0}
+        for choice in ("01", "00", "4", "9" * 30):
+            with pytest.raises(UserError, match=f"^no camera {choice}: there are 0 "):
+                found.choose(choice)
+
+
+def test_of_a_camera_that_two_producers_see_each_can_be_chosen(other_producer):
+    other = other_producer()
+    with Discovery([other]) as found:
+        assert found.choose("SIM0002").index == 1
+        assert found.choose(name_alone("SIM0002", producer_path().resolve())).index == 3
+        with pytest.raises(UserError, match=r"no camera SIM0002@/nowhere/x\.cti: there are 0 "):
+            found.choose(name_alone("SIM0002", "/nowhere/x.cti"))
 
 
 def test_no_such_camera_lists_what_there_is():
