@@ -40,7 +40,7 @@ def frames(acquire):
     """Runs an acquisition for some frames and returns their records."""
 
     def run(acquisition: Acquisition, count: int, counted: Word = Word.RETURN_TAIL) -> list[FrameRecord]:
-        ring = Ring.create("raw", 16, acquisition.geometry.payload, stream_id=1)
+        ring = Ring.create("raw", 128, acquisition.geometry.payload, stream_id=1)
         fds = [os.dup(ring.fd), os.eventfd(0), os.eventfd(0)]
         grants, returns = GrantQueue(ring), ReturnQueue(ring)
         acquisition.attach(fds, HoldOptions("every", depth=4), timeout_ms=1000)

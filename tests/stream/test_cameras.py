@@ -61,7 +61,9 @@ def test_a_serial_number_is_looked_up_as_it_will_be_chosen(other_producer):
 
 
 def test_two_cameras_on_topics_of_their_own_in_one_run(isp_stream, runtime_dir, tmp_path: Path):
-    run = isp_stream("--camera", "0", "--camera", "1", "--frames", "150", "--save", str(tmp_path), fps=100)
+    run = isp_stream(
+        "--camera", "0", "--camera", "1", "--frames", "150", "--slots", "200", "--save", str(tmp_path), fps=100
+    )
     run.until("started", camera=1)
     with (
         Subscriber(camera=1, mode="every", timeout_ms=20_000) as second,

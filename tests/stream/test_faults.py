@@ -15,7 +15,7 @@ from .conftest import ISP_STREAM
 
 @pytest.mark.parametrize("order", [("grab", "develop"), ("develop", "grab")])
 def test_grab_and_develop_killed_together(isp_stream, order):
-    run = isp_stream("--seconds", "7")
+    run = isp_stream()
     pids = run.until("started")["pids"]
     run.published(100)
     os.kill(pids["develop"], signal.SIGSTOP)  # so that frames wait in both
@@ -24,6 +24,7 @@ def test_grab_and_develop_killed_together(isp_stream, order):
         os.kill(pids[stage], signal.SIGKILL)
     run.until("outage")
     run.published(150)
+    run.signal()
     ledger = run.finish()
     assert ledger["lost"]["stage_died"] > 0
     assert len(ledger["segments"]) == 2
@@ -68,23 +69,25 @@ def _stage_pid(main, name, but=None):
 
 
 def test_a_saver_that_dies_is_told_and_capture_goes_on(isp_stream, tmp_path):
-    run = isp_stream("--save", str(tmp_path / "out"), "--seconds", "4")
+    run = isp_stream("--save", str(tmp_path / "out"))
     run.until("started")
     run.published(50)
     os.kill(_stage_pid(run.process.pid, "save"), signal.SIGKILL)
     assert "saving ended" in run.until("saver_failed")["text"]
     before = run.published()["account"]["published"]
     run.published(before + 100)
+    run.signal()
     run.finish(code=1)
 
 
 def test_a_folder_that_goes_away_is_told(isp_stream, tmp_path):
-    run = isp_stream("--save", str(tmp_path / "out"), "--seconds", "4")
+    run = isp_stream("--save", str(tmp_path / "out"))
     run.until("started")
     run.published(50)
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     (tmp_path / "out").write_text("a file stands in its place")
     assert str(tmp_path / "out") in run.until("saver_failed")["text"]
+    run.signal()
     run.finish(code=1)
 
 
@@ -102,7 +105,7 @@ def test_a_saver_has_the_first_frame_although_another_subscriber_was_there_befor
 
 
 def test_a_trace_that_cannot_be_written_leaves_no_shared_memory(runtime_dir):
-    name = f"ispeed-test-{os.getpid()}"
+    name = f"test-faults-{os.getpid()}"
     command = [*ISP_STREAM, "--trace", "/dev/full", "--shm-name", name, "--frames", "5", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
@@ -121,7 +124,7 @@ def test_shared_memory_of_another_program_is_left_alone(isp_stream_fails):
 
 
 def test_named_shared_memory_of_a_killed_run_is_taken_over(isp_stream):
-    name = f"ispeed-test-{os.getpid()}"
+    name = f"test-faults-{os.getpid()}"
     run = isp_stream("--shm-name", name)
     run.published(5)
     os.kill(run.process.pid, signal.SIGKILL)
@@ -167,11 +170,12 @@ def test_thousands_of_defect_pixels_reach_the_engine(isp_stream, tmp_path):
 
 @pytest.mark.parametrize("stage", ["grab", "develop"])
 def test_a_stage_that_hangs_is_killed_and_started_again(isp_stream, stage):
-    run = isp_stream("--seconds", "9", "--stage-timeout-ms", "1500")
+    run = isp_stream("--stage-timeout-ms", "1500")
     pids = run.until("started")["pids"]
     run.published(100)
     os.kill(pids[stage], signal.SIGSTOP)
     assert run.until("stage_hung")["stage"] == stage
     assert "SIGKILL" in run.until("stage_died", stage=stage)["text"]
     run.published(run.messages[-1].get("account", {}).get("published", 300) + 50)
+    run.signal()
     run.finish()

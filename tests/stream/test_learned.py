@@ -44,7 +44,7 @@ def expected(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["throughput", "latency"])
 def test_every_frame_is_developed_in_order_and_right(isp_stream, core_file, scene, tmp_path, mode):
-    options = ("--engine-mode", mode, "--white-balance", *map(str, GAINS), "--frames", "40")
+    options = ("--engine-mode", mode, "--white-balance", *map(str, GAINS), "--frames", "40", "--slots", "64")
     run = isp_stream("--engine", str(core_file), "--scene", scene[0], *options, "--save", str(tmp_path / "out"), fps=50)
     engine = run.until("started")["engine"]
     assert (engine["name"], engine["backend"]) == ("tiny", "openvino")

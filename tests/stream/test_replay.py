@@ -59,7 +59,7 @@ def developed(raw: Any, gains: list[float] = GAINS, **options: Any) -> list[Any]
 
 
 def test_frames_are_what_was_recorded_developed_with_the_recordings_calibration(isp_replay, recording):
-    run = isp_replay(recording, "--loop")
+    run = isp_replay(recording, "--loop", "--slots", "400")
     geometry = run.until("started")["geometry"]
     assert (geometry["serial"], geometry["fps"], geometry["acquisition"]) == ("CAM7", 500, "replay")
     expected, table = developed(samples(COUNT)), rows(COUNT)
@@ -114,7 +114,7 @@ def test_a_slow_engine_loses_frames_of_a_paced_recording_by_policy(isp_replay, t
 def test_ctrl_c_drains_and_a_killed_grab_process_goes_on_where_it_was(isp_replay, tmp_path):
     fmt = RawFormat(64, 48, "BayerRG8")
     np.save(tmp_path / "a.npy", samples(5000, fmt).reshape(5000, 48, 64))
-    run = isp_replay(f"{tmp_path / 'a.npy'}?format=BayerRG8&exposure_us=77", "--fps", "250")
+    run = isp_replay(f"{tmp_path / 'a.npy'}?format=BayerRG8&exposure_us=77", "--fps", "250", "--slots", "400")
     started = run.until("started")
     with Subscriber(started["endpoint"][0], mode="every", timeout_ms=20_000) as frames:
         while frames.receive().header.frame_id < 50:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,7 +155,11 @@ def test_a_camera_that_vanishes_ends_it(runtime_dir, folder):
 def test_ctrl_c_ends_it(runtime_dir, folder):
     command = [*ISP_STREAM, "--snap", str(folder / "a.npy"), "--trigger", *SMALL]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.5)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    deadline = time.monotonic() + 30
+    while not children.read_text():  # which are started once signals are minded
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     assert run.communicate(timeout=20)[1] == "isp-stream: stopped; nothing was saved\n"
     assert run.returncode == 1

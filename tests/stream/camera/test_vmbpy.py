@@ -36,7 +36,7 @@ with vmbpy.VmbSystem.get_instance() as system:
         camera.get_feature_by_name("AcquisitionFrameRate").set(100.0)
         width = camera.get_feature_by_name("Width").get()
         try:
-            camera.start_streaming(handler=handle, buffer_count=8)
+            camera.start_streaming(handler=handle, buffer_count=64)
             enough.wait(20)
         finally:
             camera.stop_streaming()

@@ -24,12 +24,12 @@ Digests = Callable[[Path], dict[str, str]]
 Start = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
 FEW = ("--last", "2")
-FRAMES, SIZE = 24, (320, 240)
+FRAMES, SIZE = 48, (320, 240)
 
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 frames of 320x240 pixels, which lwisp takes more than a second for."""
+    """48 frames of 320x240 pixels, which lwisp takes more than a second for."""
     fmt = RawFormat(*SIZE, "BayerRG12p")
     samples = np.random.default_rng(3).integers(0, 4096, (FRAMES, SIZE[1], SIZE[0])).astype(np.uint16)
     return write_recording(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -304,6 +305,8 @@ def test_a_disk_that_fails_in_the_middle_of_a_batch(
 
 
 def test_what_the_disk_cannot_hold_is_refused(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    four_gib = os.statvfs_result((4096, 4096, 1 << 22, 1 << 20, 1 << 20, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: four_gib)  # some disks here would hold it
     run = rig(record_on=["line"], pre_trigger_s=0.1, post_trigger_s=80_000)
     run.come(50, flags=line_flags(0))
     with pytest.raises(UserError, match=r"needs \d+ MiB, and .* has \d+ MiB free"):
