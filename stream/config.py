@@ -82,7 +82,8 @@ class StreamConfig(Settings):
     """develop all cameras of the run in one process, instead of one for each: on a GPU they then share its context and
     overlap; what ends that process ends it for all until it is started again"""
     fps: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """AcquisitionFrameRate in Hz; null leaves the camera's own, and plays a recording by its time stamps"""
+    """AcquisitionFrameRate in Hz, with a trigger the highest rate at which it comes; null leaves the camera's own, and
+    plays a recording by its time stamps"""
     replay_speed: Annotated[float, Field(ge=0, le=1000)] = 1
     """factor on the rate that a recording is played at; 0 plays it as fast as frames are taken, and loses none"""
     cfa: Literal["RG", "GR", "GB", "BG"] | None = None

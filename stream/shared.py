@@ -41,9 +41,11 @@ class Shared:
         self.stream_id = int.from_bytes(os.urandom(8), "little")
         g = geometry
         self.raw_format = RawFormat(g["width"], g["height"], g["pixel_format"], g["black_level"], g["white_level"])
-        slots = config.slots or min(512, max(16, round(SLACK_S * (g["fps"] or 0))))
+        # With a trigger the camera tells no rate: at the most as many frames come as the user says.
+        fps = g["fps"] or config.fps or 0.0
+        slots = config.slots or min(512, max(16, round(SLACK_S * fps)))
         picture = self.raw_format.width * self.raw_format.height * 3
-        kept = plan.history(g["fps"]) if plan else 0
+        kept = plan.history(fps) if plan else 0
         self.history = max(config.history, kept)
         # Of a camera that is recorded no frame may be lost for want of a buffer, however far behind the engine is.
         self.reserve = RESERVE + (slots if plan else 0)

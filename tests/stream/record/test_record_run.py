@@ -57,7 +57,7 @@ def test_a_recording_from_the_first_frame_to_the_end(isp_stream: Callable[..., A
 def test_of_a_triggered_camera_the_ring_holds_what_comes_at_the_rate_that_the_user_says(
     isp_stream: Callable[..., Any], tmp_path: Path
 ) -> None:
-    out = ("--record", str(tmp_path / "out"), "--pre-trigger-s", "60", "--post-trigger-s", "0")
+    out = ("--record", str(tmp_path / "out"), "--pre-trigger-s", "15", "--post-trigger-s", "0")
     run = isp_stream("--trigger", *out, *SIZE, fps=500)
     started = run.until("started")
     assert (started["geometry"]["fps"], started["slots"]) == (0, 50)
