@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,27 +76,22 @@ def configure(features: Features, config: StreamConfig, info: CameraInfo, scene:
     _set_exposure(features, config)
     if "TriggerMode" not in wanted:
         _set_trigger(features, config.trigger, trigger, warnings)
-    if config.fps is not None:
-        features.set_if_there("AcquisitionFrameRateAuto", "Off")
-        features.set_if_there("AcquisitionFrameRateEnable", True)
-        features.set("AcquisitionFrameRate", config.fps)
-        real = frame_rate(features, triggered=False)
-        if real and abs(real - config.fps) > 0.01 * config.fps:
-            warnings.append(
-                f"camera {info.serial} runs at {real:g} fps instead of {config.fps:g}: "
-                "exposure time, size or pixel format allow no more"
-            )
+    real = frame_rate(features, triggered=False) if _set_rate(features, config.fps, config.trigger) else 0.0
+    if config.fps and real and abs(real - config.fps) > 0.01 * config.fps:
+        warnings.append(
+            f"camera {info.serial} runs at {real:g} fps instead of {config.fps:g}: "
+            "exposure time, size or pixel format allow no more"
+        )
 
 
 def frame_rate(features: FeatureSet, triggered: bool) -> float:
     """The rate in Hz that the camera says it runs at; 0 with a trigger, or where it does not say."""
     if triggered:
         return 0.0
-    for name in ("AcquisitionResultingFrameRate", "AcquisitionFrameRate"):
-        value = features.read(name)
-        if value:
-            return float(value)
-    return 0.0
+    rate = features.read("AcquisitionResultingFrameRate")
+    if not rate and features.read("AcquisitionFrameRateEnable", True):  # else it runs as fast as it can
+        rate = features.read("AcquisitionFrameRate")
+    return float(rate or 0.0)
 
 
 def clock_of(features: FeatureSet, info: CameraInfo) -> str:
@@ -155,18 +151,33 @@ def _set_format(features: Features, config: StreamConfig, scene: Any, warnings: 
         features.set("PixelFormat", config.pixel_format)
     elif features.read("PixelFormat") not in PIXEL_FORMATS:
         _fall_back_to_supported(features, warnings)
-    region = {
-        "Width": config.width,
-        "Height": config.height,
-        "OffsetX": config.offset_x,
-        "OffsetY": config.offset_y,
-    }
-    if any(value is not None for value in region.values()):
-        for offset in ("OffsetX", "OffsetY"):  # a size is limited by the offset that was there before
-            features.set_if_there(offset, 0)
-    for name, value in region.items():
-        if value is not None:
-            features.set(name, value)
+    _set_side(features, "Width", config.width, "OffsetX", config.offset_x, warnings)
+    _set_side(features, "Height", config.height, "OffsetY", config.offset_y, warnings)
+
+
+def _set_side(
+    features: Features, size: str, pixels: int | None, offset: str, at: int | None, warnings: list[str]
+) -> None:
+    """Sets size and offset of one side, in pixels. A size alone leaves the offset, as far as that still fits."""
+    if pixels is not None:
+        before = features.read(offset)
+        features.set_if_there(offset, 0)  # a size is limited by the offset that was there before
+        features.set(size, pixels)
+        if at is None and before:
+            kept = _nearest(features.describe(offset), before)
+            features.set_if_there(offset, kept)
+            if (now := features.read(offset)) != before:
+                warnings.append(
+                    f"camera {features.serial}: {offset} is {now} instead of {before}: {size} {pixels} allows no more"
+                )
+    if at is not None:
+        features.set(offset, at)
+
+
+def _nearest(limits: dict[str, Any], value: int) -> int:
+    """The largest value within `limits`, those that Features.describe tells, that is not above `value`."""
+    low, high, step = limits.get("min", 0), limits.get("max", value), limits.get("inc") or 1
+    return low + max(0, min(value, high) - low) // step * step
 
 
 def _fall_back_to_supported(features: Features, warnings: list[str]) -> None:
@@ -187,10 +198,29 @@ def _fall_back_to_supported(features: Features, warnings: list[str]) -> None:
 def _set_exposure(features: Features, config: StreamConfig) -> None:
     if config.exposure_us is not None:
         features.set_if_there("ExposureAuto", "Off")
-        features.set("ExposureTime", config.exposure_us)
+        try:
+            features.set("ExposureTime", config.exposure_us)
+        except UserError:
+            # Some cameras take no exposure longer than a frame at the rate at which they stand. The exposure goes first
+            # all the same: others take no rate whose frames are shorter than the exposure.
+            with suppress(UserError):
+                _set_rate(features, config.fps, config.trigger)
+            features.set("ExposureTime", config.exposure_us)
     if config.gain_db is not None:
         features.set_if_there("GainAuto", "Off")
         features.set("Gain", config.gain_db)
+
+
+def _set_rate(features: Features, fps: float | None, triggered: bool) -> bool:
+    """Whether there is one to set. Where the rate is the trigger's, some cameras lock theirs."""
+    if fps is None:
+        return False
+    features.set_if_there("AcquisitionFrameRateAuto", "Off")
+    features.set_if_there("AcquisitionFrameRateEnable", True)
+    if triggered and not features.writable("AcquisitionFrameRate"):
+        return False
+    features.set("AcquisitionFrameRate", fps)
+    return True
 
 
 def _set_trigger(features: Features, on: bool, trigger: str, warnings: list[str]) -> None:

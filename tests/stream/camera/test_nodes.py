@@ -11,7 +11,7 @@ from ispeed.engines.errors import UserError
 from ispeed.stream.camera import Discovery
 from ispeed.stream.camera.chunks import ChunkField, enable_chunks, find_fields
 from ispeed.stream.camera.nodes import CameraUnreachable, Features
-from ispeed.stream.camera.settings import configure, exposure_and_gain, frame_rate, levels
+from ispeed.stream.camera.settings import _nearest, configure, exposure_and_gain, frame_rate, levels
 from ispeed.stream.camera.simcam import CHUNK_IDS
 from ispeed.stream.config import make_config
 
@@ -94,9 +94,33 @@ def test_features_that_are_not_there_can_be_asked_for(features):
 
 
 def test_a_size_can_be_set_whatever_offset_was_there(apply, features):
-    apply(width=64, height=64, offset_x=1000, offset_y=500)
-    apply(width=1280, height=1024)
-    assert [features.read(name) for name in ("Width", "Height", "OffsetX", "OffsetY")] == [1280, 1024, 0, 0]
+    apply(width=64, height=64, offset_x=8000, offset_y=500)
+    apply(width=1280, height=1024, offset_x=10)
+    assert [features.read(name) for name in ("Width", "Height", "OffsetX", "OffsetY")] == [1280, 1024, 10, 500]
+
+
+def test_a_size_leaves_the_offset_as_far_as_it_fits_and_an_offset_the_other_one(apply, features):
+    assert apply(features={"OffsetX": 128, "OffsetY": 64}, height=400) == []
+    assert [features.read(name) for name in ("Height", "OffsetX", "OffsetY")] == [400, 128, 64]
+    assert apply(offset_y=100) == []
+    assert [features.read(name) for name in ("OffsetX", "OffsetY")] == [128, 100]
+    told = apply(width=8188)  # of 8192, so that 4 are left
+    assert told == ["camera SIM0001: OffsetX is 4 instead of 128: Width 8188 allows no more"]
+    assert [features.read(name) for name in ("OffsetX", "OffsetY")] == [4, 100]
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "nearest"),
+    [
+        ({"min": 0, "max": 100, "inc": 16}, 128, 96),
+        ({"min": 4, "max": 100, "inc": 8}, 50, 44),
+        ({"min": 4, "max": 100, "inc": 8}, 2, 4),
+        ({"min": 0, "max": 100, "inc": 2}, 60, 60),
+        ({}, 60, 60),
+    ],
+)
+def test_the_nearest_value_is_one_that_can_be_set(limits, value, nearest):
+    assert _nearest(limits, value) == nearest
 
 
 def test_without_a_size_the_cameras_own_region_is_left_alone(apply, features):
@@ -118,6 +142,49 @@ def test_the_frame_rate_is_enabled_and_read_back(apply, features):
     assert features.read("AcquisitionFrameRateEnable") is True
     assert frame_rate(features, triggered=False) == 432.5
     assert frame_rate(features, triggered=True) == 0
+
+
+def test_a_camera_that_runs_freely_tells_no_rate(apply, features):
+    apply(fps=100)
+    features.set("AcquisitionFrameRateEnable", False)
+    assert frame_rate(features, triggered=False) == 0
+
+
+class FrameLong(Features):
+    """A stand-in for a camera that takes no exposure that is longer than a frame, and no rate whose frames are shorter
+    than the exposure: the simulated one takes both."""
+
+    def set(self, name, value):
+        period_us = 1e6 / float(value if name == "AcquisitionFrameRate" else self.read("AcquisitionFrameRate"))
+        exposure_us = float(value if name == "ExposureTime" else self.read("ExposureTime"))
+        if name in ("ExposureTime", "AcquisitionFrameRate") and exposure_us > period_us:
+            raise UserError(f"{name} {value} is not possible: {exposure_us:g} us in {period_us:g}")
+        return super().set(name, value)
+
+
+@pytest.mark.parametrize(("stands_at", "fps", "exposure_us"), [((500, 100), 100, 5000), ((100, 5000), 500, 100)])
+def test_exposure_and_rate_are_set_in_the_order_that_the_camera_takes(camera, stands_at, fps, exposure_us):
+    features = FrameLong(camera.node_map, "SIM0001")
+    features.set("AcquisitionFrameRate", 1)
+    features.set("ExposureTime", stands_at[1])
+    features.set("AcquisitionFrameRate", stands_at[0])
+    configure(features, make_config({"fps": fps, "exposure_us": exposure_us}), camera.info, None, [])
+    assert (frame_rate(features, triggered=False), features.read("ExposureTime")) == (fps, exposure_us)
+
+
+def test_an_exposure_that_no_rate_allows_is_the_one_that_is_refused(camera):
+    features = FrameLong(camera.node_map, "SIM0001")
+    with pytest.raises(UserError, match=r"ExposureTime 20000\.0 is not possible"):
+        configure(features, make_config({"fps": 100, "exposure_us": 20000}), camera.info, None, [])
+
+
+def test_with_a_trigger_a_rate_that_the_camera_locks_is_left_alone(camera, features, monkeypatch):
+    """A stand-in for one: the simulated camera, whose AcquisitionFrameRate cannot be set."""
+    writable = features.writable
+    monkeypatch.setattr(features, "writable", lambda name: name != "AcquisitionFrameRate" and writable(name))
+    before, warnings = features.read("AcquisitionFrameRate"), []
+    configure(features, make_config({"trigger": True, "fps": 777}), camera.info, None, warnings)
+    assert (features.read("AcquisitionFrameRate"), warnings) == (before, [])
 
 
 def test_the_trigger_is_switched_on_only_when_asked_for(apply, features):
