@@ -241,7 +241,8 @@ def plain_text(error: object) -> str:
     """What an exception of the binding says, without the remarks that the binding wraps around it."""
     text = " ".join(str(error).split()) or type(error).__name__
     source = re.search(r"\(Message from the source: (.*?)\)? \(ID: -?\d+\)", text)
-    text = source.group(1) if source else text
+    if source:  # the binding does not always get hold of the producer's own words
+        text = source.group(1) or text[: source.start()].removeprefix("GenTL exception: ").rstrip()
     return re.split(r" : \w+Exception thrown ", text)[0].rstrip(".")
 
 
@@ -296,16 +297,34 @@ def _create(harvester: Any, device: Any, info: CameraInfo) -> Any:
     config = ParameterSet({ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False})
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
-    busy = (gentl.ResourceInUseException, gentl.AccessDeniedException, gentl.BusyException)
     try:
         return harvester.create(harvester.device_info_list.index(device), config=config)
-    except busy as error:
-        raise UserError(
-            f"camera {info.serial} is in use by another process: end that one, or choose another camera "
-            "(isp-stream --list)"
-        ) from error
+    except (gentl.ResourceInUseException, gentl.BusyException) as error:
+        raise UserError(_in_use(info, error)) from error
+    except gentl.AccessDeniedException as error:
+        raise UserError(_in_use(info, error) if info.access == "busy" else _denied(info, error)) from error
     except gentl.GenericException as error:
         raise UserError(f"camera {info.serial} cannot be opened: {plain_text(error)}") from error
     finally:
         if in_main_thread:  # create() puts in a handler that destroys the acquirer without a word
             signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+
+
+def _in_use(info: CameraInfo, error: Exception) -> str:
+    return (
+        f"camera {info.serial} is in use by another process: end that one, or choose another camera "
+        f"(isp-stream --list); its producer says: {plain_text(error)}"
+    )
+
+
+def _denied(info: CameraInfo, error: Exception) -> str:
+    """Producers deny access for many reasons, and few say which."""
+    causes = {
+        "U3V": "this user may not use its USB device (a udev rule permits it)",
+        "GEV": "its address is in another subnet than this computer's network card",
+    }
+    likely = [causes[info.tl_type]] if info.tl_type in causes else list(causes.values())
+    return (
+        f"camera {info.serial} cannot be opened, access is denied: another process has it, or {', or '.join(likely)}; "
+        f"its producer lists it as {info.access} and says: {plain_text(error)}"
+    )

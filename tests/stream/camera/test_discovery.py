@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from genicam import gentl
 
 from ispeed.engines.errors import UserError
-from ispeed.stream.camera import Discovery, discovery, list_cameras, name_alone, producer_files
+from ispeed.stream.camera import CameraInfo, Discovery, discovery, list_cameras, name_alone, producer_files
 from ispeed.stream.camera.simcam import producer_path
 
 
@@ -153,12 +154,42 @@ def test_a_camera_that_another_process_has_is_shown_busy_and_refused():
         assert other.stdout.readline() == b"open\n"
         with Discovery() as found:
             assert [camera.access for camera in found.cameras] == ["busy", "free"]
-            with pytest.raises(UserError, match="camera SIM0001 is in use by another process"):
+            with pytest.raises(UserError, match="camera SIM0001 is in use by another process") as raised:
                 found.open("0")
+            assert str(raised.value).endswith("its producer says: Requested resource is already in use")
         other.stdin.close()
         assert other.wait(10) == 0
     with Discovery() as found:
         assert found.cameras[0].access == "free"
+
+
+class Denying:
+    """A stand-in for Harvesters with a producer that denies access to its one camera, as those for USB and Ethernet do;
+    the simulated one denies it to nobody."""
+
+    device_info_list = ("device",)
+
+    def create(self, index, config):
+        raise gentl.AccessDeniedException(
+            "GenTL exception: Access denied. (Message from the source: no rights) (ID: -1005)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("tl_type", "access", "causes"),
+    [
+        ("U3V", "free", ["another process", "udev rule", "lists it as free and says: no rights"]),
+        ("GEV", "unreachable", ["another process", "another subnet", "lists it as unreachable"]),
+        ("Custom", "unknown", ["another process", "udev rule", "another subnet"]),
+        ("U3V", "busy", ["camera 123 is in use by another process: end that one", "says: no rights"]),
+    ],
+)
+def test_a_camera_that_denies_access_is_told_with_all_that_it_may_be(tl_type, access, causes):
+    info = CameraInfo(0, "123", "Maker", "Model", tl_type, access, Path("/x.cti"))
+    with pytest.raises(UserError) as raised:
+        discovery._create(Denying(), "device", info)
+    assert all(cause in str(raised.value) for cause in causes), raised.value
+    assert ("subnet" in str(raised.value)) == ("another subnet" in causes)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +219,7 @@ def test_a_binding_that_does_not_load_says_what_to_install(error, message):
     ("text", "plain"),
     [
         ("GenTL exception: X. (Message from the source: it is (very) sad) (ID: -1014)", "it is (very) sad"),
+        ("GenTL exception: In use. (Message from the source: ) (ID: -1004)", "In use"),
         ("Value 5 is bad. : OutOfRangeException thrown in node 'W' while calling", "Value 5 is bad"),
         ("two\nlines.", "two lines"),
         ("", "str"),
