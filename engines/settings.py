@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from .errors import UserError, shown
 
 _MOST_VALUES = 1_000_000  # a calibration of many defects has some 10,000
 _DEEPEST = 64
+_NO_TEXT = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 _BRACKETS = re.compile(r"[][{}]")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -45,8 +46,11 @@ def make_settings(kind: type[Model], values: dict[str, Any], listed_by: str) -> 
         raise UserError("; ".join(dict.fromkeys(sentences))) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError when there is no such file or no mapping in it."""
+def read_yaml(path: Path, as_text: Collection[str] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, with `as_text` as in `parse_yaml`.
+
+    Raises UserError when there is no such file or no mapping in it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -54,7 +58,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"the config {path} is no text file") from error
     try:
-        values = parse_yaml(text)
+        values = parse_yaml(text, as_text)
     except ValueError as error:
         raise UserError(f"the config {path} is no valid YAML: {error}") from error
     if values is None:
@@ -64,17 +68,44 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def parse_yaml(text: str) -> Any:
-    """What a text in YAML says. Raises ValueError: it is none, or holds itself, as aliases may; in one line."""
+def parse_yaml(text: str, as_text: Collection[str] = ()) -> Any:
+    """What a text in YAML says.
+
+    Args:
+        text: The text.
+        as_text: Settings whose value, or whose keys where it is a mapping, are names: they are taken as they stand,
+            though they may look like numbers (to YAML 0123 is 83).
+
+    Raises:
+        ValueError: It is no YAML, or holds itself, as aliases may; in one line.
+    """
     _require_shallow(text)
     try:
-        values = yaml.safe_load(text)
+        values = _load(text, as_text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError comes of dates that no calendar has
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     _size(values, {})
     return values
+
+
+def _load(text: str, as_text: Collection[str]) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        whole = loader.get_single_node()
+        for name, value in whole.value if isinstance(whole, yaml.MappingNode) else ():
+            if name.value in as_text:
+                _take_as_text([key for key, _ in value.value] if isinstance(value, yaml.MappingNode) else [value])
+        return None if whole is None else loader.construct_document(whole)
+    finally:
+        loader.dispose()
+
+
+def _take_as_text(nodes: Iterable[yaml.Node]) -> None:
+    for node in nodes:
+        if node.tag in _NO_TEXT:
+            node.tag = "tag:yaml.org,2002:str"
 
 
 def _require_shallow(text: str) -> None:

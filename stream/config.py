@@ -14,7 +14,8 @@ from ..engines.engine import Mode
 from ..engines.errors import UserError
 from ..engines.flat_field import checked_mesh, to_json
 from ..engines.measured import Measured
-from ..engines.settings import Settings, make_settings, read_yaml
+from ..engines.settings import Settings, make_settings
+from ..engines.settings import read_yaml as read_settings
 from .changes import Scalar, read_change
 
 __all__ = ["Measured", "MeshOfGains", "Realtime", "StreamConfig", "make_config", "read_yaml"]
@@ -225,6 +226,14 @@ class StreamConfig(Settings):
     def recording(self) -> str:
         """The file that is played in the place of a camera; empty where it is a camera."""
         return self.camera.removeprefix(RECORDING) if self.camera.startswith(RECORDING) else ""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; cameras are named in it as they stand there, as with --camera.
+
+    Raises UserError when there is no such file or no mapping in it.
+    """
+    return read_settings(path, as_text=("camera", "cameras"))
 
 
 def make_config(values: dict[str, Any]) -> StreamConfig:

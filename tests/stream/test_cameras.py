@@ -12,6 +12,7 @@ from ispeed.engines.errors import UserError
 from ispeed.stream import Control, Subscriber, default_endpoint
 from ispeed.stream.cameras import camera_indices, make_configs
 from ispeed.stream.cli import parse
+from ispeed.stream.config import read_yaml
 from ispeed.stream.control import default_control
 
 
@@ -47,6 +48,19 @@ def test_flags_go_before_a_section_and_that_before_the_rest_of_the_file():
 def test_cameras_that_cannot_be(in_file, cameras, sentence):
     with pytest.raises(UserError, match=sentence):
         camera_indices(make_configs(in_file, {"camera": cameras} if cameras else {}))
+
+
+def test_a_serial_number_in_a_file_is_taken_as_it_stands_there(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("camera: 01234567\nfps: 0100\n")
+    (config,) = make_configs(read_yaml(path), {})
+    assert (config.camera, config.fps) == ("01234567", 64)  # the rest is YAML
+    path.write_text(
+        "cameras:\n  0017: &first {fps: 100}\n  1.10: *first\n"
+        "  12:30:45: {}\n  2024-01-02: {}\n  0x10: {}\n  yes: {}\n  'q': {}\n"
+    )
+    cameras = [config.camera for config in make_configs(read_yaml(path), {})]
+    assert cameras == ["0017", "1.10", "12:30:45", "2024-01-02", "0x10", "yes", "q"]
 
 
 def test_serial_numbers_are_looked_up():
