@@ -3,7 +3,7 @@
 GenApi knows how to find a chunk: the feature's register names a port, the port a chunk id, and the register the offset,
 length and byte order within the chunk. All of that is static, so it is asked once; per frame remain one call to the
 producer for where the chunks lie and one unpacking per value. A camera whose chunk features are computed (a converter,
-a formula) is left to its nodes.
+a formula, an address that depends on other features) is left to its nodes.
 """
 
 from __future__ import annotations
@@ -70,24 +70,33 @@ def _field(features: Features, name: str) -> ChunkField | None:
         if kind not in ("FloatReg", "IntReg"):
             return None
         port = features.node(_property(register, "pPort"))
+        if _property(register, "pIndex") or _property(register, "pAddress") or _property(port, "SwapEndianess") == "Yes":
+            return None
+        (address,) = _properties(register, "Address")  # several would be added up
         length = int(_property(register, "Length"), 0)
         order = "<" if _property(register, "Endianess") == "LittleEndian" else ">"
         signed = _property(register, "Sign") == "Signed"
         code = {("FloatReg", 4): "f", ("FloatReg", 8): "d", ("IntReg", 4): "I", ("IntReg", 8): "Q"}[kind, length]
         code = code.lower() if signed and kind == "IntReg" else code
         chunk_id = int(_property(port, "ChunkID"), 16)
-        return ChunkField(chunk_id, int(_property(register, "Address"), 0), order + code)
+        return ChunkField(chunk_id, int(address, 0), order + code)
     except (KeyError, ValueError, AttributeError, TypeError):
         return None
 
 
 def _property(node: Any, name: str) -> str:
+    """The first of `_properties`; empty where there is none."""
+    return next(iter(_properties(node, name)), "")
+
+
+def _properties(node: Any, name: str) -> list[str]:
+    """What the node's description says under this name, as often as it says so."""
     from genicam import genapi
 
     try:
-        return node.node.get_property(name)[0].split("\t")[0]
+        return [value for value in node.node.get_property(name)[0].split("\t") if value]
     except genapi.GenericException:
-        return ""
+        return []
 
 
 class ChunkReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from genicam import genapi
 
 from ispeed.engines.bayer import RawFormat
 from ispeed.engines.errors import UserError
@@ -12,7 +13,7 @@ from ispeed.stream.camera import Discovery
 from ispeed.stream.camera.chunks import ChunkField, enable_chunks, find_fields
 from ispeed.stream.camera.nodes import CameraUnreachable, Features
 from ispeed.stream.camera.settings import _nearest, configure, exposure_and_gain, frame_rate, levels
-from ispeed.stream.camera.simcam import CHUNK_IDS
+from ispeed.stream.camera.simcam import CHUNK_IDS, producer_path
 from ispeed.stream.config import make_config
 
 
@@ -273,6 +274,29 @@ def test_chunks_are_found_in_the_cameras_own_description(features):
     )
     features.set("ChunkModeActive", False)
     assert find_fields(features) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [
+        ("<Address>0x0</Address>", "<Address>0x0</Address><Address>0x8</Address>"),
+        ("<Address>0x0</Address>", "<Address>0x0</Address><pAddress>WidthReg</pAddress>"),
+        ("<Address>0x0</Address>", "<pAddress>WidthReg</pAddress>"),
+        ("<Address>0x0</Address>", '<Address>0x0</Address><pIndex Offset="8">TriggerSelector</pIndex>'),
+        ("<ChunkID>1001</ChunkID>", "<ChunkID>1001</ChunkID><SwapEndianess>Yes</SwapEndianess>"),
+    ],
+)
+def test_a_chunk_whose_place_or_bytes_depend_on_more_is_left_to_the_nodes(monkeypatch, plain, other):
+    """Stand-ins for such cameras: the simulated one's description, with one of its registers described otherwise."""
+    described = producer_path().with_name("camera.xml").read_text()
+    assert plain in described
+    nodes = genapi.NodeMap()
+    nodes.load_xml_from_string(described.replace(plain, other, 1))
+    features = Features(nodes, "SIM0001")
+    monkeypatch.setattr(features, "read", lambda name, default: True)  # there is no camera to ask for ChunkModeActive
+    exposure, gain, _ = find_fields(features)
+    assert exposure is None
+    assert gain == ChunkField(CHUNK_IDS["ChunkGain"], 0, "<d")
 
 
 def test_a_camera_that_is_gone_is_noticed_by_a_probe(features):
