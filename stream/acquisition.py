@@ -22,7 +22,7 @@ from ..engines.errors import UserError
 from .camera.camera import open_camera
 from .camera.nodes import CameraUnreachable
 from .camera.settings import exposure_and_gain, frame_rate
-from .camera.sources import SourceEnded, SourceFailed
+from .camera.sources import INCOMPLETE, SourceEnded, SourceFailed
 from .changes import Schedule
 from .config import StreamConfig
 from .hold import Hold, HoldOptions
@@ -116,7 +116,14 @@ class Acquisition:
         source = self._source
         if source.patient:  # it waits for a slot, so no frame has to make room for it
             options = replace(options, policy="block")
-        self._hold = Hold(self._ring, options, source.queue, fds[1], lambda: (source.underruns(), source.undelivered()))
+        self._hold = Hold(
+            self._ring,
+            options,
+            source.queue,
+            fds[1],
+            statistics=lambda: (source.underruns(), source.undelivered()),
+            warn=self._warn,
+        )
         self._return_thread = threading.Thread(target=self._return_loop, name="returns", daemon=True)
         self._return_thread.start()
 
@@ -258,7 +265,13 @@ class Acquisition:
                     continue
                 slot = wait(0 if self._ending else WAIT_MS)
                 if slot < 0:
-                    if self._ending:
+                    if slot == INCOMPLETE:
+                        with lock:
+                            hold.passed_over(now_ns())
+                        self._heard = time.monotonic()
+                    elif self._ending:
+                        with lock:
+                            hold.left_behind(source.left_behind())
                         return
                     continue
                 grabbed_ns = now_ns()

@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 from ..engines.errors import UserError
@@ -34,6 +35,10 @@ _LAST_SEEN_NS = int(Word.LAST_SEEN_NS)
 _GRANT_HEAD, _ENGINE_ERROR, _DIED = int(Word.GRANT_HEAD), int(Word.ENGINE_ERROR), int(Word.DIED_GRANTED)
 _FREE, _IS_QUEUED, _IS_WAITING, _IS_GRANTED, _IS_HISTORY = (int(owner) for owner in Owner)
 _OWNER_MASK = 0xFF
+_NO_IDS = (
+    "its frame ids stand still or come again: frames are numbered here from now on, and those that are lost on the way "
+    "go unnoticed"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Hold:
         grant_fd: eventfd that wakes develop.
         statistics: (frames without a buffer, buffers filled but not fetched) as the producer counts them, None each
             where it does not.
+        warn: Takes what the user should know.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Hold:
         queue: Callable[[int], None],
         grant_fd: int,
         statistics: Callable[[], tuple[int | None, int | None]],
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.ring, self.options = ring, options
         self._queue, self._grant_fd, self._statistics = queue, grant_fd, statistics
@@ -85,7 +92,9 @@ class Hold:
         self._grants, self._returns, self._log = GrantQueue(ring), ReturnQueue(ring), ArrivalLog(ring)
         self._waiting: deque[tuple[Any, ...]] = deque()  # FrameRecord without its grant number, oldest first
         self._history: deque[int] = deque()
-        self._ids = FrameIds()
+        self._tell_of_ids = cache(partial(warn, _NO_IDS))  # once: the next segment will be no different
+        self._ids = FrameIds(self._tell_of_ids)
+        self._unseen = 0  # incomplete buffers since the last id: they are among the ids that will seem missing
         self._epoch = 0  # of the develop process that is ready; 0 while there is none
         self._segment = 0
         self._streaming = False
@@ -104,7 +113,7 @@ class Hold:
     def start(self, segment: int) -> None:
         """An acquisition begins: all free slots are offered, records carry `segment`."""
         self._segment, self._streaming, self._starved = segment, True, False
-        self._ids = FrameIds()
+        self._ids, self._unseen = FrameIds(self._tell_of_ids), 0
         self._underruns = self._statistics()[0] or 0
         for slot, owner in enumerate(self._table):
             if owner & _OWNER_MASK == _FREE:
@@ -116,28 +125,24 @@ class Hold:
         `arrival` is a camera.sources.Arrival; exposure and gain are what the record shall say.
         """
         words = self._words
-        frame_id, gap = self._ids.feed(arrival.frame_id)
         self._generations[slot] += 1
         self.queued -= 1
+        if arrival.incomplete:
+            self._count_incomplete(arrival.frame_id, grabbed_ns)
+            self._give_back(slot)
+            return
+        frame_id, gap = self._ids.feed(arrival.frame_id)
         if gap < 0:
             words[_LATE] += 1
             self._give_back(slot)
             return
         words[_SEEN] += 1
-        unseen = arrival.unseen_incomplete
-        if unseen:  # buffers that came, but without an id: they are among the ids that seem missing
-            words[_SEEN] += unseen
-            words[_INCOMPLETE] += unseen
-            gap = max(0, gap - unseen)
         if gap:
             self._count_missing(gap)
+        self._unseen = 0
         self._starved = False
         words[_LAST_ID] = frame_id
         words[_LAST_SEEN_NS] = grabbed_ns
-        if arrival.incomplete:
-            words[_INCOMPLETE] += 1
-            self._give_back(slot)
-            return
         limit = self.options.limit
         if limit and self._counted_grants() >= limit:
             words[_STOPPED] += 1
@@ -162,6 +167,19 @@ class Hold:
             self._make_room()
         self._starved = self.queued == 0
         words[_WAITING], words[_QUEUED] = len(self._waiting), self.queued
+
+    def passed_over(self, now_ns: int) -> None:
+        """An incomplete buffer has come and gone back, without a slot of ours and without its id."""
+        words = self._words
+        words[_SEEN] += 1
+        words[_INCOMPLETE] += 1
+        words[_LAST_SEEN_NS] = now_ns
+        self._unseen += 1
+
+    def left_behind(self, count: int) -> None:
+        """So many buffers were filled and found no slot until the acquisition ended: counts them as stopped."""
+        self._words[_SEEN] += count
+        self._words[_STOPPED] += count
 
     def take_returns(self) -> None:
         """Takes back what develop has returned, and grants what waits."""
@@ -298,6 +316,25 @@ class Hold:
         if len(self._history) > self.options.history:
             self._give_back(self._history.popleft())
 
+    def _count_incomplete(self, raw_id: int, now_ns: int) -> None:
+        """Counts an incomplete frame, whose id may be lost too: then it says anything."""
+        believed = self._ids.feed_incomplete(raw_id)
+        if believed is None:
+            self.passed_over(now_ns)
+            return
+        words, (frame_id, gap) = self._words, believed
+        if gap < 0:
+            words[_LATE] += 1
+            return
+        words[_SEEN] += 1
+        if gap:
+            self._count_missing(gap)
+        self._unseen = 0
+        self._starved = False
+        words[_LAST_ID] = frame_id
+        words[_LAST_SEEN_NS] = now_ns
+        words[_INCOMPLETE] += 1
+
     def _give_back(self, slot: int) -> None:
         if self._streaming:
             self._offer(slot)
@@ -313,6 +350,9 @@ class Hold:
 
     def _count_missing(self, gap: int) -> None:
         """Splits `gap` ids that never came into those without a buffer and those lost on the way."""
+        gap -= self._unseen
+        if gap <= 0:
+            return
         underruns, undelivered = self._statistics()
         if underruns is None:
             without = gap if self._starved else 0

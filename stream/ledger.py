@@ -40,12 +40,15 @@ _LOSS_WORDS = tuple(
 
 @dataclass
 class Account:
-    """Counts of frames over some span. `missing` are ids that never came; `lost` is by reason, see LOSS_REASONS."""
+    """Counts of frames over some span. `missing` are ids that never came, or not in time; `lost` is by reason, see
+    LOSS_REASONS. `late` is the part of the missing that came behind a newer frame, and was dropped.
+    """
 
     seen: int = 0
     missing: int = 0
     published: int = 0
     lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_REASONS, 0))
+    late: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -59,6 +62,7 @@ class Account:
             self.missing + other.missing,
             self.published + other.published,
             {reason: count + other.lost[reason] for reason, count in self.lost.items()},
+            self.late + other.late,
         )
 
     def minus(self, other: Account) -> Account:
@@ -68,6 +72,7 @@ class Account:
             self.missing - other.missing,
             self.published - other.published,
             {reason: count - other.lost[reason] for reason, count in self.lost.items()},
+            self.late - other.late,
         )
 
 
@@ -109,7 +114,8 @@ def read_account(words: Sequence[int]) -> Account:
     """The account since the rings were made. Later stages are read first, so `in_flight` is never negative."""
     published = words[Word.PUBLISHED]
     losses = read_losses(words)
-    return Account(words[Word.SEEN], losses[0] + losses[2], published, dict(zip(LOSS_REASONS, losses, strict=True)))
+    lost: dict[str, int] = dict(zip(LOSS_REASONS, losses, strict=True))
+    return Account(words[Word.SEEN], losses[0] + losses[2], published, lost, words[Word.LATE])
 
 
 @dataclass
@@ -203,6 +209,7 @@ class FrameLedger:
             "missing": total.missing,
             "published": total.published,
             "lost": total.lost,
+            "late": total.late,
             "in_flight": total.in_flight,
             "balanced": self.balanced,
             "segments": [

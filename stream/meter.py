@@ -102,6 +102,7 @@ class Meter:
                     "missing": account.missing,
                     "published": account.published,
                     "lost": account.lost,
+                    "late": account.late,
                     "in_flight": account.in_flight,
                 },
                 "latency_ms": self._latency(self._interval),

@@ -47,7 +47,7 @@ class Word(IntEnum):
     INCOMPLETE = 3
     SUPERSEDED = 4
     STOPPED_GRAB = 5
-    LATE = 6  # buffers whose id was counted as missing before: dropped, in no sum
+    LATE = 6  # buffers whose id was counted as missing before, and stays so: dropped
     QUEUED = 7  # gauge: slots that lie queued at the producer
     # grab, queues
     GRANT_HEAD = 8

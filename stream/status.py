@@ -35,7 +35,8 @@ def status_line(message: dict[str, Any]) -> str:
     limit = f"limit: {message['bottleneck']} | " if message["bottleneck"] else ""
     return (
         f"{message['t_s']:7.1f} s | camera {r['camera']:.0f} grab {r['grab']:.0f} develop {r['develop']:.0f} "
-        f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])} | {latency['from']} to published "
+        f"publish {r['publish']:.0f} Hz | lost {losses(message['account']['lost'])}{late(message['account'])} | "
+        f"{latency['from']} to published "
         f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} ms | {limit}"
         f"subscribers {message['subscribers'].get('descriptors', 0)}+{message['subscribers'].get('pixels', 0)}"
         + _recording(message.get("record", {}))
@@ -67,13 +68,18 @@ def losses(lost: dict[str, int]) -> str:
     return f"{total} ({', '.join(f'{reason} {count}' for reason, count in lost.items() if count)})"
 
 
+def late(account: dict[str, Any]) -> str:
+    """How many of the lost came behind newer frames, as ', 3 of them late'; empty where none did."""
+    return f", {account['late']} of them late" if account.get("late") else ""
+
+
 def ledger_lines(message: dict[str, Any]) -> list[str]:
     """The account at the end."""
     ledger, latency = message["ledger"], message["latency_ms"]
     balance = "the account balances" if ledger["balanced"] else "THE ACCOUNT DOES NOT BALANCE"
     lines = [
         f"seen {ledger['seen']} + missing {ledger['missing']} = published {ledger['published']} + "
-        f"lost {losses(ledger['lost'])}: {balance}",
+        f"lost {losses(ledger['lost'])}{late(ledger)}: {balance}",
         f"latency {latency['from']} to published: p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, "
         f"p99.9 {latency['p999']:.2f}, max {latency['max']:.2f} ms ({latency['count']} frames)",
     ]
@@ -85,7 +91,8 @@ def ledger_lines(message: dict[str, Any]) -> list[str]:
             account = s["account"]
             lines.append(
                 f"  {s['number']}: {s['duration_s']:.2f} s, seen {account['seen']}, missing {account['missing']}, "
-                f"published {account['published']}, lost {losses(account['lost'])}; ended by: {s['ended_by']}"
+                f"published {account['published']}, lost {losses(account['lost'])}{late(account)}; "
+                f"ended by: {s['ended_by']}"
             )
         for outage in ledger["outages"]:
             lines.append(

@@ -12,9 +12,10 @@ from ..frame import FLAG_DEVICE_CLOCK_IS_HOST, FLAG_EXPOSURE_FROM_CHUNK, FLAG_GA
 from ..ring import Ring
 from .discovery import OpenCamera, plain_text
 from .nodes import Features
-from .sources import Arrival, SourceFailed
+from .sources import INCOMPLETE, NOTHING, Arrival, SourceFailed
 
 MAX_BUFFERS = 64
+_LEAST_WAIT_S = 0.02  # on a busy machine Harvesters finds a shorter one over before it has looked
 
 
 class CopySource:
@@ -40,7 +41,7 @@ class CopySource:
         self._errors = (genapi.GenericException, gentl.GenericException)
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._next: int | None = None  # the slot that the next frame goes to
-        self._incomplete = 0
+        self._incomplete = 0  # that came and were not told of yet
         self._running = 0
         self._ring: Ring | None = None
         self._chunks = False
@@ -65,11 +66,11 @@ class CopySource:
             try:
                 self._next = self._free.get(timeout=timeout_ms / 1000)
             except queue.Empty:
-                return -1
+                return NOTHING
         try:
-            buffer = self._acquirer.try_fetch(timeout=max(timeout_ms, 1) / 1000, is_raw=True)
+            buffer = self._acquirer.try_fetch(timeout=max(timeout_ms / 1000, _LEAST_WAIT_S), is_raw=True)
             if buffer is None:
-                return -1
+                return self._none_or_incomplete()
             try:
                 self._copy(buffer, self._next)
             finally:
@@ -82,6 +83,9 @@ class CopySource:
     def stop(self, gone: bool) -> None:
         if not gone:
             self._features.set_if_there("AcquisitionStop", True)
+
+    def left_behind(self) -> int:
+        return 0 if self._next is not None else self.undelivered() or 0
 
     def flush(self) -> None:
         with contextlib.suppress(*self._errors):  # of a device that is gone
@@ -111,6 +115,12 @@ class CopySource:
     def fault(self) -> str:
         return ""
 
+    def _none_or_incomplete(self) -> int:
+        if not self._incomplete:
+            return NOTHING
+        self._incomplete -= 1
+        return INCOMPLETE
+
     def _copy(self, buffer, slot: int) -> None:
         arrival = self.arrival
         arrival.frame_id = self._tell(buffer, "frame_id", -1)
@@ -118,7 +128,6 @@ class CopySource:
             self._running += 1
             arrival.frame_id = self._running
         arrival.timestamp = self._tell(buffer, "timestamp", 0)
-        arrival.unseen_incomplete, self._incomplete = self._incomplete, 0
         target = self._ring.slot(slot)  # type: ignore[union-attr]  # attached before it is waited for
         pixels = np.frombuffer(buffer.raw_buffer, np.uint8)
         arrival.size = min(self._tell(buffer, "size_filled", pixels.size), target.size, pixels.size)

@@ -80,7 +80,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 class FrameInfos:
     """What a producer tells about a delivered buffer: `values` after `ask`, in the order of `commands`.
 
-    A value is 0 where the producer does not tell it; `told` says which it does, None before the first `ask`.
+    A value is 0 where the producer does not tell it; `told` says which it does, None before the first complete buffer:
+    of an incomplete one it may not know all.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class FrameInfos:
         if self._stacked is not None:
             self._stacked.argtypes = [_POINTER, _POINTER, _POINTER, ctypes.c_size_t]
             self._stacked.restype = ctypes.c_int32
+        self._incomplete = commands.index(BUFFER_INFO_IS_INCOMPLETE)
         self._single = library.DSGetBufferInfo
         self._memory = (ctypes.c_uint64 * len(commands))()
         self.values = memoryview(self._memory).cast("B").cast("Q")
@@ -107,17 +109,19 @@ class FrameInfos:
 
     def ask(self, buffer: int) -> None:
         """Fills `values` for a GenTL buffer: in one call where the producer has that, else one by one."""
-        if self._stacked is not None:
-            if self._stacked(self._stream, buffer, self._infos_at, len(self._commands)) == 0:
-                if self.told is None:
-                    self.told = tuple(info.result == 0 for info in self._infos)
-                return
-            self._stacked = None  # it is there and does not work: some producers export it as a stub
+        stacked = self._stacked
+        if stacked is not None and stacked(self._stream, buffer, self._infos_at, len(self._commands)) == 0:
+            if self.told is None and not self.values[self._incomplete]:
+                self.told = tuple(info.result == 0 for info in self._infos)
+            return
         codes = []
         for index, command in enumerate(self._commands):
             self._size.value = 8
             at = self._values_at + 8 * index
             codes.append(self._single(self._stream, buffer, command, self._type_at, at, self._size_at))
+        if self.values[self._incomplete]:
+            return
+        self._stacked = None  # it is there and does not work: some producers export it as a stub
         if self.told is None:
             self.told = tuple(code == 0 for code in codes)
 

@@ -87,6 +87,9 @@ class ReplaySource:
     def stop(self, gone: bool) -> None:
         self._running = False
 
+    def left_behind(self) -> int:
+        return 0
+
     def flush(self) -> None:
         while True:
             try:

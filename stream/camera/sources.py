@@ -21,6 +21,9 @@ from .gentl import (
 )
 from .nodes import Features
 
+#: What `Source.wait` returns instead of a slot: nothing came, or an incomplete buffer that went back by itself.
+NOTHING, INCOMPLETE = -1, -2
+
 
 class SourceFailed(Exception):
     """The data path broke: the producer refused a call that must not fail while the camera is there."""
@@ -38,14 +41,13 @@ class Arrival:
     """What is known about the newest delivered buffer; overwritten by the next.
 
     `frame_id` is the camera's raw id, or a running number where it has none; `size` bytes were filled; `exposure_us`
-    and `gain_db` are NaN where they are not told with the frame. `unseen_incomplete` buffers came
-    incomplete, without an id, before this one.
+    and `gain_db` are NaN where they are not told with the frame.
     """
 
-    __slots__ = ("exposure_us", "flags", "frame_id", "gain_db", "incomplete", "size", "timestamp", "unseen_incomplete")
+    __slots__ = ("exposure_us", "flags", "frame_id", "gain_db", "incomplete", "size", "timestamp")
 
     def __init__(self) -> None:
-        self.frame_id = self.timestamp = self.size = self.flags = self.unseen_incomplete = 0
+        self.frame_id = self.timestamp = self.size = self.flags = 0
         self.incomplete = False
         self.exposure_us = self.gain_db = math.nan
 
@@ -74,7 +76,7 @@ class Source(Protocol):
         ...
 
     def wait(self, timeout_ms: int) -> int:
-        """The slot of the next delivered frame, described in `arrival`; -1 if none came.
+        """The slot of the next delivered frame, described in `arrival`; else NOTHING or INCOMPLETE.
 
         Raises SourceFailed, and SourceEnded where no frame will ever come again.
         """
@@ -82,6 +84,10 @@ class Source(Protocol):
 
     def stop(self, gone: bool) -> None:
         """Stops delivering; what was delivered before can still be waited for. `gone`: the camera does not answer."""
+        ...
+
+    def left_behind(self) -> int:
+        """Buffers that are filled and were not waited for, because there was no slot for them. For who waits."""
         ...
 
     def flush(self) -> None:
@@ -182,6 +188,9 @@ class ZeroCopySource:
             self._stream.stop()
         if not gone:
             self._features.set_if_there("TLParamsLocked", 0)
+
+    def left_behind(self) -> int:
+        return 0
 
     def flush(self) -> None:
         self._stream.flush()

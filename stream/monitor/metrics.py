@@ -80,6 +80,8 @@ def _account(cameras: list[Camera]) -> Iterator[Metric]:
         for reason, count in account["lost"].items()
     ]
     yield Metric("ispeed_frames_lost_total", "counter", "Frames that were not published, by reason.", lost)
+    late = [(labels, account.get("late", 0)) for labels, account in accounts]
+    yield Metric("ispeed_frames_late_total", "counter", "Missing frames that came behind newer ones: dropped.", late)
     in_flight = [(labels, account["in_flight"]) for labels, account in accounts]
     yield Metric("ispeed_frames_in_flight", "gauge", "Frames seen that are neither published nor lost yet.", in_flight)
 

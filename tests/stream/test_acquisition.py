@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +12,15 @@ import pytest
 
 from ispeed.engines.errors import UserError
 from ispeed.stream.acquisition import Acquisition
-from ispeed.stream.camera.gentl import DataStream, FrameInfos
+from ispeed.stream.camera.gentl import (
+    BUFFER_INFO_FRAMEID,
+    BUFFER_INFO_IS_INCOMPLETE,
+    BUFFER_INFO_SIZE_FILLED,
+    GC_ERR_NOT_AVAILABLE,
+    DataStream,
+    FrameInfos,
+)
+from ispeed.stream.camera.sources import NOTHING
 from ispeed.stream.config import make_config
 from ispeed.stream.frame import FrameRecord
 from ispeed.stream.hold import HoldOptions
@@ -119,6 +129,7 @@ def test_a_file_brings_size_format_and_levels_unless_they_are_given(acquire, tmp
         (["5:NoSuchFeature=1"], ["at 5 frames", "SIM0001", "NoSuchFeature"]),
         (["5:ExposureTim=1"], ["did you mean ExposureTime?"]),
         (["5:Width=64"], ["Width", "cannot be set", "only be read"]),  # as soon as it streams
+        (["5:BlackLevel=5"], ["at 5 frames", "BlackLevel cannot be set during a run"]),  # though the camera would take it
         (["5:ExposureTime=1e12"], ["ExposureTime", "1 to 1e+06 us"]),
         (["5:ExposureAuto=Sometimes"], ["ExposureAuto", "Continuous"]),
         (["5:DeviceTemperature=3"], ["DeviceTemperature", "cannot be set"]),
@@ -138,6 +149,36 @@ def test_changes_that_can_be_made_leave_the_camera_as_it_was(acquire):
     acquisition = acquire(width=64, at=["5:TriggerSoftware=true", "7:ExposureAuto=Continuous", "9:ExposureTime=1e12"])
     assert acquisition.set("Width", 128) == 128  # not locked
     assert acquisition.set("ExposureAuto", "Off") == "Off"
+
+
+def test_an_incomplete_copy_ends_no_drain(acquire):
+    acquisition = acquire(**SMALL, acquisition="copy", trigger=True, features={"TriggerSource": "Software"})
+    source, stopping = acquisition._source, threading.Event()
+    wait, stop = source.wait, source.stop
+
+    def wait_until_stopping(timeout_ms: int) -> int:
+        return wait(timeout_ms) if stopping.wait(0.01) else NOTHING
+
+    def stop_and_tell(gone: bool) -> None:
+        stop(gone)
+        stopping.set()
+
+    source.wait, source.stop = wait_until_stopping, stop_and_tell
+    ring = Ring.create("raw", 16, acquisition.geometry.payload, stream_id=1)
+    acquisition.attach([os.dup(ring.fd), os.eventfd(0), os.eventfd(0)], HoldOptions("every", depth=4), timeout_ms=1000)
+    acquisition.start(segment=1)
+    for incomplete in (0, 1, 0, 1, 0):
+        acquisition.set("SimIncompleteCount", incomplete)
+        before = source.undelivered()
+        acquisition.trigger()
+        deadline = time.monotonic() + 10
+        while source.undelivered() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    acquisition.stop(drain=False)
+    assert (ring.words[Word.SEEN], ring.words[Word.INCOMPLETE], ring.words[Word.STOPPED_GRAB]) == (5, 2, 3)
+    assert (ring.words[Word.CAMERA_GAP], ring.words[Word.LAST_FRAME_ID]) == (0, 5)
+    ring.close()
 
 
 SMALL = {"width": 64, "height": 48, "pixel_format": "BayerRG8", "fps": 300}
@@ -163,6 +204,31 @@ def test_frames_are_numbered_here_where_the_producer_has_no_frame_ids_or_sizes(a
     assert stream.infos.told == (False, True, True, False, True)
     assert [record.frame_id for record in records] == list(range(1, len(records) + 1))
     assert {record.size for record in records} == {acquisition.geometry.payload}
+
+
+class ForgetfulLibrary:
+    """A producer that knows neither the id nor the size of a frame of which it has not all."""
+
+    def __init__(self) -> None:
+        self.incomplete = True
+
+    def DSGetBufferInfo(self, stream, buffer, command, kind_at, value_at, size_at):  # noqa: N802 (GenTL's name)
+        if self.incomplete and command in (BUFFER_INFO_FRAMEID, BUFFER_INFO_SIZE_FILLED):
+            return GC_ERR_NOT_AVAILABLE
+        value = self.incomplete if command == BUFFER_INFO_IS_INCOMPLETE else buffer
+        ctypes.c_uint64.from_address(value_at).value = value
+        return 0
+
+
+def test_what_a_producer_tells_is_decided_by_a_complete_buffer():
+    library = ForgetfulLibrary()
+    infos = FrameInfos(library, 1, stacked=False)  # type: ignore[arg-type]
+    infos.ask(7)
+    assert infos.told is None
+    library.incomplete = False
+    infos.ask(8)
+    assert infos.told == (True,) * 5
+    assert infos.values.tolist() == [8, 8, 0, 8, 8]
 
 
 def test_a_buffer_too_short_for_the_picture_is_incomplete_whatever_the_producer_says(acquire, frames):

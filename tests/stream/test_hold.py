@@ -27,11 +27,21 @@ class Bench:
         self.undelivered: int | None = 0
         self.grant_fd = os.eventfd(0, os.EFD_NONBLOCK)
         chosen = {"policy": "every", "depth": 2, "reserve": 4, **options}
+        self.warnings: list[str] = []
         self.hold = Hold(
-            ring, HoldOptions(**chosen), self.offered.append, self.grant_fd, lambda: (self.underruns, self.undelivered)
+            ring,
+            HoldOptions(**chosen),
+            self.offered.append,
+            self.grant_fd,
+            lambda: (self.underruns, self.undelivered),
+            self.warnings.append,
         )
         self.grants, self.returns = GrantQueue(ring), ReturnQueue(ring)
         self.next_id = 1
+
+    @property
+    def lost(self) -> dict[str, int]:
+        return {reason: count for reason, count in read_account(self.words).lost.items() if count}
 
     def frame(self, frame_id: int | None = None, **changes) -> int:
         """The producer fills its oldest slot."""
@@ -172,16 +182,77 @@ def test_incomplete_frames_are_counted_and_their_slot_offered_again(bench):
 def test_incomplete_buffers_without_an_id_are_no_gap(bench):
     made = running(bench)
     made.frame(frame_id=1)
-    made.frame(frame_id=5, unseen_incomplete=2)
+    made.hold.passed_over(1)
+    made.hold.passed_over(2)
+    made.frame(frame_id=5)
     assert (made.words[Word.SEEN], made.words[Word.INCOMPLETE], made.words[Word.CAMERA_GAP]) == (4, 2, 1)
 
 
-def test_late_frames_are_in_no_sum(bench):
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_late_frames_stay_missing_and_are_told(bench, incomplete):
     made = running(bench)
     made.frame(frame_id=1)
     made.frame(frame_id=3)
-    made.frame(frame_id=2)
+    made.frame(frame_id=2, incomplete=incomplete)
     assert (made.words[Word.SEEN], made.words[Word.CAMERA_GAP], made.words[Word.LATE]) == (2, 1, 1)
+    assert read_account(made.words).late == 1
+    assert made.unaccounted() == 0
+
+
+@pytest.mark.parametrize("ids", [[0] * 1000, [number % 20 for number in range(1000)]])
+def test_no_frame_is_dropped_because_of_ids_that_are_none(bench, ids):
+    made = running(bench)
+    taken = []
+    for frame_id in ids:
+        made.frame(frame_id=frame_id)
+        records = made.take()
+        taken += records
+        made.give(records)
+    assert [record.frame_id for record in taken] == list(range(1000))
+    assert made.words[Word.SEEN] == made.words[Word.GRANT_HEAD] == 1000
+    assert made.words[Word.LATE] == 0
+    assert len(made.warnings) == 1
+    assert "frames are numbered here" in made.warnings[0]
+    made.hold.stop()
+    made.hold.start(segment=4)
+    made.frame(frame_id=0)
+    made.frame(frame_id=0)
+    assert len(made.warnings) == 1
+
+
+def test_an_incomplete_frame_that_lost_its_id_is_no_gap(bench):
+    made = running(bench)
+    for frame_id, incomplete in ((999, False), (1000, False), (0, True), (1002, False), (1003, False)):
+        made.frame(frame_id=frame_id, incomplete=incomplete)
+    assert made.lost == {"incomplete": 1}
+    assert (made.words[Word.SEEN], made.words[Word.LAST_FRAME_ID]) == (5, 1003)
+    assert made.unaccounted() == 0
+
+
+def test_an_incomplete_frame_without_its_id_hides_no_other_gap(bench):
+    made = running(bench)
+    for frame_id, incomplete in ((1, False), (0, True), (2, False), (4, False), (0, True), (7, True), (8, False)):
+        made.frame(frame_id=frame_id, incomplete=incomplete)
+    # of 5 and 6 one came without its id
+    assert made.lost == {"camera_gap": 2, "incomplete": 3}
+    assert made.words[Word.SEEN] == 7
+
+
+def test_an_incomplete_first_frame_says_nothing_about_ids(bench):
+    made = running(bench)
+    made.frame(frame_id=0, incomplete=True)
+    for frame_id in (1001, 1002):
+        made.frame(frame_id=frame_id)
+    assert made.lost == {"incomplete": 1}
+    assert made.unaccounted() == 0
+
+
+def test_buffers_that_found_no_slot_until_the_end_are_counted_as_stopped(bench):
+    made = running(bench)
+    made.frame()
+    made.hold.left_behind(5)
+    assert (made.words[Word.SEEN], made.words[Word.STOPPED_GRAB]) == (6, 5)
+    assert made.unaccounted() == 0
 
 
 def test_missing_ids_are_split_by_the_producers_underruns(bench):

@@ -103,6 +103,20 @@ def test_every_segment_balances(segments: list[list[tuple]]) -> None:
     assert json.loads(json.dumps(total)) == total
 
 
+def test_late_frames_are_told_of_each_segment_and_of_all() -> None:
+    pipeline = Pipeline()
+    ledger = FrameLedger(pipeline.words)
+    for late in (2, 3):
+        ledger.open_segment(0, 100.0)
+        pipeline.miss(Word.CAMERA_GAP, 5)
+        pipeline.words[Word.LATE] += late
+        ledger.close_segment(10, "stopped")
+    told = ledger.to_json()
+    assert told["balanced"]
+    assert told["late"] == 5
+    assert [segment["account"]["late"] for segment in told["segments"]] == [2, 3]
+
+
 @pytest.mark.parametrize("word", [Word.SEEN, Word.INCOMPLETE, Word.PUBLISHED, Word.STOPPED_MAIN])
 def test_a_frame_too_many_or_too_few_shows(word: Word) -> None:
     pipeline = Pipeline()

@@ -37,6 +37,18 @@ def test_of_a_run_that_ends_there_is_no_limit():
     assert "ms | subscribers 2+1" in text
 
 
+def test_late_frames_are_named_where_there_are_any():
+    account = {"lost": {**dict.fromkeys(LOSS_REASONS, 0), "camera_gap": 3}, "late": 2}
+    sums = {**account, "seen": 7, "missing": 3, "published": 7}
+    segment = {"number": 1, "duration_s": 1.0, "account": sums, "ended_by": "the end"}
+    ledger = {**sums, "balanced": True, "segments": [segment, segment], "outages": []}
+    latency = {"from": "device", "p50": 1.0, "p99": 1.0, "p999": 1.0, "max": 1.0, "count": 7}
+    final = {"event": "final", "ledger": ledger, "latency_ms": latency, "exit": 0}
+    text = show("plain", [{**STATUS, "account": account}, final]).stdout
+    assert text.count("lost 3 (camera_gap 3), 2 of them late") == 4
+    assert "late" not in show("plain", [STATUS]).stdout
+
+
 def test_json_lines_pass_through_unchanged():
     assert json.loads(show("json", [STATUS]).stdout) == STATUS
 
