@@ -70,7 +70,9 @@ def _field(features: Features, name: str) -> ChunkField | None:
         if kind not in ("FloatReg", "IntReg"):
             return None
         port = features.node(_property(register, "pPort"))
-        if _property(register, "pIndex") or _property(register, "pAddress") or _property(port, "SwapEndianess") == "Yes":
+        if any(_property(register, name) for name in ("pIndex", "pAddress")):
+            return None
+        if _property(port, "SwapEndianess") == "Yes":
             return None
         (address,) = _properties(register, "Address")  # several would be added up
         length = int(_property(register, "Length"), 0)
