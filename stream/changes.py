@@ -19,6 +19,12 @@ EXAMPLE = "500:ExposureTime=200"
 FREES_NOTHING = ("ExposureTime", "Gain")
 """Features that make no other one settable, and no other value of one possible."""
 
+TOLD_ONCE = (
+    *("Width", "Height", "OffsetX", "OffsetY", "PixelFormat"),
+    *("BlackLevel", "BlackLevelRaw", "BlackLevelAbs"),
+)
+"""Features on which rings, headers, levels and calibration rest. Many cameras take some of them while they stream."""
+
 MOST_DIGITS = 18
 """Digits that a number of frames may have: it then fits into 64 bits."""
 
@@ -65,6 +71,15 @@ def read_change(text: str) -> Change:
         raise ValueError(f"the value of {feature}: {error}") from error
 
 
+def require_changeable(feature: str) -> None:
+    """Raises UserError for a feature that must stay as it was when the run began."""
+    if feature in TOLD_ONCE:
+        raise UserError(
+            f"{feature} cannot be set during a run, because frames are told and developed by what it was at the start: "
+            "set it before, in the config or with --set"
+        )
+
+
 class Schedule:
     """Which changes are still to come: in the order of their frames, those of one frame as they were given."""
 
@@ -93,6 +108,7 @@ class Schedule:
                 before = {earlier.feature for earlier in self._left[:index]}
                 freed = bool(before - {change.feature, *FREES_NOTHING})
                 features.check(change.feature, None if freed else change.value)
+                require_changeable(change.feature)
         except UserError as error:
             raise UserError(f"at {change.after} frames: {error}") from error
         finally:

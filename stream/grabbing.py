@@ -9,7 +9,7 @@ from typing import Any
 
 from ..engines.errors import UserError
 from .camera import name_alone
-from .changes import read_change
+from .changes import read_change, require_changeable
 from .config import StreamConfig
 from .hub import Hub, StageDied
 from .remembered import Remembered
@@ -168,6 +168,7 @@ class GrabSide:
 
     def set(self, feature: str, value: Any) -> dict[str, Any]:
         """Sets a feature, also of the camera that comes back after it was lost: {"value", "fps"}. Raises UserError."""
+        require_changeable(feature)
         answer = self.ask("set", feature=feature, value=value)
         if answer["lasts"]:
             self._again.add(feature, answer["value"])

@@ -20,6 +20,9 @@ from .ring import Word
 from .shared import Shared
 from .stage import StageProcess
 
+_FRAMES = ("width", "height", "pixel_format", "payload", "offset_x", "offset_y", "white_level")
+_TRIM = 0.5  # digital numbers
+
 
 class StageFault(Exception):
     """A stage cannot be kept alive; the camera's run ends with exit code 1. The message is one sentence."""
@@ -93,10 +96,8 @@ class Recovery:
             geometry = self._grab.opened()
             if geometry is None:
                 return
-            if _frame_key(was) != _frame_key(geometry):
-                raise StageFault(
-                    f"the camera came back with other frames ({_frame_key(geometry)}, was {_frame_key(was)})"
-                )
+            if not _same_frames(was, geometry):
+                raise StageFault(f"the camera came back with other frames ({_told(geometry)}, was {_told(was)})")
             was["fps"] = geometry["fps"]
             self._handover.attach()
             self._start()
@@ -153,8 +154,15 @@ class Recovery:
             raise StageFault(f"the {name} process died again and again without a frame: gave up")
 
 
-def _frame_key(geometry: dict[str, Any]) -> str:
-    return f"{geometry['width']}x{geometry['height']} {geometry['pixel_format']}, {geometry['payload']} bytes"
+def _same_frames(was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether rings, subscribers and calibration are right for what comes now. Some cameras trim their black level."""
+    same = all(was[name] == now[name] for name in _FRAMES)
+    return same and abs(was["black_level"] - now["black_level"]) <= _TRIM
+
+
+def _told(geometry: dict[str, Any]) -> str:
+    size = "{width}x{height} {pixel_format}, {payload} bytes, at {offset_x},{offset_y}"
+    return f"{size}, black {{black_level:g}}, white {{white_level:g}}".format(**geometry)
 
 
 def _last(ledger: FrameLedger) -> dict[str, Any]:

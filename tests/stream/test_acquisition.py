@@ -129,7 +129,7 @@ def test_a_file_brings_size_format_and_levels_unless_they_are_given(acquire, tmp
         (["5:NoSuchFeature=1"], ["at 5 frames", "SIM0001", "NoSuchFeature"]),
         (["5:ExposureTim=1"], ["did you mean ExposureTime?"]),
         (["5:Width=64"], ["Width", "cannot be set", "only be read"]),  # as soon as it streams
-        (["5:BlackLevel=5"], ["at 5 frames", "BlackLevel cannot be set during a run"]),  # though the camera would take it
+        (["5:BlackLevel=5"], ["at 5 frames", "BlackLevel cannot be set during a run"]),  # the camera takes it
         (["5:ExposureTime=1e12"], ["ExposureTime", "1 to 1e+06 us"]),
         (["5:ExposureAuto=Sometimes"], ["ExposureAuto", "Continuous"]),
         (["5:DeviceTemperature=3"], ["DeviceTemperature", "cannot be set"]),

@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ispeed.stream import Control, Subscriber
+from ispeed.stream import Control, ControlError, Subscriber
 from ispeed.stream.notify import Notifier
+from ispeed.stream.recovery import _same_frames
 
 from .conftest import Run
 from .test_faults import _stage_pid
@@ -121,6 +123,52 @@ def test_a_camera_that_comes_back_with_other_frames_ends_its_run(runtime_dir, tm
         assert "came back with other frames (80x60 BayerRG8, " in run.errors()
     finally:
         run.close()
+
+
+def test_a_camera_that_comes_back_with_another_black_level_ends_its_run(isp_stream, tmp_path):
+    scene, about = tmp_path / "scene.npy", tmp_path / "scene.npy.yaml"
+    np.save(scene, picture(120, 160))
+    about.write_text("format: BayerRG8\nblack: 4\n")
+    run = isp_stream("--scene", str(scene))
+    run.published(20)
+    about.write_text("format: BayerRG8\nblack: 12\n")
+    with Control(timeout_ms=60_000) as control:
+        control.call("set", feature="SimVanish", value=100)
+    run.finish(code=1)
+    told = run.errors()
+    assert "bytes, at 0,0, black 12, white 255, was 160x120 BayerRG8, " in told
+    assert "at 0,0, black 4, white 255)" in told
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({}, True),
+        ({"offset_x": 8}, False),
+        ({"offset_y": 2}, False),
+        ({"white_level": 1023.0}, False),
+        ({"black_level": 63.0}, False),
+        ({"black_level": 64.2}, True),  # trimmed by the camera itself
+        ({"pixel_format": "BayerGB12"}, False),
+        ({"fps": 50.0, "exposure_us": 100.0}, True),
+    ],
+)
+def test_which_frames_are_those_that_the_run_began_with(changed, same):
+    began: dict[str, Any] = {"width": 64, "height": 48, "pixel_format": "BayerRG12", "payload": 6144, "fps": 100.0}
+    began |= {"offset_x": 0, "offset_y": 0, "black_level": 64.0, "white_level": 4095.0, "exposure_us": 500.0}
+    assert _same_frames(began, {**began, **changed}) == same
+
+
+def test_what_the_run_rests_on_cannot_be_set_meanwhile(isp_stream):
+    run = isp_stream()
+    run.published(20)
+    with Control(timeout_ms=60_000) as control:
+        for feature in ("BlackLevel", "OffsetX", "Width", "PixelFormat"):
+            with pytest.raises(ControlError, match=f"^{feature} cannot be set during a run, because frames"):
+                control.call("set", feature=feature, value=8)
+        assert control.call("features", names=["BlackLevel"])["features"][0]["value"] == 4
+        control.call("stop")
+    run.finish()
 
 
 def test_a_camera_that_cannot_take_its_settings_again_is_waited_for(isp_stream, tmp_path):
