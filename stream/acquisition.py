@@ -47,6 +47,7 @@ class Acquisition:
         self.warnings: list[str] = []
         self.changes: list[dict[str, Any]] = []  # what was set during the run, for the user
         self.lost: str | None = None  # why the camera is lost
+        self.refused = ""  # why its frames cannot be used, as a sentence
         self.ended = False  # whether the camera, a recording, has no more frames
         self._schedule = Schedule(config.at)
         self._wake_fd = wake_fd
@@ -263,13 +264,12 @@ class Acquisition:
                 if patient and not self._ending and hold.sated:
                     time.sleep(WAIT_MS / 1e3)  # frames that nobody would take are left where they are
                     continue
-                slot = wait(0 if self._ending else WAIT_MS)
+                ending = self._ending  # before the wait, or what came behind it would not be looked for
+                slot = wait(0 if ending else WAIT_MS)
                 if slot < 0:
                     if slot == INCOMPLETE:
-                        with lock:
-                            hold.passed_over(now_ns())
-                        self._heard = time.monotonic()
-                    elif self._ending:
+                        self._count_passed_over()
+                    elif ending:
                         with lock:
                             hold.left_behind(source.left_behind())
                         return
@@ -280,9 +280,11 @@ class Acquisition:
                     exposure_us = self._exposure_us
                 if gain_db != gain_db:
                     gain_db = self._gain_db
-                if first:
+                if first and not arrival.incomplete:
                     first = False
-                    self._warn(source.fault())
+                    if why := source.fault():
+                        arrived = hold.refused
+                        self._refuse(why)
                 with lock:
                     arrived(slot, arrival, grabbed_ns, exposure_us, gain_db)
                 self._heard = grabbed_ns * 1e-9
@@ -298,6 +300,12 @@ class Acquisition:
             self._fail(str(error))
         except Exception as error:  # a producer's surprise shall end the acquisition, not the account of it
             self._fail(f"{type(error).__name__} in the acquisition: {error}")
+
+    def _count_passed_over(self) -> None:
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            self._need_hold().passed_over(now_ns)
+        self._heard = now_ns * 1e-9
 
     def _return_loop(self) -> None:
         hold, lock = self._need_hold(), self._lock
@@ -334,10 +342,13 @@ class Acquisition:
             self.lost = self.lost or why
             os.eventfd_write(self._wake_fd, 1)
 
+    def _refuse(self, why: str) -> None:
+        self.refused = f"{self.label}: {why}"
+        os.eventfd_write(self._wake_fd, 1)
+
     def _warn(self, text: str) -> None:
-        if text:
-            self.warnings.append(f"{self.label}: {text}")
-            os.eventfd_write(self._wake_fd, 1)
+        self.warnings.append(f"{self.label}: {text}")
+        os.eventfd_write(self._wake_fd, 1)
 
     def _probe(self, now: float) -> None:
         self._probed = now

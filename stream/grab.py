@@ -35,7 +35,7 @@ class Grab:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._acquisition: Acquisition | None = None
         self._drain: tuple[dict[str, Any], float] | None = None  # the stop request to answer, and until when to drain
-        self._reported_lost = self._reported_end = False
+        self._reported_lost = self._reported_end = self._reported_refused = False
         self._closed = False
         self._commands: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
             "open": self._open,
@@ -108,6 +108,9 @@ class Grab:
             self._channel.send({"event": "camera_lost", "why": acquisition.lost})
             with _time_limit(CLOSE_S):  # no more frames come; what waits is still granted
                 acquisition.stop(drain=True)
+        if acquisition.refused and not self._reported_refused:
+            self._reported_refused = True
+            self._channel.send({"event": "unusable", "text": acquisition.refused})
         if acquisition.ended and not self._reported_end and acquisition.finished:
             self._reported_end = True
             self._channel.send({"event": "ended", "text": f"{acquisition.label} has ended"})

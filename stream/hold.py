@@ -168,6 +168,14 @@ class Hold:
         self._starved = self.queued == 0
         words[_WAITING], words[_QUEUED] = len(self._waiting), self.queued
 
+    def refused(self, slot: int, *_: Any) -> None:
+        """As `arrived`, for a frame that nobody may have: counts it as stopped."""
+        self._generations[slot] += 1
+        self.queued -= 1
+        self._words[_SEEN] += 1
+        self._words[_STOPPED] += 1
+        self._give_back(slot)
+
     def passed_over(self, now_ns: int) -> None:
         """An incomplete buffer has come and gone back, without a slot of ours and without its id."""
         words = self._words

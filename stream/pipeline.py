@@ -23,7 +23,7 @@ from .ledger import FrameLedger, read_account
 from .meter import Meter
 from .publish import Publisher
 from .recording import RecordSide
-from .recovery import Recovery
+from .recovery import Recovery, StageFault
 from .ring import Word
 from .shared import Shared
 from .stage import StageProcess
@@ -294,6 +294,8 @@ class Pipeline:
                 self.meter.note("ended", message["text"])
             elif event == "camera_lost":
                 self._recovery.camera_lost(message["why"])
+            elif event == "unusable":
+                raise StageFault(message["text"])
             elif event == "died":
                 self._hub.await_end(stage, LAST_BREATH_S)
                 if stage is self.grab.stage:

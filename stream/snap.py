@@ -127,6 +127,8 @@ class _Camera:
                 stage, message = self._hub.inbox.popleft()
                 if message["event"] == "died":
                     raise _Failed(f"the {stage.name} process ended {stage.how_it_ended()}")
+                if message["event"] == "unusable":
+                    raise _Failed(message["text"])
                 if message["event"] == "camera_lost":
                     raise _Failed(f"camera lost: {message['why']}")
                 sys.stderr.write(f"isp-stream: {message.get('text', message['event'])}\n")

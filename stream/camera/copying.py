@@ -44,6 +44,8 @@ class CopySource:
         self._incomplete = 0  # that came and were not told of yet
         self._running = 0
         self._ring: Ring | None = None
+        self._rows = 0  # of a picture
+        self._layout: tuple[int, int] | None = None  # bytes before the picture and behind each row, once they are known
         self._chunks = False
         self._acquirer.add_callback(self._acquirer.Events.INCOMPLETE_BUFFER, CountIncomplete())
 
@@ -51,11 +53,13 @@ class CopySource:
         self._ring = ring
         self._acquirer.num_buffers = max(self._acquirer.min_num_buffers, min(ring.slots, MAX_BUFFERS))
         self._chunks = bool(self._features.read("ChunkModeActive", False))
+        self._rows = int(self._features.read("Height"))
 
     def queue(self, slot: int) -> None:
         self._free.put(slot)
 
     def start(self) -> None:
+        self._layout = None
         try:
             self._acquirer.start()
         except self._errors as error:
@@ -129,9 +133,14 @@ class CopySource:
             arrival.frame_id = self._running
         arrival.timestamp = self._tell(buffer, "timestamp", 0)
         target = self._ring.slot(slot)  # type: ignore[union-attr]  # attached before it is waited for
-        pixels = np.frombuffer(buffer.raw_buffer, np.uint8)
-        arrival.size = min(self._tell(buffer, "size_filled", pixels.size), target.size, pixels.size)
-        target[: arrival.size] = pixels[: arrival.size]
+        if self._layout is None:  # it stays while the camera acquires
+            self._layout = self._tell(buffer, "image_offset", 0), self._tell(buffer, "padding_x", 0)
+        if any(self._layout):
+            arrival.size = self._copy_rows(buffer, target, *self._layout)
+        else:
+            pixels = np.frombuffer(buffer.raw_buffer, np.uint8)
+            arrival.size = min(self._tell(buffer, "size_filled", pixels.size), target.size, pixels.size)
+            target[: arrival.size] = pixels[: arrival.size]
         arrival.incomplete = arrival.size < self.least
         if self._chunks:
             with self._features.lock:
@@ -147,6 +156,17 @@ class CopySource:
             )
         else:
             arrival.flags = self._base_flags
+
+    def _copy_rows(self, buffer, target: np.ndarray, offset: int, padding: int) -> int:
+        """Copies a picture that begins late or has padded rows; how many bytes it has, 0 where it is not whole."""
+        raw, rows = buffer.raw_buffer, self._rows
+        row = self.least // rows
+        pitch = row + padding
+        if self._tell(buffer, "size_filled", len(raw)) < offset + rows * pitch - padding:
+            return 0
+        # NumPy copies from row to row: nothing is allocated but the two views.
+        target[: self.least].reshape(rows, row)[:] = np.ndarray((rows, row), np.uint8, raw, offset, (pitch, 1))
+        return self.least
 
     def _tell(self, buffer, name: str, default: int) -> int:
         try:

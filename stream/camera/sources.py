@@ -107,7 +107,10 @@ class Source(Protocol):
         ...
 
     def fault(self) -> str:
-        """What is odd about the newest frame's layout, as a sentence; empty where all is as it should be."""
+        """Why the picture of the newest frame, a complete one, does not lie in its slot as it should, and what to do.
+
+        What follows the camera's name in a sentence; empty where it lies there. For who waits.
+        """
         ...
 
 
@@ -208,11 +211,13 @@ class ZeroCopySource:
         slot = self._newest
         offset = self._stream.buffer_info(slot, BUFFER_INFO_IMAGEOFFSET)
         if offset:
-            return (
-                f"the picture begins {offset} bytes into the buffer, which is not supported: choose --acquisition copy"
-            )
+            return f"its pictures begin {offset} bytes into the buffer: choose --acquisition copy, which moves them"
         padding = self._stream.buffer_info(slot, BUFFER_INFO_XPADDING)
-        return f"rows are padded by {padding} bytes, which is not supported: choose another width" if padding else ""
+        return (
+            f"its pictures have {padding} bytes behind each row: choose --acquisition copy, which takes them out"
+            if padding
+            else ""
+        )
 
     def _make_up_for(self, told: tuple[bool, ...]) -> None:
         if not told[0]:

@@ -164,3 +164,12 @@ def test_ctrl_c_ends_it(runtime_dir, folder):
     assert run.communicate(timeout=20)[1] == "isp-stream: stopped; nothing was saved\n"
     assert run.returncode == 1
     assert list(folder.iterdir()) == []
+
+
+def test_misplaced_pictures_are_not_snapped_without_a_copy(runtime_dir, folder):
+    odd = ("--set", "SimImageOffset=64", "--set", "SimRowPadding=8", *SMALL)
+    done = snap("--snap", str(folder / "a.npy"), "--frames", "2", *odd, code=1)
+    assert "choose --acquisition copy" in done.stderr
+    assert not (folder / "a.npy").exists()
+    snap("--snap", str(folder / "a.npy"), "--frames", "2", "--acquisition", "copy", *odd)
+    assert np.load(folder / "a.npy").shape == (2, 48, 64)

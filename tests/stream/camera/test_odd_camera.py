@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 from ispeed.stream.ring import Word
@@ -82,3 +83,61 @@ def test_copied_frames_that_found_no_slot_until_the_end_are_counted(driver):
     assert driver.unaccounted() == 0
     driver.give(held)
     assert driver.close() == 0
+
+
+@pytest.fixture
+def mosaic(tmp_path):
+    """(a scene of one frame in which every row is another, its samples)."""
+    samples = np.random.default_rng(1).integers(0, 4096, (48, 64), np.uint16)
+    np.save(tmp_path / "mosaic.npy", samples)
+    return f"{tmp_path / 'mosaic.npy'}?format=BayerRG12&black=3&white=4000", samples
+
+
+MISPLACED = pytest.mark.parametrize(("offset", "padding"), [(40, 0), (0, 8), (24, 3), (0, 0)])
+
+
+@MISPLACED
+@pytest.mark.parametrize("chunks", [True, False])
+def test_copied_pictures_are_brought_to_their_place(driver, mosaic, offset, padding, chunks):
+    scene, samples = mosaic
+    whole = samples.astype("<u2").tobytes()
+
+    def look(record):
+        assert driver.ring.slot(record.slot)[: len(whole)].tobytes() == whole
+
+    features = {"SimImageOffset": offset, "SimRowPadding": padding, "ChunkModeActive": chunks}
+    driver.begin(config={"scene": scene, "acquisition": "copy", "features": features, "exposure_us": 250})
+    records = driver.develop(20, look)
+    assert {record.exposure_us for record in records} == {250}
+    driver.stop()
+    assert driver.count(Word.INCOMPLETE) == 0
+    assert driver.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("SimImageOffset", "begin 24 bytes into"), ("SimRowPadding", "have 24 bytes behind each row")]
+)
+def test_misplaced_pictures_without_a_copy_reach_nobody(driver, name, told):
+    features = {name: 24, "SimIncompleteCount": 1}
+    driver.begin(config={"acquisition": "zero-copy", "features": features})
+    text = driver.event("unusable", 10)["text"]
+    assert text.startswith("camera SIM0001: its pictures ")
+    assert told in text
+    assert "choose --acquisition copy" in text
+    driver.wait_for(lambda: driver.count(Word.SEEN) > 50)  # more than there are slots: they go back
+    assert driver.take(0) == []
+    driver.stop(drain=True)
+    assert driver.count(Word.INCOMPLETE) == 1
+    assert driver.count(Word.STOPPED_GRAB) == driver.count(Word.SEEN) - 1
+    assert driver.unaccounted() == driver.count(Word.GRANT_HEAD) == 0
+    assert driver.close() == 0
+
+
+def test_a_run_with_misplaced_pictures_ends_with_one_sentence(isp_stream):
+    run = isp_stream("--set", "SimRowPadding=8", "--acquisition", "zero-copy")
+    ledger = run.finish(code=1)
+    assert ledger["published"] == 0
+    assert ledger["lost"]["stopped"] == ledger["seen"]
+    told = [message["text"] for message in run.messages if message["event"] == "fault"]
+    assert len(told) == 1
+    assert "choose --acquisition copy" in told[0]
