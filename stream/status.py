@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 def started_line(message: dict[str, Any]) -> str:
     """What runs, in one line."""
     g, engine = message["geometry"], message["engine"]
-    no_rate = "as fast as it is taken" if g["acquisition"] == "replay" else "triggered"
+    no_rate = "as fast as it is taken" if g["acquisition"] == "replay" else "triggered or free-running"
     fps = f"{g['fps']:g} fps" if g["fps"] else no_rate
     return (
         f"camera {g['camera']} {g['model']} {g['serial']}: {g['width']}x{g['height']} {g['pixel_format']}, {fps}, "

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from ispeed.stream.frame import LOSS_REASONS
-from ispeed.stream.status import losses
+from ispeed.stream.status import losses, started_line
 
 STATUS = {
     "event": "status",
@@ -29,6 +31,21 @@ def test_plain_lines_name_rates_losses_latency_and_bottleneck():
     text = show("plain", [STATUS]).stdout
     for part in ("camera 1000", "publish 997", "superseded 3", "p50 0.91", "engine 40% busy", "2+1"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("fps", "acquisition", "told"),
+    [
+        (100.0, "zero-copy", "BayerRG8, 100 fps, zero-copy"),
+        (0.0, "copy", "BayerRG8, triggered or free-running, copy"),
+        (0.0, "replay", "BayerRG8, as fast as it is taken, replay"),
+    ],
+)
+def test_the_first_line_tells_the_rate_as_far_as_it_is_known(fps, acquisition, told):
+    camera = {"camera": 0, "model": "SimCam", "serial": "SIM0001", "width": 64, "height": 48}
+    geometry = {**camera, "pixel_format": "BayerRG8", "fps": fps, "acquisition": acquisition}
+    engine = {"name": "classic", "backend": "numba", "precision": "fp32"}
+    assert told in started_line({"geometry": geometry, "engine": engine, "slots": 16, "endpoint": ["ipc:///x"]})
 
 
 def test_of_a_run_that_ends_there_is_no_limit():
