@@ -69,6 +69,7 @@ class Acquisition:
         self._return_thread: threading.Thread | None = None
         self._end_returns = os.eventfd(0, os.EFD_CLOEXEC)
         self._ending = False
+        self._gone = False  # whether the camera did not answer
         self._timeout_s = config.timeout_ms / 1000
         self._heard = self._probed = self._looked = time.monotonic()
         self._look_at_nodes()
@@ -142,7 +143,7 @@ class Acquisition:
         """Starts the acquisition; its frames carry `segment`. Raises UserError when the camera refuses."""
         hold = self._need_hold()
         self._look_at_nodes()
-        self._ending, self.lost, self.ended = False, None, False
+        self._ending, self.lost, self.ended, self._gone = False, None, False, False
         self.make_changes()  # of a camera that was opened again, all that were due before
         try:
             with self._lock:
@@ -157,10 +158,15 @@ class Acquisition:
         self._acquire_thread.start()
 
     def stop(self, drain: bool) -> None:
-        """Ends the acquisition. What was delivered is counted; without `drain` what waits counts as stopped."""
+        """Ends the acquisition. What was delivered is counted; without `drain` what waits counts as stopped.
+
+        A camera that is lost but answers is told to stop: it would acquire on. One that is dying may hang in here.
+        """
         if self._acquire_thread is None:
             return
-        self._source.stop(gone=self.lost is not None)
+        if self.lost and not self._gone:
+            self._probe(time.monotonic())
+        self._source.stop(gone=self._gone)
         self._ending = True
         self._acquire_thread.join()
         self._acquire_thread = None
@@ -355,7 +361,8 @@ class Acquisition:
         try:
             self._features.probe()
         except CameraUnreachable as error:
-            self.lost = f"it does not answer ({error})"
+            self._gone = True
+            self.lost = self.lost or f"it does not answer ({error})"
 
     def _need_hold(self) -> Hold:
         if self._hold is None:

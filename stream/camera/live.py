@@ -57,6 +57,7 @@ class LiveCamera:
             from .scenes import load_scene
 
             scene = load_scene(config.scene)
+        _end_earlier_acquisition(features)
         configure(features, config, info, scene, self._warnings)
         if "ChunkModeActive" not in config.features:
             enable_chunks(features, lines="line" in config.record_on)
@@ -114,6 +115,15 @@ class LiveCamera:
             self._warnings.append(f"{self.label}: its producer takes no memory of ours: frames are copied")
         self.source = CopySource(self._camera, self.features)
         return "copy"
+
+
+def _end_earlier_acquisition(features: Features) -> None:
+    """Of a camera that nobody could tell to stop, when its last user died or its cable was out: it acquires on.
+
+    Its size and format would stay locked for ever.
+    """
+    features.set_if_there("AcquisitionStop", True)
+    features.set_if_there("TLParamsLocked", 0)
 
 
 def _tolerant(ask: Any, default: int) -> int:

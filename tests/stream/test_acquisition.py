@@ -12,6 +12,7 @@ import pytest
 
 from ispeed.engines.errors import UserError
 from ispeed.stream.acquisition import Acquisition
+from ispeed.stream.camera.discovery import Discovery
 from ispeed.stream.camera.gentl import (
     BUFFER_INFO_FRAMEID,
     BUFFER_INFO_IS_INCOMPLETE,
@@ -235,3 +236,45 @@ def test_a_buffer_too_short_for_the_picture_is_incomplete_whatever_the_producer_
     acquisition = acquire(**SMALL)
     acquisition._source.least = acquisition.geometry.payload + 1
     assert frames(acquisition, 5, Word.INCOMPLETE) == []
+
+
+@pytest.mark.parametrize("path", ["zero-copy", "copy"])
+def test_a_silent_camera_is_told_to_stop_and_one_that_is_gone_is_not(acquire, path):
+    acquisition = acquire(**SMALL, acquisition=path)
+    ring = Ring.create("raw", 16, acquisition.geometry.payload, stream_id=1)
+    acquisition.attach([os.dup(ring.fd), os.eventfd(0), os.eventfd(0)], HoldOptions("every", depth=4), timeout_ms=200)
+
+    def lose(why: str, **fault: int) -> None:
+        acquisition.start(segment=1)
+        for name, value in fault.items():
+            acquisition.set(name, value)
+        deadline = time.monotonic() + 10
+        while not acquisition.lost:
+            assert time.monotonic() < deadline
+            acquisition.check_alive()
+            time.sleep(0.02)
+        assert why in acquisition.lost
+        acquisition.stop(drain=False)
+
+    lose("silent for", SimStallMs=3_600_000)
+    assert acquisition._features.read("TLParamsLocked") == 0
+    assert acquisition.set("Width", 128) == 128  # refused while the camera acquires
+    acquisition.set("Width", 64)
+    asked: list[str] = []
+    setting = acquisition._features.set_if_there
+    acquisition._features.set_if_there = lambda name, value: asked.append(name) or setting(name, value)
+    lose("does not answer", SimVanish=1)
+    assert "AcquisitionStop" not in asked
+    ring.close()
+
+
+def test_a_camera_that_was_left_acquiring_is_stopped_before_it_is_set_up(acquire):
+    with Discovery() as discovery:
+        camera = discovery.open("SIM0001")
+    camera.node_map.SimKeepsAcquiring.value = True
+    camera.node_map.TLParamsLocked.value = 1
+    camera.node_map.AcquisitionStart.execute()
+    camera.close()
+    acquisition = acquire(**SMALL)
+    assert (acquisition.geometry.width, acquisition.geometry.height) == (64, 48)
+    acquisition.set("SimKeepsAcquiring", False)
