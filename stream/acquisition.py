@@ -33,6 +33,7 @@ _AWAY_S = 1.0  # of the acquisition's own silence, after which the camera's coun
 PROBE_S = 1.0  # with a trigger, the camera is asked this often whether it is there
 SILENT_PROBE_S = 0.25  # without, this often once it is silent
 _SEEN = int(Word.SEEN)  # a plain int: an IntEnum member costs a call each time it indexes
+READ_S = 1.0  # exposure and gain are read again this often where no chunk tells them
 PERIODS = 2.5  # a camera slower than the timeout is silent only after this many of its periods
 
 
@@ -71,7 +72,7 @@ class Acquisition:
         self._ending = False
         self._gone = False  # whether the camera did not answer
         self._timeout_s = config.timeout_ms / 1000
-        self._heard = self._probed = self._looked = time.monotonic()
+        self._heard = self._probed = self._looked = self._read = time.monotonic()
         self._look_at_nodes()
 
     @property
@@ -231,6 +232,8 @@ class Acquisition:
         if self._hold.queued == 0:  # it has nowhere to put a frame: silence is ours, not its own
             self._heard = now
         silent_s = now - self._heard
+        if silent_s < READ_S <= now - self._read:
+            self._follow(now)
         if self._may_be_silent:
             if now - self._probed >= PROBE_S:
                 self._probe(now)
@@ -342,6 +345,23 @@ class Acquisition:
         self._exposure_us, self._gain_db = exposure_and_gain(self._features)
         self._fps = frame_rate(self._features, triggered=self._features.read("TriggerMode") == "On")
         self._may_be_silent = self._camera.may_be_silent()
+
+    def _follow(self, now: float) -> None:
+        """Reads exposure and gain again where no chunk tells them: the camera, or another program, may change them.
+
+        From the camera, not a cache, and in the control thread: the acquire thread waits for no register. Only while
+        frames come, for one that is dying may hang.
+        """
+        self._read = now
+        arrival = self._source.arrival
+        if arrival.exposure_us != arrival.exposure_us:  # NaN: not told with the frame
+            self._exposure_us = self._read_anew("ExposureTime", self._exposure_us)
+        if arrival.gain_db != arrival.gain_db:
+            self._gain_db = self._read_anew("Gain", self._gain_db)
+
+    def _read_anew(self, name: str, before: float) -> float:
+        value = self._features.read(name, fresh=True)
+        return float(value) if isinstance(value, (int, float)) else before
 
     def _fail(self, why: str) -> None:
         if not self._ending:

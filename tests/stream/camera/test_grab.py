@@ -323,6 +323,23 @@ def test_without_chunks_exposure_is_the_nodes_and_not_marked_as_a_chunk(driver):
     assert driver.close() == 0
 
 
+@BOTH_PATHS
+def test_without_chunks_the_cameras_own_exposure_and_gain_are_followed(driver, acquisition):
+    driver.begin(config={"acquisition": acquisition, "exposure_us": 10, "features": {"ChunkModeActive": False}})
+    for automatic in ("ExposureAuto", "GainAuto"):
+        driver.call("set", feature=automatic, value="Continuous")
+    names = ["ExposureTime", "Gain"]
+    deadline = time.monotonic() + 20
+    while True:  # until the camera has found its exposure, and the frames say so
+        record = driver.develop(20)[-1]
+        values = [feature["value"] for feature in driver.call("features", names=names)["features"]]
+        if record.exposure_us > 20 and [record.exposure_us, record.gain_db] == values:
+            break
+        assert time.monotonic() < deadline, (record, values)
+    assert record.flags == FLAG_DEVICE_CLOCK_IS_HOST
+    assert driver.close() == 0
+
+
 def test_a_wrong_setting_while_running_is_answered_and_harms_nothing(driver):
     driver.begin()
     with pytest.raises(UserError, match="ExposureTime -5 is not possible"):
