@@ -86,7 +86,7 @@ class RecordStage:
         raw_feed = RawFeed(raw, fmt.payload_size, request["history"])
         srgb_feed = SrgbFeed(srgb, raw.words, size[0] * size[1] * 3)
         self._contents = _contents(config, plan, request, fmt)
-        fps = geometry["fps"] or 0.0
+        fps = geometry["fps"] or config.fps or 0.0  # a triggered camera tells none
         plan.require_disk(fmt, fps)
         if plan.format == "dng":
             colours(self._contents.parts["calibration"])  # refused now, rather than at a trigger

@@ -254,6 +254,7 @@ def test_a_full_disk_ends_the_recording_and_the_stream_goes_on(small_disk: Calla
         (["--pre-trigger-s", "3000", "--fps", "1000"], "of memory"),
         (["--pre-trigger-s", "1", "--trigger"], "tells no frame rate"),
         (["--post-trigger-s", "80000", "--fps", "1000", *SIZE], "MiB free"),
+        (["--post-trigger-s", "80000", "--fps", "1000", "--trigger", *SIZE], "MiB free"),
         (["--snap", "a.npy"], "leave out --record"),
     ],
 )
