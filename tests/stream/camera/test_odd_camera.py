@@ -75,11 +75,11 @@ def test_incomplete_frames_behind_the_last_whole_one_are_counted(driver, acquisi
 def test_copied_frames_that_found_no_slot_until_the_end_are_counted(driver):
     driver.begin(slots=8, policy="block", depth=2, config={"acquisition": "copy", "fps": 500})
     driver.wait_for(lambda: driver.count(Word.SEEN) == 8)
-    time.sleep(0.3)  # meanwhile the camera fills the producer's own eight
+    time.sleep(0.5)  # meanwhile the camera fills the producer's own eight, or some of them on a busy machine
     held = driver.take(0)
     driver.stop()
-    assert driver.count(Word.SEEN) == 16
-    assert driver.count(Word.STOPPED_GRAB) == 16 - len(held)
+    assert 8 < driver.count(Word.SEEN) <= 16
+    assert driver.count(Word.STOPPED_GRAB) == driver.count(Word.SEEN) - len(held)
     assert driver.unaccounted() == 0
     driver.give(held)
     assert driver.close() == 0
