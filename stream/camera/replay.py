@@ -57,7 +57,7 @@ class ReplayCamera:
         white = raw.white_level if config.white_level is None else config.white_level
         raw = RawFormat(raw.width, raw.height, raw.pixel_format, black, white)
         if config.measured:
-            config.measured.require_like(raw, about.serial)
+            config.measured.require_like(raw, about.serial, about.offset)
         return Geometry(
             camera=0,
             serial=about.serial or self._footage.path.name,
@@ -66,8 +66,8 @@ class ReplayCamera:
             tl_type="File",
             width=raw.width,
             height=raw.height,
-            offset_x=about.offset[0],
-            offset_y=about.offset[1],
+            offset_x=told("OffsetX"),
+            offset_y=told("OffsetY"),
             pixel_format=raw.pixel_format,
             payload=raw.payload_size,
             alignment=1,
@@ -91,8 +91,8 @@ class ReplayFeatures:
         self._values: dict[str, Any] = {
             "Width": raw.width,
             "Height": raw.height,
-            "OffsetX": about.offset[0],
-            "OffsetY": about.offset[1],
+            "OffsetX": (about.offset or (0, 0))[0],
+            "OffsetY": (about.offset or (0, 0))[1],
             "PixelFormat": raw.pixel_format,
             "PayloadSize": raw.payload_size,
             "BlackLevel": raw.black_level,

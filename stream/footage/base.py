@@ -77,7 +77,7 @@ class About:
     Attributes:
         fps: Frames a second that were taken; None is not known.
         serial, model, vendor: Of the camera; empty where they are not known.
-        offset: (x, y) of the frames on the sensor, in pixels.
+        offset: (x, y) of the frames on the sensor, in pixels; None is not known.
         complete: False where the frames were not written to their end: those that are whole are there.
         created: When the frames were taken, ISO 8601; empty where it is not known.
         cut_off: Frames that the file names but does not hold whole: it was cut off.
@@ -88,7 +88,7 @@ class About:
     serial: str = ""
     model: str = ""
     vendor: str = ""
-    offset: tuple[int, int] = (0, 0)
+    offset: tuple[int, int] | None = None
     complete: bool = True
     created: str = ""
     cut_off: int = 0

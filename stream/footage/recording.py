@@ -40,7 +40,7 @@ class RecordedFootage(Footage):
                 serial=recording.texts["serial"],
                 model=recording.texts["model"],
                 vendor=recording.texts["vendor"],
-                offset=(_offset(recording.geometry, "offset_x"), _offset(recording.geometry, "offset_y")),
+                offset=_offset(recording.geometry),
                 complete=recording.complete,
                 created=recording.texts["created"],
                 calibration=_calibration(recording.calibration),
@@ -83,9 +83,10 @@ def _calibration(said: dict[str, Any]) -> Calibration:
     return Calibration((red, green, blue), rows, places, mesh)
 
 
-def _offset(geometry: dict[str, Any], name: str) -> int:
-    value = _number(geometry, name)
-    return int(value) if value is not None and value < 1 << 16 else 0
+def _offset(geometry: dict[str, Any]) -> tuple[int, int] | None:
+    told = [geometry.get(name) for name in ("offset_x", "offset_y")]
+    known = [pixels for pixels in told if type(pixels) is int and 0 <= pixels < 1 << 16]
+    return (known[0], known[1]) if len(known) == 2 else None
 
 
 def _number(values: dict[str, Any], name: str) -> float | None:

@@ -192,8 +192,7 @@ def make_job(config: DevelopConfig, footage: Footage, threads: int) -> tuple[Job
     """
     fmt = footage.raw_format
     if config.measured is not None:
-        offset = footage.about.offset if footage.kind == "recording" else None  # others do not say
-        config.measured.require_like(fmt, footage.about.serial or None, offset)
+        config.measured.require_like(fmt, footage.about.serial or None, footage.about.offset)
     settled = settle(config, footage)
     spec, info = settled.engine, settled.info
     on_gpu = spec.lower().endswith(_GPU_SUFFIXES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import signal
@@ -162,6 +163,17 @@ def test_a_file_that_does_not_say_how_its_filters_lie_is_told(isp_replay, isp_st
     assert run.finish()["published"] == 3
     said = isp_stream_fails("--cfa", "GR")
     assert said == "--cfa is for recordings, and camera 0 is none: choose its --pixel-format"
+
+
+def test_a_calibration_of_another_place_on_the_sensor_is_refused(isp_stream_fails, recording, tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text("measured: {width: 64, height: 48, offset_x: 8, offset_y: 0}\n")
+    with h5py.File(recording, "r+") as file:
+        geometry = json.loads(file.attrs["geometry"]) | {"offset_x": 8, "offset_y": 2}
+        file.attrs["geometry"] = np.bytes_(json.dumps(geometry))
+    asked = ("--camera", f"file:{recording}", "--config", str(path))
+    said = isp_stream_fails(*asked)
+    assert "at 8, 0 on the sensor, whose defects and flat field are elsewhere in those at 8, 2" in said
 
 
 def test_what_cannot_be_played_is_one_sentence(isp_stream_fails, recording):
