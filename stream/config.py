@@ -5,6 +5,7 @@ The docstring under each field is its `--help`. Unknown keys are refused; all pr
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from .changes import Scalar, read_change
 __all__ = ["Measured", "MeshOfGains", "Realtime", "StreamConfig", "make_config", "read_yaml"]
 
 
-HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?")
 """A host by its name or IPv4 address, with a port or without."""
 
 RECORDING = "file:"
@@ -30,6 +31,12 @@ RECORDING = "file:"
 
 def _checked_change(text: str) -> str:
     read_change(text)
+    return text
+
+
+def _checked_host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("it must be NAME or NAME:PORT, without https:// before it")
     return text
 
 
@@ -167,7 +174,7 @@ class StreamConfig(Settings):
     monitor_token: Path | None = None
     """file with the token that the page asks for, its owner's alone; null makes one where the host is not this
     machine's own loopback or monitor_host is given, and asks for none elsewhere"""
-    monitor_host: list[Annotated[str, Field(max_length=259, pattern=HOST)]] = Field([])
+    monitor_host: list[Annotated[str, AfterValidator(_checked_host)]] = Field([])
     """host under which a proxy, such as one with TLS, hands the page on: NAME, or NAME:PORT where the port is not the
     usual one; a token is then asked for"""
     monitor_fps: Annotated[float, Field(ge=0.1, le=60)] = 10

@@ -33,7 +33,7 @@ TOKEN = "0123456789abcdef"
     [
         (["--monitor", "8080"], "no port"),
         (["--monitor", ":0", "--monitor-fps", "0"], "monitor_fps"),
-        (["--monitor", ":0", "--monitor-host", "https://camera.example"], "monitor_host"),
+        (["--monitor", ":0", "--monitor-host", "https://camera.example"], "must be NAME or NAME:PORT"),
         (["--monitor", ":0", "--monitor-host", "camera.example", "--quiet"], "give --monitor-token FILE"),
         (["--monitor", "0.0.0.0:0", "--quiet"], "give --monitor-token FILE"),
     ],
