@@ -113,6 +113,7 @@ class FilmWriter:
         self._av, self._job = require_av(), job
         self._film: Any = None
         self._number = 0
+        self._one_thread = _one_thread(self._av)
 
     def begin(self, positions: Sequence[int], places: Sequence[int]) -> None:
         """See `Writer.begin`."""
@@ -139,7 +140,7 @@ class FilmWriter:
             np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else picture
         )
         frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", **self._one_thread)
         frame.pts, frame.time_base = self._number, 1 / _rate(self._job)
         self._number += 1
         for packet in self._stream.encode(frame):
@@ -167,6 +168,16 @@ def require_av() -> Any:
     if _CODEC not in av.codecs_available:
         raise UserError(f"this PyAV has no {_CODEC}: pip install --force-reinstall 'ispeed[record]', or make png files")
     return av
+
+
+def _one_thread(av: Any) -> dict[str, int]:
+    """Has colours converted by one thread, where PyAV would take as many as there are cores: workers share those."""
+    one: dict[str, int] = {"threads": 1}
+    try:
+        av.VideoFrame(16, 16, "rgb24").reformat(format="yuv420p", **one)
+    except TypeError:  # earlier releases have but one
+        return {}
+    return one
 
 
 def _rate(job: Job) -> Fraction:
